@@ -1,0 +1,205 @@
+//! The line on prebuilt binaries, against its peers in the same run: `gdb -batch` with three `info proc mappings`, and
+//! plainly spawning the same processes. Ends with 1 when a ratio is above its limit or a peer is missing.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use benches::{Contender, medians, ratio};
+use memcheck_harness::error::Result;
+use memcheck_harness::model::{At, Binary, Cancel, Case, CheckpointSpec, Defaults, Name, Plan, Target};
+use memcheck_harness::pipeline::{self, Options};
+
+const SOURCE: &str = r#"
+#include "memcheck.h"
+#include <stdlib.h>
+#include <string.h>
+__attribute__((noinline)) void first(void) { MEMCHECK_CHECKPOINT(first); }
+__attribute__((noinline)) void second(void) { MEMCHECK_CHECKPOINT(second); }
+__attribute__((noinline)) void third(void) { MEMCHECK_CHECKPOINT(third); }
+int main(void) {
+    first();
+    char *block = malloc(1 << 20);
+    memset(block, 1, 1 << 20);
+    second();
+    free(block);
+    third();
+    return 0;
+}
+"#;
+
+/// Cases of the suite bench.
+const CASES: usize = 100;
+/// Counted rounds.
+const ROUNDS: usize = 11;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> std::result::Result<bool, Box<dyn std::error::Error>> {
+    let dir = tempfile::tempdir()?;
+    let program = build(dir.path())?;
+    let mut out = std::io::stdout();
+    let one = plan(dir.path(), 1);
+    let mut gdb_and_us = [
+        Contender {
+            name: "the library, 3 checkpoints",
+            work: Box::new(|| measure(&one, &program)),
+        },
+        Contender {
+            name: "gdb, 3 info proc mappings",
+            work: Box::new(|| gdb(&program)),
+        },
+    ];
+    let times = medians(&mut gdb_and_us, ROUNDS);
+    let mut kept = ratio(&mut out, "whole run, 3 checkpoints / gdb -batch", times[0], times[1], 0.10)?;
+    let many = plan(dir.path(), CASES);
+    let mut suite = [
+        Contender {
+            name: "the library, 100 cases",
+            work: Box::new(|| measure(&many, &program)),
+        },
+        Contender {
+            name: "spawn and wait, 100 times",
+            work: Box::new(|| spawn_all(&program)),
+        },
+    ];
+    let times = medians(&mut suite, ROUNDS);
+    kept &= ratio(
+        &mut out,
+        "100 cases with 3 checkpoints / plain spawns",
+        times[0],
+        times[1],
+        2.5,
+    )?;
+    Ok(kept)
+}
+
+/// Measures every case of the plan; a bench of something that failed would be a lie.
+fn measure(plan: &Plan, program: &Path) {
+    let binary = Binary {
+        path: program.to_path_buf(),
+        label: "bench".to_owned(),
+        script: false,
+        toolchain: None,
+        argv0: Name::from("bench"),
+    };
+    let binaries: Vec<Result<Binary>> = plan.cases.iter().map(|_| Ok(binary.clone())).collect();
+    let options = Options {
+        jobs: jobs(),
+        write_pending: false,
+        pending_dir: None,
+        inherited: Vec::new(),
+        ci: false,
+    };
+    let report = pipeline::run_built(plan, &binaries, &options, &Cancel::new(), &|_| {});
+    let measured = report.map(|report| report.checkpoints());
+    assert_eq!(measured, Ok(plan.cases.len() * 3));
+}
+
+/// Spawns and reaps the same processes, as many at a time as the line measures.
+#[expect(clippy::disallowed_methods, reason = "the peer of the bench is a plain spawn")]
+fn spawn_all(program: &Path) {
+    let started = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs() {
+            scope.spawn(|| {
+                while started.fetch_add(1, Ordering::SeqCst) < CASES {
+                    let status = Command::new(program)
+                        .stdin(Stdio::null())
+                        .stdout(Stdio::piped())
+                        .stderr(Stdio::piped())
+                        .status();
+                    assert!(status.is_ok_and(|status| status.success()), "the peer failed");
+                }
+            });
+        }
+    });
+}
+
+#[expect(clippy::disallowed_methods, reason = "the peer of the bench is gdb")]
+fn gdb(program: &Path) {
+    let mut command = Command::new("gdb");
+    command.args(["-nx", "-batch", "-ex", "set pagination off"]);
+    for function in ["first", "second", "third"] {
+        command.args(["-ex", &format!("break {function}")]);
+    }
+    command.args(["-ex", "run"]);
+    for _ in 0..3 {
+        command.args(["-ex", "info proc mappings", "-ex", "continue"]);
+    }
+    let output = command.arg(program).stdin(Stdio::null()).output();
+    let text = output
+        .map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+        .unwrap_or_default();
+    assert_eq!(
+        text.matches("Start Addr").count(),
+        3,
+        "gdb is needed for this bench, and must show three maps:\n{text}"
+    );
+}
+
+fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(CASES)
+}
+
+fn plan(dir: &Path, cases: usize) -> Plan {
+    let case = |index: usize| {
+        let mut case = Case::new(
+            format!("case-{index}"),
+            dir,
+            Target::Command {
+                program: "bench".to_owned(),
+            },
+        );
+        case.checkpoints = ["first", "second", "third"]
+            .map(|name| {
+                CheckpointSpec::new(
+                    name,
+                    At::Probe {
+                        provider: "memcheck".to_owned(),
+                        name: name.to_owned(),
+                    },
+                )
+            })
+            .into();
+        case
+    };
+    Plan {
+        root: dir.to_path_buf(),
+        file: PathBuf::from("memcheck.toml"),
+        is_cargo: false,
+        data_dir: dir.join("data"),
+        defaults: Defaults::default(),
+        cases: (0..cases).map(case).collect(),
+        cases_in_file: cases,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the bench builds its own program")]
+fn build(dir: &Path) -> std::io::Result<PathBuf> {
+    std::fs::write(dir.join("memcheck.h"), memcheck_probe::HEADER)?;
+    std::fs::write(dir.join("bench.c"), SOURCE)?;
+    let program = dir.join("bench");
+    let status = Command::new("cc")
+        .arg("-O1")
+        .arg("-g")
+        .arg(dir.join("bench.c"))
+        .arg("-o")
+        .arg(&program)
+        .status()?;
+    if status.success() {
+        Ok(program)
+    } else {
+        Err(std::io::Error::other("cc failed"))
+    }
+}

@@ -1,0 +1,523 @@
+//! What can be typed, and what it means together with the environment. The only file that reads environment variables.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use memcheck_harness::config::Overrides;
+use memcheck_harness::error::{Error, Result};
+use memcheck_harness::report::Style;
+
+/// Snapshots and budgets for the memory of native Linux programs (not Valgrind's Memcheck).
+///
+/// Builds and launches the cases of memcheck.toml, stops them at their checkpoints, and compares what each kind of memory
+/// takes with approved snapshots and with budgets.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo-memcheck",
+    bin_name = "cargo memcheck",
+    version,
+    disable_help_subcommand = true,
+    subcommand_precedence_over_arg = true,
+    after_help = EXIT_CODES
+)]
+struct Typed {
+    #[command(subcommand)]
+    command: Option<TypedCommand>,
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    global: GlobalArgs,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the tool failed, 2 usage or configuration, 3 a budget is exceeded, 4 nothing was \
+selected or measured, 5 a snapshot differs or is missing, 6 this machine cannot measure, 7 a case could not be judged, \
+101 a build failed, 128+N interrupted by signal N.";
+
+#[derive(Debug, Subcommand)]
+enum TypedCommand {
+    /// Measure and judge (what `cargo memcheck` alone does)
+    Run(RunArgs),
+    /// Show the memory of a program or a case by kind, judging and writing nothing
+    Show(ShowArgs),
+    /// Write a first memcheck.toml
+    Init(InitArgs),
+    /// Make pending snapshots the approved ones; measure cases that have none yet three times and approve them
+    Accept(AcceptArgs),
+    /// Go through pending snapshots one by one
+    Review(NamesArgs),
+    /// Drop pending snapshots
+    Reject(NamesArgs),
+    /// List cases and their checkpoints
+    List(RunArgs),
+    /// List every metric a budget can name
+    Metrics,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub(crate) struct RunArgs {
+    /// Only cases whose name contains one of these
+    #[arg(value_name = "CASE")]
+    filters: Vec<String>,
+    /// CASE is a whole name
+    #[arg(long)]
+    exact: bool,
+    /// Only cases of this package
+    #[arg(short, long = "package", value_name = "NAME")]
+    packages: Vec<String>,
+    /// Add a limit: '[case[/checkpoint]:]metric<=16MiB' (or >=)
+    #[arg(long = "budget", value_name = "LIMIT")]
+    budgets: Vec<String>,
+    /// Measure with the environment, randomisation and limits as they are here
+    #[arg(long)]
+    as_is: bool,
+    /// Succeed when no case is selected
+    #[arg(long, value_name = "ACTION", value_enum, default_value = "fail")]
+    no_tests: NoTests,
+    /// Write no pending snapshots
+    #[arg(long)]
+    no_pending: bool,
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum NoTests {
+    #[default]
+    Fail,
+    Pass,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+struct BuildArgs {
+    /// Cargo profile for all targets; `memcheck` is release with line tables, unstripped
+    #[arg(long, value_name = "NAME", help_heading = "Build")]
+    profile: Option<String>,
+    /// Target triple for cargo targets
+    #[arg(long, value_name = "TRIPLE", help_heading = "Build")]
+    target: Option<String>,
+    /// Features for cargo targets, as cargo takes them
+    #[arg(short = 'F', long, value_name = "FEATURES", help_heading = "Build")]
+    features: Vec<String>,
+    /// All features
+    #[arg(long, help_heading = "Build")]
+    all_features: bool,
+    /// No default features
+    #[arg(long, help_heading = "Build")]
+    no_default_features: bool,
+    /// Cargo.lock must not change
+    #[arg(long, help_heading = "Build")]
+    locked: bool,
+    /// No network
+    #[arg(long, help_heading = "Build")]
+    offline: bool,
+    /// Both
+    #[arg(long, help_heading = "Build")]
+    frozen: bool,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct NamesArgs {
+    /// Only these cases (whole names)
+    #[arg(value_name = "CASE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+#[command(
+    override_usage = "cargo memcheck show [OPTIONS] CASE[@CHECKPOINT]\n       cargo memcheck show [OPTIONS] -- PROGRAM [ARGUMENT]..."
+)]
+struct ShowArgs {
+    /// A case of memcheck.toml, launched as the suite does
+    #[arg(value_name = "CASE")]
+    case: Option<String>,
+    /// A program with its arguments, launched as it is here
+    #[arg(value_name = "PROGRAM", last = true)]
+    program: Vec<String>,
+    /// Stop there: exec, main, exit, probe:NAME, function:SYMBOL, or a checkpoint of CASE; may be repeated
+    ///
+    /// Without it: main and exit, or all checkpoints of CASE.
+    #[arg(long, value_name = "WHERE")]
+    at: Vec<String>,
+    /// Show the change since this place
+    #[arg(long, value_name = "WHERE")]
+    since: Option<String>,
+    /// Launch PROGRAM with the settings of the suite: no randomisation, a small environment
+    #[arg(long)]
+    fixed: bool,
+    /// Launch CASE as it would be here
+    #[arg(long, conflicts_with = "fixed")]
+    as_is: bool,
+    /// Give up after so many seconds (default: 30, or the case's)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: Option<u64>,
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+#[derive(Clone, Copy, Debug, Default, Args)]
+struct InitArgs {
+    /// For a C project without cargo: with memcheck.h
+    #[arg(long)]
+    c: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+struct GlobalArgs {
+    /// Cases measured at the same time (default: number of CPUs)
+    #[arg(short, long, value_name = "N", global = true)]
+    jobs: Option<usize>,
+    /// More detail
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Colour
+    #[arg(long, value_name = "WHEN", value_enum, global = true)]
+    color: Option<Color>,
+    /// human, or json lines on standard output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "human", global = true)]
+    message_format: MessageFormat,
+    /// Directory or Cargo.toml to start from instead of the current directory
+    #[arg(long, value_name = "PATH", global = true)]
+    manifest_path: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct AcceptArgs {
+    /// Make this machine the environment of record (after an upgrade of its image), and accept no case
+    #[arg(long, conflicts_with = "names")]
+    environment: bool,
+    #[command(flatten)]
+    names: NamesArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MessageFormat {
+    Human,
+    Json,
+}
+
+/// What was asked for, with everything the environment adds.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    pub(crate) command: Command,
+    /// Directory to look for `memcheck.toml` from.
+    pub(crate) start: PathBuf,
+    pub(crate) overrides: Overrides,
+    pub(crate) jobs: usize,
+    /// For standard error.
+    pub(crate) style: Style,
+    /// For standard output.
+    pub(crate) output_style: Style,
+    pub(crate) format: MessageFormat,
+    /// `CI` is set to something that is not false.
+    pub(crate) ci: bool,
+    /// `INSTA_PENDING_DIR`
+    pub(crate) pending_dir: Option<PathBuf>,
+    /// The environment, for targets.
+    pub(crate) inherited: Vec<(OsString, OsString)>,
+}
+
+/// A subcommand with its own arguments.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Run(RunOptions),
+    Show(ShowOptions),
+    Init { c: bool },
+    Accept(Vec<String>),
+    AcceptEnvironment,
+    Reject(Vec<String>),
+    Review(Vec<String>),
+    List(Vec<String>),
+    Metrics,
+}
+
+/// What only `run` has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RunOptions {
+    pub(crate) pass_without_cases: bool,
+    pub(crate) no_pending: bool,
+}
+
+/// What to show and where.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShowOptions {
+    /// `CASE` or `CASE@CHECKPOINT`
+    pub(crate) case: Option<String>,
+    /// A program and its arguments.
+    pub(crate) program: Vec<String>,
+    /// Places as typed.
+    pub(crate) at: Vec<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) fixed: bool,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
+}
+
+/// Parses the command line. Usage errors and `--help` end the process here, as every command line tool does.
+pub(crate) fn parse() -> Result<Invocation> {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    // Cargo starts a subcommand as `cargo-memcheck memcheck …`; the alias on a clone does not.
+    if args.get(1).is_some_and(|arg| arg == "memcheck") {
+        args.remove(1);
+    }
+    let typed = Typed::parse_from(args);
+    meaning(typed)
+}
+
+fn meaning(typed: Typed) -> Result<Invocation> {
+    if typed.command.is_some() && typed.run != RunArgs::default() {
+        return Err(
+            Error::config("only -j, -v, --color, --message-format and --manifest-path may stand before a command")
+                .detail("write everything else after it; a case called like a command: cargo memcheck run NAME"),
+        );
+    }
+    let (command, overrides) = match typed.command {
+        None => run_command(typed.run),
+        Some(TypedCommand::Run(args)) => run_command(args),
+        Some(TypedCommand::Show(args)) => show_command(args),
+        Some(TypedCommand::Init(args)) => (Command::Init { c: args.c }, Overrides::default()),
+        Some(TypedCommand::List(args)) => {
+            let filters = args.filters.clone();
+            (Command::List(filters), run_command(args).1)
+        }
+        Some(TypedCommand::Accept(accept)) => {
+            let command = if accept.environment {
+                Command::AcceptEnvironment
+            } else {
+                Command::Accept(accept.names.names.clone())
+            };
+            (command, named(&accept.names))
+        }
+        Some(TypedCommand::Reject(names)) => (Command::Reject(names.names.clone()), named(&names)),
+        Some(TypedCommand::Review(names)) => (Command::Review(names.names.clone()), named(&names)),
+        Some(TypedCommand::Metrics) => (Command::Metrics, Overrides::default()),
+    };
+    let global = typed.global;
+    let start = match &global.manifest_path {
+        None => std::env::current_dir().map_err(|e| Error::config(format!("the current directory cannot be read: {e}")))?,
+        Some(path) => {
+            let path = std::path::absolute(path).map_err(|e| Error::file("resolve", path, &e))?;
+            if path.is_dir() {
+                path
+            } else {
+                path.parent().map(PathBuf::from).unwrap_or(path)
+            }
+        }
+    };
+    let jobs = global
+        .jobs
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if jobs == 0 {
+        return Err(Error::config("--jobs 0 would measure nothing: write 1 or more"));
+    }
+    Ok(Invocation {
+        command,
+        start,
+        overrides,
+        jobs,
+        style: style(&global, std::io::stderr().is_terminal()),
+        output_style: style(&global, std::io::stdout().is_terminal()),
+        format: global.message_format,
+        ci: is_set("CI"),
+        pending_dir: variable("INSTA_PENDING_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
+        inherited: std::env::vars_os().collect(),
+    })
+}
+
+fn run_command(args: RunArgs) -> (Command, Overrides) {
+    let options = RunOptions {
+        pass_without_cases: args.no_tests == NoTests::Pass,
+        no_pending: args.no_pending,
+    };
+    let overrides = Overrides {
+        budgets: args.budgets,
+        filters: args.filters,
+        exact: args.exact,
+        packages: args.packages,
+        profile: args.build.profile.clone(),
+        triple: args.build.target.clone(),
+        cargo_args: cargo_args(&args.build),
+        as_is: args.as_is,
+    };
+    (Command::Run(options), overrides)
+}
+
+fn show_command(args: ShowArgs) -> (Command, Overrides) {
+    let name = args
+        .case
+        .as_ref()
+        .map(|case| case.split('@').next().unwrap_or_default().to_owned());
+    let overrides = Overrides {
+        as_is: args.as_is,
+        ..named(&NamesArgs {
+            names: name.into_iter().collect(),
+            build: args.build,
+        })
+    };
+    let options = ShowOptions {
+        case: args.case,
+        program: args.program,
+        at: args.at,
+        since: args.since,
+        fixed: args.fixed,
+        timeout: args.timeout,
+    };
+    (Command::Show(options), overrides)
+}
+
+fn named(args: &NamesArgs) -> Overrides {
+    Overrides {
+        filters: args.names.clone(),
+        exact: true,
+        profile: args.build.profile.clone(),
+        triple: args.build.target.clone(),
+        cargo_args: cargo_args(&args.build),
+        ..Overrides::default()
+    }
+}
+
+fn cargo_args(build: &BuildArgs) -> Vec<String> {
+    let flags = [
+        (build.all_features, "--all-features"),
+        (build.no_default_features, "--no-default-features"),
+        (build.locked, "--locked"),
+        (build.offline, "--offline"),
+        (build.frozen, "--frozen"),
+    ];
+    let mut args: Vec<String> = flags
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, flag)| flag.to_owned())
+        .collect();
+    for features in &build.features {
+        args.extend(["--features".to_owned(), features.clone()]);
+    }
+    args
+}
+
+/// Colour: `--color`, else `NO_COLOR`, else `CARGO_TERM_COLOR`, else whether the stream is a terminal.
+fn style(global: &GlobalArgs, terminal: bool) -> Style {
+    let wanted = match global.color {
+        Some(Color::Always) => Some(true),
+        Some(Color::Never) => Some(false),
+        Some(Color::Auto) | None if variable("NO_COLOR").is_some_and(|v| !v.is_empty()) => Some(false),
+        Some(Color::Auto) => None,
+        None => match variable("CARGO_TERM_COLOR").as_ref().and_then(|v| v.to_str()) {
+            Some("always") => Some(true),
+            Some("never") => Some(false),
+            _ => None,
+        },
+    };
+    let dumb = variable("TERM").is_some_and(|term| term == "dumb");
+    let width = variable("COLUMNS").and_then(|v| v.to_str()?.parse().ok()).unwrap_or(80);
+    Style {
+        color: wanted.unwrap_or(terminal && !dumb),
+        width,
+        verbose: global.verbose,
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the command line reads its environment"
+)]
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// As insta reads `CI`: set, and neither empty nor `0` nor `false`.
+fn is_set(name: &str) -> bool {
+    variable(name).is_some_and(|value| !matches!(value.to_str(), Some("" | "0" | "false")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invocation(args: &[&str]) -> Invocation {
+        meaning(Typed::try_parse_from(std::iter::once(&"cargo-memcheck").chain(args)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn words_that_are_no_command_are_filters() {
+        let run = invocation(&["threads", "pool", "-j", "3"]);
+        assert!(matches!(run.command, Command::Run(_)));
+        assert_eq!(
+            (run.overrides.filters, run.jobs),
+            (vec!["threads".to_owned(), "pool".to_owned()], 3)
+        );
+        assert!(matches!(invocation(&["accept", "threads"]).command, Command::Accept(names) if names == ["threads"]));
+    }
+
+    #[test]
+    fn every_global_option_may_stand_before_every_command() {
+        let globals: [&[&str]; 7] = [
+            &["-v"],
+            &["-j", "1"],
+            &["--jobs=1"],
+            &["--color", "never"],
+            &["--message-format", "json"],
+            &["--manifest-path", "."],
+            &["--verbose"],
+        ];
+        for command in ["run", "show", "init", "accept", "review", "reject", "list", "metrics"] {
+            let alone = invocation(&[command]);
+            for global in globals {
+                let args = [global, &[command]].concat();
+                let before = invocation(&args);
+                assert_eq!(format!("{:?}", before.command), format!("{:?}", alone.command), "{args:?}");
+                assert!(before.overrides.filters.is_empty(), "{args:?}");
+                let after = invocation(&[&[command], global].concat());
+                assert_eq!((before.jobs, before.format), (after.jobs, after.format), "{args:?}");
+                assert_eq!(
+                    (before.style.verbose, before.start),
+                    (after.style.verbose, after.start),
+                    "{args:?}"
+                );
+            }
+        }
+        for args in [["--exact", "list"], ["--locked", "accept"], ["grow", "list"]] {
+            let typed = Typed::try_parse_from(std::iter::once(&"cargo-memcheck").chain(&args)).unwrap();
+            assert!(meaning(typed).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn cargo_flags_are_forwarded() {
+        let run = invocation(&["--locked", "-F", "a,b", "--profile", "dev"]);
+        assert_eq!(run.overrides.cargo_args, ["--locked", "--features", "a,b"]);
+        assert_eq!(run.overrides.profile.as_deref(), Some("dev"));
+    }
+
+    #[test]
+    fn a_program_comes_after_two_dashes() {
+        let show = invocation(&["show", "--at", "main", "-v", "--", "sh", "-c", "--at"]);
+        let Command::Show(options) = show.command else {
+            panic!("no show")
+        };
+        assert_eq!((options.case, options.at), (None, vec!["main".to_owned()]));
+        assert_eq!((options.program.join(" "), show.style.verbose), ("sh -c --at".to_owned(), 1));
+        let case = invocation(&["show", "pool@idle"]);
+        assert_eq!(
+            (case.overrides.filters, case.overrides.exact),
+            (vec!["pool".to_owned()], true)
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Typed::command().debug_assert();
+    }
+}

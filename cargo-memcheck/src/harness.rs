@@ -1,0 +1,124 @@
+//! Harness tests that packages name: each is run for its cases built in Rust, and its results join the report.
+
+use memcheck_harness::build::{self, HarnessTest, TestEnd};
+use memcheck_harness::error::{Error, Result};
+use memcheck_harness::model::{
+    CaseReport, OutputTail, Package, Place, ProblemKind, RunReport, SnapshotOutcome, SnapshotStatus, Workspace,
+};
+use memcheck_harness::pipeline::Event;
+use memcheck_harness::report;
+
+use crate::cli::Invocation;
+use crate::project::Project;
+use crate::terminal::Progress;
+
+/// Runs every harness test of the workspace. A test without complete results becomes a failed case: nothing is known of its own.
+pub(crate) fn run(invocation: &Invocation, project: &Project, report: &mut RunReport, progress: &Progress<'_>) -> Result<()> {
+    let Some(workspace) = &project.workspace else { return Ok(()) };
+    for package in &workspace.packages {
+        for test in &package.harness_tests {
+            if report.interrupted.is_some() {
+                return Ok(());
+            }
+            let cases = match results(invocation, project, workspace, package, test, progress) {
+                Ok(found) => found.map(|found| found.cases).unwrap_or_default(),
+                Err(error) if error.kind() == ProblemKind::Interrupted => {
+                    report.interrupted = project.cancel.signal();
+                    return Ok(());
+                }
+                Err(error) => vec![failed(package, test, error)],
+            };
+            let total = report.cases.len() + cases.len();
+            for case in cases {
+                let case = unique(report, case);
+                progress.show(&Event::Finished {
+                    run: report,
+                    case: &case,
+                    done: report.cases.len() + 1,
+                    total,
+                });
+                report.cases.push(case);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn results(
+    invocation: &Invocation,
+    project: &Project,
+    workspace: &Workspace,
+    package: &Package,
+    test: &str,
+    progress: &Progress<'_>,
+) -> Result<Option<RunReport>> {
+    let directory = project.plan.data_dir.join("results");
+    let path = directory.join(format!("{}.{test}.{}.json", package.name, std::process::id()));
+    std::fs::create_dir_all(&directory).map_err(|error| Error::file("create", &directory, &error))?;
+    let update = if project.options.write_pending { "new" } else { "no" };
+    let run = HarnessTest {
+        package,
+        name: test,
+        args: vec!["--test-threads".into(), project.options.jobs.to_string().into()],
+        env: vec![
+            ("MEMCHECK_RESULTS", Some(path.clone().into())),
+            ("MEMCHECK_OVERRIDES", Some(invocation.overrides.to_text().into())),
+            ("INSTA_UPDATE", Some(update.into())),
+            ("INSTA_FORCE_PASS", None),
+        ],
+    };
+    let end = build::harness_test(&project.plan, workspace, &run, &project.cancel, &|event| {
+        progress.show(&Event::Build(event));
+    })?;
+    let bytes = std::fs::read(&path);
+    // It is read once; a file that stays behind carries the number of a process and is taken for nobody's.
+    let _ = std::fs::remove_file(&path);
+    let read = bytes.map_err(|error| format!("it left none ({error})"));
+    let read = read.and_then(|bytes| report::read_results(&bytes));
+    read.map_err(|why| no_results(package, test, &why, &end))
+}
+
+fn no_results(package: &Package, test: &str, why: &str, end: &TestEnd) -> Error {
+    let error = Error::tool(format!("no results of test {test} of package {}: {why}", package.name))
+        .detail(format!("it ended with {}; the end of what it printed:", end.ending));
+    let lines: Vec<&str> = end.output.lines().collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(20));
+    last.fold(error, |error, line| error.detail(format!("  {line}")))
+}
+
+/// A case that stands for a test of which nothing is known.
+fn failed(package: &Package, test: &str, error: Error) -> CaseReport {
+    CaseReport {
+        name: format!("test {test}"),
+        package: Some(package.name.clone()),
+        place: Place::default(),
+        target: format!("test {test}"),
+        duration: std::time::Duration::ZERO,
+        checkpoints: Vec::new(),
+        checkpoints_planned: 0,
+        snapshot: SnapshotOutcome {
+            status: SnapshotStatus::NotCompared,
+            path: std::path::PathBuf::new(),
+            text: String::new(),
+            diff: String::new(),
+            rows: 0,
+            varying: Vec::new(),
+            pending: None,
+            pending_error: None,
+        },
+        problem: Some(error.into_problem()),
+        end: None,
+        output: OutputTail::default(),
+        settings: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// Two cases of one name would share a snapshot: the second cannot be judged. (Within one test the harness itself refuses.)
+fn unique(report: &RunReport, mut case: CaseReport) -> CaseReport {
+    if case.problem.is_none() && report.cases.iter().any(|other| other.name == case.name) {
+        let error = Error::config(format!("two cases are called `{}`", case.name));
+        case.problem = Some(error.detail(format!("the second stands at {}", case.place)).into_problem());
+    }
+    case
+}

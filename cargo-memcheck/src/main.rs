@@ -1,0 +1,31 @@
+//! `cargo memcheck`: parses what was typed and calls one straight-line function per subcommand.
+
+mod accept;
+mod cli;
+mod first;
+mod init;
+mod harness;
+mod list;
+mod measure;
+mod project;
+mod review;
+mod show;
+mod terminal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::parse()
+        .and_then(|invocation| match invocation.command {
+            cli::Command::Run(ref run) => measure::run(&invocation, run),
+            cli::Command::Show(ref options) => show::show(&invocation, options),
+            cli::Command::Init { c } => init::init(&invocation, c),
+            cli::Command::Accept(ref names) => accept::accept(&invocation, names),
+            cli::Command::AcceptEnvironment => accept::environment(&invocation),
+            cli::Command::Reject(ref names) => review::reject(&invocation, names),
+            cli::Command::Review(ref names) => review::review(&invocation, names),
+            cli::Command::List(ref filters) => list::list(&invocation, filters),
+            cli::Command::Metrics => list::metrics(&invocation),
+        })
+        .unwrap_or_else(|failure| terminal::fail(&failure))
+}

@@ -1,0 +1,41 @@
+//! `cargo memcheck`: measure and judge.
+
+use std::process::ExitCode;
+
+use memcheck_harness::error::Result;
+use memcheck_harness::{pipeline, report};
+
+use crate::cli::{Invocation, MessageFormat, RunOptions};
+use crate::{first, harness, project, terminal};
+
+/// Builds, measures, judges, reports; without a `memcheck.toml` it measures and shows only.
+pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode> {
+    let Some(mut project) = project::find(invocation)? else {
+        return first::contact(invocation, run);
+    };
+    project.options.write_pending &= !run.no_pending;
+    let progress = terminal::Progress::new(invocation);
+    let mut report = pipeline::run(
+        &project.plan,
+        project.workspace.as_ref(),
+        &project.options,
+        &project.cancel,
+        &|event| {
+            progress.show(&event);
+        },
+    )?;
+    harness::run(invocation, &project, &mut report, &progress)?;
+    progress.finish()?;
+    if invocation.format == MessageFormat::Json {
+        terminal::print(|out| report::json(&report, out))?;
+    }
+    if let Some(text) = &project.nothing_matches {
+        terminal::say(|out| report::warning(invocation.style, text, out))?;
+    }
+    terminal::say(|out| report::summary(&report, invocation.style, out))?;
+    let code = report::exit_code(&report);
+    if code == report::exit::NOTHING && run.pass_without_cases && report.cases.is_empty() {
+        return Ok(terminal::ok());
+    }
+    Ok(ExitCode::from(code))
+}

@@ -1,0 +1,85 @@
+//! From where we stand to a plan: locate `memcheck.toml`, ask cargo about the workspace, read the configuration.
+
+use memcheck_harness::config::{Overrides, Source};
+use memcheck_harness::error::{Error, Result};
+use memcheck_harness::model::{Cancel, Plan, Workspace};
+use memcheck_harness::pipeline::Options;
+use memcheck_harness::{build, capture, config};
+
+use crate::cli::Invocation;
+
+/// A plan and the workspace it belongs to.
+pub(crate) struct Project {
+    pub(crate) plan: Plan,
+    pub(crate) workspace: Option<Workspace>,
+    pub(crate) options: Options,
+    pub(crate) cancel: Cancel,
+    /// Names were given and none of them is a case: what to say about it.
+    pub(crate) nothing_matches: Option<String>,
+}
+
+/// Reads everything that comes before building.
+pub(crate) fn open(invocation: &Invocation) -> Result<Project> {
+    find(invocation)?.ok_or_else(|| no_configuration(invocation))
+}
+
+/// As [`open`]; `None` without a `memcheck.toml`.
+pub(crate) fn find(invocation: &Invocation) -> Result<Option<Project>> {
+    let Some(source) = config::locate(&invocation.start)? else {
+        return Ok(None);
+    };
+    let workspace = build::discover(&source.root)?;
+    read(invocation, &source, workspace).map(Some)
+}
+
+/// The error for a place without a `memcheck.toml`.
+pub(crate) fn no_configuration(invocation: &Invocation) -> Error {
+    Error::config(format!("no memcheck.toml in {} or above", invocation.start.display()))
+        .detail("a first one:")
+        .detail("    [[case]]")
+        .detail("    name = \"start\"")
+        .detail("    target = { bin = \"NAME\" }      # or { c = \"FILE.c\" }, { path = \"PROGRAM\" }, { command = \"PROGRAM\" }")
+        .detail("    [[case.checkpoint]]")
+        .detail("    name = \"main\"")
+        .detail("    at = \"main\"")
+        .detail("cargo memcheck init             writes one for a cargo project")
+        .detail("cargo memcheck init --c         writes one for a C project, and memcheck.h")
+        .detail("cargo memcheck show -- PROGRAM  shows the memory of any program without one")
+}
+
+/// The plan of a configuration.
+pub(crate) fn read(invocation: &Invocation, source: &Source, workspace: Option<Workspace>) -> Result<Project> {
+    let cancel = Cancel::new();
+    memcheck_harness::interrupt::on_signals(&cancel)?;
+    let page_bytes = capture::page_bytes_here()
+        .ok_or_else(|| Error::machine("the size of a page is unknown: /proc is not mounted or not readable"))?;
+    let plan = config::plan(source, workspace.as_ref(), &invocation.overrides, page_bytes)?;
+    let nothing_matches = if plan.cases.is_empty() && !invocation.overrides.filters.is_empty() {
+        let all = config::plan(source, workspace.as_ref(), &Overrides::default(), page_bytes)?;
+        Some(config::nothing_matches(&all, &invocation.overrides.filters))
+    } else {
+        None
+    };
+    let options = Options {
+        jobs: invocation.jobs,
+        write_pending: !invocation.ci || invocation.pending_dir.is_some(),
+        pending_dir: invocation.pending_dir.clone(),
+        inherited: invocation.inherited.clone(),
+        ci: invocation.ci,
+    };
+    Ok(Project {
+        plan,
+        workspace,
+        options,
+        cancel,
+        nothing_matches,
+    })
+}
+
+/// Each name must be a case of the plan: a typing error must not pass for "nothing to do".
+pub(crate) fn all_known(plan: &Plan, names: &[String]) -> Result<()> {
+    match names.iter().find(|name| !plan.cases.iter().any(|case| &case.name == *name)) {
+        None => Ok(()),
+        Some(unknown) => Err(Error::config(format!("there is no case `{unknown}`")).detail("cargo memcheck list  names them")),
+    }
+}

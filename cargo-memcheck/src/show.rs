@@ -1,0 +1,221 @@
+//! `cargo memcheck show`: one program's memory by kind at any place. Judges nothing and writes nothing.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use memcheck_harness::error::{Error, Result};
+use memcheck_harness::model::{
+    AfterLast, At, Cancel, Case, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, ProblemKind, Target,
+};
+use memcheck_harness::pipeline::Options;
+use memcheck_harness::{interrupt, pipeline, report};
+
+use crate::cli::{Invocation, MessageFormat, ShowOptions};
+use crate::project::{self, Project};
+use crate::terminal;
+
+/// Launches, stops, prints the tables on standard output.
+pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCode> {
+    let mut project = match (&show.case, show.program.split_first()) {
+        (Some(name), None) => of_case(invocation, name)?,
+        (None, Some((program, args))) => of_program(invocation, show, program, args)?,
+        (None, None) => return Err(usage("show needs something to show")),
+        (Some(_), Some(_)) => return Err(usage("show takes a case or a program, not both")),
+    };
+    let since = match project.plan.cases.first_mut() {
+        None => None,
+        Some(case) => stops(case, show)?,
+    };
+    let progress = terminal::Progress::new(invocation);
+    let mut cases = pipeline::observe(
+        &project.plan,
+        project.workspace.as_ref(),
+        &project.options,
+        &project.cancel,
+        &|event| progress.show(&event),
+    )?;
+    progress.finish()?;
+    let Some(case) = cases.first_mut() else {
+        return Err(Error::interrupted(project.cancel.signal().unwrap_or_default()));
+    };
+    if let Some(problem) = &mut case.problem {
+        for detail in problem.details.iter_mut().filter(|detail| detail.starts_with("more time:")) {
+            "more time: --timeout SECONDS".clone_into(detail);
+        }
+    }
+    terminal::print(|out| match invocation.format {
+        MessageFormat::Human => report::show(case, since.as_deref(), invocation.output_style, out),
+        MessageFormat::Json => report::show_json(case, since.as_deref(), out),
+    })?;
+    let code = case
+        .problem
+        .as_ref()
+        .map_or(report::exit::OK, |problem| report::exit::of_problem(problem.kind));
+    Ok(ExitCode::from(code))
+}
+
+fn usage(title: &str) -> Error {
+    Error::config(title)
+        .detail("cargo memcheck show CASE[@CHECKPOINT]          a case of memcheck.toml")
+        .detail("cargo memcheck show -- PROGRAM [ARGUMENT …]    any program")
+}
+
+/// A case of the plan as the suite launches it; the name may carry `@CHECKPOINT`.
+fn of_case(invocation: &Invocation, name: &str) -> Result<Project> {
+    let mut project = project::open(invocation)?;
+    let (name, checkpoint) = name
+        .split_once('@')
+        .map_or((name, None), |(name, checkpoint)| (name, Some(checkpoint)));
+    project::all_known(&project.plan, &[name.to_owned()])?;
+    if let (Some(case), Some(checkpoint)) = (project.plan.cases.first_mut(), checkpoint) {
+        if !case.checkpoints.iter().any(|spec| spec.name == checkpoint) {
+            let names: Vec<&str> = case.checkpoints.iter().map(|spec| spec.name.as_str()).collect();
+            return Err(Error::config(format!("case {name} has no checkpoint `{checkpoint}`"))
+                .detail(format!("it has: {}", names.join(", "))));
+        }
+        case.checkpoints.retain(|spec| spec.name == checkpoint);
+    }
+    Ok(project)
+}
+
+/// A plan of one case that nobody wrote down.
+fn of_program(invocation: &Invocation, show: &ShowOptions, program: &str, args: &[String]) -> Result<Project> {
+    let cancel = Cancel::new();
+    interrupt::on_signals(&cancel)?;
+    let root = &invocation.start;
+    let target = Target::Command {
+        program: program.to_owned(),
+    };
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let mut case = Case::new(name, root, target);
+    case.args = args.to_vec();
+    case.as_is = !show.fixed;
+    Ok(Project {
+        plan: Plan {
+            root: root.clone(),
+            file: "memcheck.toml".into(),
+            is_cargo: false,
+            data_dir: root.join("target/memcheck-data"),
+            defaults: Defaults::default(),
+            cases: vec![case],
+            cases_in_file: 1,
+        },
+        workspace: None,
+        nothing_matches: None,
+        options: Options {
+            jobs: 1,
+            write_pending: false,
+            pending_dir: None,
+            inherited: invocation.inherited.clone(),
+            ci: false,
+        },
+        cancel,
+    })
+}
+
+/// Puts the places that were asked for into the case; gives the name of the one that changes are counted from.
+fn stops(case: &mut Case, show: &ShowOptions) -> Result<Option<String>> {
+    case.exit = Some(ExpectedEnd::Any);
+    case.after_last = AfterLast::Kill;
+    if let Some(seconds) = show.timeout {
+        case.timeout = Duration::from_secs(seconds);
+    }
+    let own = std::mem::take(&mut case.checkpoints);
+    let spec = |text: &String| -> Result<CheckpointSpec> {
+        match own.iter().find(|spec| spec.name == *text) {
+            Some(spec) => Ok(spec.clone()),
+            None => place(text),
+        }
+    };
+    let since = show.since.as_ref().map(spec).transpose()?;
+    let mut wanted = show.at.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    if wanted.is_empty() {
+        wanted = match (own.is_empty(), &since) {
+            (false, _) => own.clone(),
+            (true, Some(_)) => vec![standard("exit", At::Exit)],
+            (true, None) => vec![standard("main", At::Main), standard("exit", At::Exit)],
+        };
+    }
+    for spec in since.iter().cloned().chain(wanted) {
+        if !case.checkpoints.iter().any(|other| other.name == spec.name) {
+            case.checkpoints.push(spec);
+        }
+    }
+    match since {
+        Some(since) if case.checkpoints.len() == 1 => Err(Error::config(format!(
+            "--since {0} and --at {0} are one place: nothing could change",
+            since.name
+        ))),
+        since => Ok(since.map(|spec| spec.name)),
+    }
+}
+
+fn standard(name: &str, at: At) -> CheckpointSpec {
+    CheckpointSpec {
+        place: Place {
+            file: "--at".to_owned(),
+            ..Place::default()
+        },
+        ..CheckpointSpec::new(name, at)
+    }
+}
+
+/// `exec`, `main`, `exit`, `probe:NAME`, `probe:PROVIDER:NAME`, `function:SYMBOL`.
+fn place(text: &str) -> Result<CheckpointSpec> {
+    let at = match text.split_once(':') {
+        None if text == "exec" => At::Exec,
+        None if text == "main" => At::Main,
+        None if text == "exit" => At::Exit,
+        Some(("probe", name)) if !name.is_empty() => {
+            let (provider, name) = name.split_once(':').unwrap_or(("memcheck", name));
+            At::Probe {
+                provider: provider.to_owned(),
+                name: name.to_owned(),
+            }
+        }
+        Some(("function", name)) if !name.is_empty() => At::Function(name.to_owned()),
+        _ => {
+            return Err(
+                Error::new(ProblemKind::Config, format!("`{text}` is no place to stop at")).detail(
+                    "places: exec, main, exit, probe:NAME, probe:PROVIDER:NAME, function:SYMBOL; of a case also its checkpoints",
+                ),
+            );
+        }
+    };
+    Ok(standard(&at.to_string(), at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(at: &[&str], since: Option<&str>) -> Result<(Vec<String>, Option<String>)> {
+        let target = Target::Command { program: "p".to_owned() };
+        let mut case = Case::new("p", "/", target);
+        let show = ShowOptions {
+            at: at.iter().map(|text| (*text).to_owned()).collect(),
+            since: since.map(str::to_owned),
+            ..ShowOptions::default()
+        };
+        let since = stops(&mut case, &show)?;
+        Ok((case.checkpoints.into_iter().map(|spec| spec.at.to_string()).collect(), since))
+    }
+
+    #[test]
+    fn places() {
+        assert_eq!(asked(&[], None).unwrap().0, ["main", "exit"]);
+        let some = asked(&["probe:ready", "probe:libc:setjmp", "function:f", "exec"], None)
+            .unwrap()
+            .0;
+        assert_eq!(some, ["probe ready", "probe libc:setjmp", "function f", "exec"]);
+        assert_eq!(
+            asked(&[], Some("main")).unwrap(),
+            (vec!["main".to_owned(), "exit".to_owned()], Some("main".to_owned()))
+        );
+        assert_eq!(asked(&["exit", "main", "exit"], Some("main")).unwrap().0, ["main", "exit"]);
+        for wrong in ["", "probe:", "function:", "prob:x", "start"] {
+            assert!(asked(&[wrong], None).is_err(), "{wrong}");
+        }
+        assert!(asked(&["main"], Some("main")).is_err());
+    }
+}

@@ -1,0 +1,1 @@
+//! Empty: the programs under test are the files beside this folder.

@@ -1,0 +1,57 @@
+# `just --list`. The recipes are the commands of .ci/run, one by one.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# Everything, as CI runs it.
+ci:
+    bash .ci/run
+
+# Format all sources.
+fmt:
+    cargo fmt --all
+
+# What clippy says, warnings as errors.
+lint:
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets --features tests/oracles -- -D warnings
+
+# All tests; arguments go to cargo: `just test -p memcheck-harness classify`.
+test *ARGS:
+    cargo test --workspace {{ARGS}}
+
+# The tests that compare with pmap, readelf, gdb and cargo-insta.
+oracles:
+    cargo test --locked --package tests --features oracles
+
+# This repository's own suite; arguments go to cargo memcheck.
+memcheck *ARGS:
+    cargo memcheck {{ARGS}}
+
+# The documentation, warnings as errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+# The suite many times in a row: the first run that differs ends it.
+soak TIMES="50":
+    cargo build --package cargo-memcheck
+    for run in $(seq {{TIMES}}); do echo "run $run of {{TIMES}}"; cargo memcheck; done
+
+# The suite many times while every processor is busy.
+soak-busy TIMES="20":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --package cargo-memcheck
+    busy=()
+    trap 'kill "${busy[@]}"' EXIT
+    for _ in $(seq "$(nproc)"); do
+        (while :; do :; done) &
+        busy+=("$!")
+    done
+    for run in $(seq {{TIMES}}); do
+        echo "run $run of {{TIMES}}, $(nproc) processors busy"
+        cargo memcheck
+    done
+
+# Licences, duplicate versions and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check licenses bans sources

@@ -1,0 +1,320 @@
+//! `LiveMemory`: the memory of a stopped process, read without changing what is measured. Only resident pages are touched
+//! (reading an absent one would fault it in), and what was read is remembered for a recording.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::os::unix::fs::FileExt;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+use super::procdir::ProcDir;
+use crate::error::Result;
+use crate::model::{Memory, PageRun, Recording};
+use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, SWAPPED};
+
+// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst of the kernel).
+const PM_EXCLUSIVE: u64 = 1 << 56;
+const PM_GUARD: u64 = 1 << 58;
+const PM_FILE: u64 = 1 << 61;
+const PM_SWAP: u64 = 1 << 62;
+const PM_PRESENT: u64 = 1 << 63;
+
+/// Entries asked for at once when the residency of one page is wanted: neighbours are read next.
+const ENTRIES: u64 = 64;
+/// Entries read at once when a range is scanned without the ioctl.
+const SCAN_ENTRIES: u64 = 4096;
+/// Pages kept, for the next word of the same page; the oldest habit is to walk through memory once.
+const MAX_PAGES: usize = 4096;
+
+/// The memory of a stopped process, resident pages only; remembers what was read.
+#[derive(Debug)]
+pub struct LiveMemory {
+    task: Pid,
+    page_bytes: u64,
+    pagemap: File,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Residency by `address / page / ENTRIES`, one bit a page.
+    resident: BTreeMap<u64, u64>,
+    /// Contents by address; absent for a page that could not be read.
+    pages: BTreeMap<u64, Option<Box<[u8]>>>,
+    /// Ranges that were asked for: disjoint, none touching the next.
+    read: BTreeMap<u64, Vec<u8>>,
+    /// By start and end.
+    scans: BTreeMap<(u64, u64), Option<Vec<PageRun>>>,
+}
+
+impl LiveMemory {
+    /// The memory behind a directory of /proc; `task` is a thread that still has memory.
+    pub(super) fn open(dir: &ProcDir, task: i32, page_bytes: u64) -> Result<Self> {
+        Ok(Self {
+            task: Pid::from_raw(task),
+            page_bytes,
+            pagemap: dir.file("pagemap")?,
+            state: RefCell::default(),
+        })
+    }
+
+    /// What was read, for [`Capture::recording`](crate::model::Capture::recording).
+    #[must_use]
+    pub fn into_recording(self) -> Recording {
+        let state = self.state.into_inner();
+        Recording {
+            bytes: state.read.into_iter().collect(),
+            scans: state
+                .scans
+                .into_iter()
+                .map(|((start, end), runs)| (start, end, runs))
+                .collect(),
+        }
+    }
+
+    fn entries(&self, first_page: u64, count: u64) -> Vec<u64> {
+        let mut bytes = vec![0; usize::try_from(count * 8).unwrap_or(0)];
+        let mut filled = 0;
+        while let Some(at) = first_page.checked_mul(8).and_then(|at| at.checked_add(filled as u64)) {
+            // Beyond the address space the file ends; what is not there is not resident.
+            match self.pagemap.read_at(&mut bytes[filled..], at) {
+                Ok(n) if n > 0 => filled += n,
+                _ => break,
+            }
+        }
+        bytes
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|entry| u64::from_ne_bytes(*entry))
+            .collect()
+    }
+
+    fn is_resident(&self, state: &mut State, address: u64) -> bool {
+        let page = address / self.page_bytes;
+        let group = page / ENTRIES;
+        let bits = state.resident.entry(group).or_insert_with(|| {
+            let entries = self.entries(group * ENTRIES, ENTRIES);
+            let set = entries.iter().enumerate().filter(|(_, entry)| *entry & PM_PRESENT != 0);
+            set.fold(0, |bits, (i, _)| bits | 1 << i)
+        });
+        *bits >> (page % ENTRIES) & 1 == 1
+    }
+
+    /// The contents of a page, if it is resident and readable.
+    fn page<'a>(&self, state: &'a mut State, address: u64) -> Option<&'a [u8]> {
+        if !state.pages.contains_key(&address) {
+            let content = self.is_resident(state, address).then(|| self.fetch(address)).flatten();
+            if state.pages.len() >= MAX_PAGES {
+                state.pages.clear();
+            }
+            state.pages.insert(address, content);
+        }
+        state.pages.get(&address)?.as_deref()
+    }
+
+    fn fetch(&self, address: u64) -> Option<Box<[u8]>> {
+        let mut page = vec![0; usize::try_from(self.page_bytes).ok()?];
+        let remote = RemoteIoVec {
+            base: usize::try_from(address).ok()?,
+            len: page.len(),
+        };
+        let read = process_vm_readv(self.task, &mut [IoSliceMut::new(&mut page)], &[remote]).ok()?;
+        (read == page.len()).then(|| page.into_boxed_slice())
+    }
+
+    /// Fills the buffer from resident pages.
+    fn fill(&self, state: &mut State, address: u64, buffer: &mut [u8]) -> Option<()> {
+        address.checked_add(buffer.len() as u64)?;
+        let mut done = 0;
+        while done < buffer.len() {
+            let at = address + done as u64;
+            let inside = at % self.page_bytes;
+            let page = self.page(state, at - inside)?;
+            let from = &page[usize::try_from(inside).ok()?..];
+            let count = from.len().min(buffer.len() - done);
+            buffer[done..done + count].copy_from_slice(&from[..count]);
+            done += count;
+        }
+        Some(())
+    }
+
+    /// The runs of a range, from the ioctl or, on kernels without it, from the entries of `pagemap`.
+    fn scan(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
+        let (start, end) = (
+            start - start % self.page_bytes,
+            end.checked_next_multiple_of(self.page_bytes)?,
+        );
+        let wanted = PRESENT | SWAPPED | FILE | PFNZERO;
+        let ioctl = |extra| pagemap::scan(&self.pagemap, start, end, PRESENT | SWAPPED | extra, wanted | extra);
+        // Kernels before 6.15 do not know guards as a category.
+        if let Ok(found) = ioctl(GUARD).or_else(|_| ioctl(0)) {
+            return Some(joined(found.into_iter().filter_map(|region| run_of_scan(&region))));
+        }
+        self.scan_entries(start, end)
+    }
+
+    /// The runs of a page-aligned range from the entries of `pagemap`.
+    pub(super) fn scan_entries(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
+        let last = end / self.page_bytes;
+        let mut runs = Vec::new();
+        let mut page = start / self.page_bytes;
+        while page < last {
+            let count = SCAN_ENTRIES.min(last - page);
+            for (i, entry) in self.entries(page, count).into_iter().enumerate() {
+                let at = (page + i as u64) * self.page_bytes;
+                runs.extend(run_of_entry(entry, at, at + self.page_bytes)?);
+            }
+            page += count;
+        }
+        Some(joined(runs.into_iter()))
+    }
+}
+
+impl Memory for LiveMemory {
+    fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+        let mut state = self.state.borrow_mut();
+        let found = self.fill(&mut state, address, buffer).is_some();
+        if found && !buffer.is_empty() {
+            remember(&mut state.read, address, buffer);
+        }
+        found
+    }
+
+    fn pages(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
+        let mut state = self.state.borrow_mut();
+        if let Some(runs) = state.scans.get(&(start, end)) {
+            return runs.clone();
+        }
+        let runs = if start < end {
+            self.scan(start, end)
+        } else {
+            Some(Vec::new())
+        };
+        state.scans.insert((start, end), runs.clone());
+        runs
+    }
+}
+
+/// Adds a range; ranges that overlap or touch become one. Bytes read twice are the same bytes: the process is stopped.
+fn remember(ranges: &mut BTreeMap<u64, Vec<u8>>, address: u64, bytes: &[u8]) {
+    let end = address + bytes.len() as u64;
+    let before = ranges.range_mut(..=address).next_back();
+    let start = match before {
+        Some((start, known)) if *start + known.len() as u64 >= address => {
+            let new = end.saturating_sub(*start + known.len() as u64);
+            let new = usize::try_from(new).unwrap_or(0).min(bytes.len());
+            known.extend_from_slice(&bytes[bytes.len() - new..]);
+            *start
+        }
+        _ => {
+            ranges.insert(address, bytes.to_vec());
+            address
+        }
+    };
+    while let Some((&next, _)) = ranges.range(start + 1..=end).next() {
+        let Some(other) = ranges.remove(&next) else {
+            break;
+        };
+        if let Some(known) = ranges.get_mut(&start) {
+            let overlap = usize::try_from(start + known.len() as u64 - next).unwrap_or(usize::MAX);
+            known.extend_from_slice(other.get(overlap..).unwrap_or_default());
+        }
+    }
+}
+
+/// What the ioctl says, in our words; `None` for zero pages, which nobody counts.
+fn run_of_scan(region: &pagemap::PageRegion) -> Option<PageRun> {
+    let has = |category| region.categories & category != 0;
+    let resident = has(PRESENT) && !has(PFNZERO);
+    let run = PageRun {
+        start: region.start,
+        end: region.end,
+        resident,
+        anon: resident && !has(FILE),
+        swapped: has(SWAPPED) && !has(GUARD),
+        guard: has(GUARD),
+    };
+    (run.resident || run.swapped || run.guard).then_some(run)
+}
+
+/// What an entry of `pagemap` says. The outer `None`: a page of no file that is not ours alone may be the zero page (not
+/// counted) or one shared after a fork (counted); without the ioctl nobody can tell.
+fn run_of_entry(entry: u64, start: u64, end: u64) -> Option<Option<PageRun>> {
+    let has = |bit| entry & bit != 0;
+    if has(PM_PRESENT) && !has(PM_FILE) && !has(PM_EXCLUSIVE) {
+        return None;
+    }
+    let run = PageRun {
+        start,
+        end,
+        resident: has(PM_PRESENT),
+        anon: has(PM_PRESENT) && !has(PM_FILE),
+        swapped: has(PM_SWAP) && !has(PM_GUARD),
+        guard: has(PM_GUARD),
+    };
+    Some((run.resident || run.swapped || run.guard).then_some(run))
+}
+
+/// Neighbouring runs of one kind as one.
+fn joined(runs: impl Iterator<Item = PageRun>) -> Vec<PageRun> {
+    let mut out: Vec<PageRun> = Vec::new();
+    for run in runs {
+        match out.last_mut() {
+            Some(last)
+                if last.end == run.start
+                    && (PageRun {
+                        start: run.start,
+                        end: run.end,
+                        ..*last
+                    }) == run =>
+            {
+                last.end = run.end
+            }
+            _ => out.push(run),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn entries_without_an_owner_are_not_guessed() {
+        assert_eq!(run_of_entry(PM_PRESENT, 0, 1), None);
+        assert_eq!(run_of_entry(0, 0, 1), Some(None));
+        let anon = run_of_entry(PM_PRESENT | PM_EXCLUSIVE, 0, 1).flatten().unwrap();
+        assert!(anon.resident && anon.anon);
+        let file = run_of_entry(PM_PRESENT | PM_FILE, 0, 1).flatten().unwrap();
+        assert!(file.resident && !file.anon);
+    }
+
+    proptest! {
+        #[test]
+        fn remembered_ranges_hold_what_was_read_and_stay_apart(reads in prop::collection::vec((0_u64..200, 1_usize..40), 0..40)) {
+            let memory: Vec<u8> = (0..=255).collect();
+            let mut ranges = BTreeMap::new();
+            let mut seen = [false; 256];
+            for (address, len) in reads {
+                let range = address as usize..address as usize + len;
+                remember(&mut ranges, address, &memory[range.clone()]);
+                seen[range].fill(true);
+            }
+            let mut end = 0;
+            for (start, bytes) in &ranges {
+                prop_assert!(end == 0 || *start > end);
+                end = start + bytes.len() as u64;
+                prop_assert_eq!(&bytes[..], &memory[*start as usize..end as usize]);
+            }
+            let kept: usize = ranges.values().map(Vec::len).sum();
+            prop_assert_eq!(kept, seen.iter().filter(|s| **s).count());
+        }
+    }
+}

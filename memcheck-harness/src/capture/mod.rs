@@ -1,0 +1,143 @@
+//! Reads one stopped process: regions, status, limits, threads, objects. Parsers take bytes; reading is another function.
+//! Nothing here interprets what it reads.
+
+mod environment;
+mod maps;
+mod memory;
+mod objects;
+mod procdir;
+mod smaps;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::os::unix::ffi::OsStringExt;
+
+pub use environment::{environment, page_bytes_here};
+pub use maps::parse_maps;
+pub use memory::LiveMemory;
+pub use objects::ObjectCache;
+pub use smaps::parse_smaps;
+
+use self::objects::Process;
+use self::procdir::ProcDir;
+use crate::error::{Error, Result};
+use crate::model::{Capture, Class, Name, PatchedPage, Recording, Region, Status, Thread};
+use crate::trace::Stopped;
+
+/// Reads everything of a stopped process, before anything reads its memory.
+///
+/// # Errors
+/// Not permitted; the process is ending; its map changes although it is stopped (another process shares its memory).
+pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
+    read_process(stopped.pid(), stopped.threads(), stopped.patched(), objects)
+}
+
+/// The process as a source for classification.
+///
+/// # Errors
+/// Not permitted, or the process is ending.
+pub fn memory(stopped: &Stopped) -> Result<LiveMemory> {
+    memory_of(stopped.pid(), stopped.threads())
+}
+
+pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPage>, cache: &mut ObjectCache) -> Result<Capture> {
+    let (dir, _) = live_directory(pid, threads)?;
+    // The figures of smaps come first: nothing that follows may change them.
+    let (regions, status) = consistent(pid, &dir)?;
+    let stack_limit_bytes = status::parse_limits(&dir.read("limits")?)?;
+    let auxv = status::parse_auxv(&dir.read("auxv")?, class(&regions));
+    let stat = status::parse_stat(&dir.read("stat")?)?;
+    let page_bytes = page_bytes(&auxv)?;
+    let process = Process {
+        dir: &dir,
+        pid,
+        regions: &regions,
+        auxv: &auxv,
+        page_bytes,
+    };
+    let objects = objects::objects(&process, cache);
+    Ok(Capture {
+        page_bytes,
+        pid,
+        exe: Name::new(dir.link("exe")?.into_vec()),
+        objects,
+        regions,
+        status,
+        stack_limit_bytes,
+        auxv,
+        start_brk: stat.start_brk,
+        start_stack: stat.start_stack,
+        threads: threads.to_vec(),
+        patched,
+        recording: Recording::default(),
+    })
+}
+
+pub(crate) fn memory_of(pid: i32, threads: &[Thread]) -> Result<LiveMemory> {
+    let (dir, task) = live_directory(pid, threads)?;
+    let page_bytes = environment::page_bytes_here().ok_or_else(no_page_size)?;
+    LiveMemory::open(&dir, task, page_bytes)
+}
+
+/// The directory of the process or, when its first thread has ended and others live, of one of those: `/proc/PID` of a
+/// zombie shows no memory.
+fn live_directory(pid: i32, threads: &[Thread]) -> Result<(ProcDir, i32)> {
+    let dir = ProcDir::open(pid, None)?;
+    if dir.has_memory()? {
+        return Ok((dir, pid));
+    }
+    for tid in threads.iter().map(|thread| thread.tid).filter(|tid| *tid != pid) {
+        // A thread that ended meanwhile is no error while another lives.
+        if let Ok(dir) = ProcDir::open(pid, Some(tid))
+            && dir.has_memory().unwrap_or(false)
+        {
+            return Ok((dir, tid));
+        }
+    }
+    Err(Error::not_judged(format!(
+        "process {pid} has no memory any more: it ended, or was killed, while it was measured"
+    )))
+}
+
+/// Regions that add up to what `status` says. The process is stopped, so a difference means that the text was torn or that
+/// somebody else changes the map: one more try tells.
+fn consistent(pid: i32, dir: &ProcDir) -> Result<(Vec<Region>, Status)> {
+    for _ in 0..2 {
+        let regions = dir.regions()?;
+        let status = status::parse_status(&dir.read("status")?)?;
+        if status.reserved_bytes == sum_of(&regions) {
+            return Ok((regions, status));
+        }
+    }
+    Err(Error::not_judged(format!(
+        "the memory map of process {pid} changes although the process is stopped"
+    ))
+    .detail("another process may share its memory (clone with CLONE_VM): measure where it does not run"))
+}
+
+/// What `VmSize` counts: all regions but the vsyscall page, which belongs to no process (fs/proc/task_mmu.c, "gate vma").
+fn sum_of(regions: &[Region]) -> Option<u64> {
+    let own = regions
+        .iter()
+        .filter(|region| region.inode != 0 || region.name.as_bytes() != b"[vsyscall]");
+    own.map(Region::size_bytes).try_fold(0_u64, u64::checked_add)
+}
+
+/// 64-bit processes have their stack, and more, above 4 GiB; 32-bit ones can have nothing there.
+fn class(regions: &[Region]) -> Class {
+    let high = regions
+        .iter()
+        .any(|region| region.name.as_bytes() != b"[vsyscall]" && region.end > 1 << 32);
+    if high { Class::Elf64 } else { Class::Elf32 }
+}
+
+fn page_bytes(auxv: &[(u64, u64)]) -> Result<u64> {
+    environment::page_bytes(auxv)
+        .or_else(environment::page_bytes_here)
+        .ok_or_else(no_page_size)
+}
+
+fn no_page_size() -> Error {
+    Error::machine("the kernel does not tell its page size (AT_PAGESZ in /proc/self/auxv)")
+}

@@ -1,0 +1,317 @@
+//! The ELF files a process has mapped: which regions belong to which, where they lie, and their header facts. A file is
+//! identified by device and inode; a path alone is never believed, as another file may stand there by now.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use nix::errno::Errno;
+use nix::sys::stat::{SFlag, major, minor};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
+
+use super::procdir::ProcDir;
+use crate::elf;
+use crate::model::{ElfFacts, Name, Object, ObjectKind, Region, Segment, SegmentKind};
+
+// Types of the auxiliary vector (getauxval(3)).
+const AT_PHDR: u64 = 3;
+const AT_BASE: u64 = 7;
+const AT_ENTRY: u64 = 9;
+
+/// What classification looks up in C libraries and static executables: glibc's description of its threads for debuggers
+/// (nptl_db/structs.def), its thread lists (nptl/descr.h, sysdeps/nptl/dl-*stack*), and malloc's two global states.
+const SYMBOLS: [&str; 22] = [
+    "_thread_db_sizeof_pthread",
+    "_thread_db_pthread_list",
+    "_thread_db_pthread_nextevent",
+    "_thread_db_pthread_cancelhandling",
+    "_thread_db_const_thread_area",
+    "_thread_db_list_t_prev",
+    "_thread_db_rtld_global__dl_stack_used",
+    "_thread_db_rtld_global__dl_stack_user",
+    "_thread_db__rtld_global",
+    "_thread_db__dl_stack_used",
+    "_thread_db__dl_stack_user",
+    "_rtld_global",
+    "_rtld_global_ro",
+    "stack_used",
+    "stack_cache",
+    "__stack_user",
+    "_dl_stack_used",
+    "_dl_stack_user",
+    "_dl_stack_cache",
+    "main_arena",
+    "mp_",
+    "__malloc_context",
+];
+
+/// Beginnings of the file names (or sonames) of C libraries, thread libraries and loaders.
+const C_LIBRARIES: [&[u8]; 5] = [b"libc.so", b"libc-", b"libpthread", b"ld-", b"ld.so"];
+
+/// Device and inode, as `maps` prints them.
+pub(super) type FileId = ((u32, u32), u64);
+
+/// ELF facts of objects already seen, by device and inode: shared by the checkpoints of a run.
+#[derive(Debug, Default)]
+pub struct ObjectCache {
+    files: BTreeMap<FileId, Cached>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    /// The process in which the file was last looked at: while that has it mapped, the inode is this file.
+    pid: i32,
+    /// Size and modification time; absent when the file could not be opened.
+    stamp: Option<(u64, i64, i64)>,
+    content: Content,
+}
+
+/// Facts and symbols, or why there are none.
+#[derive(Clone, Debug)]
+struct Content {
+    facts: Result<ElfFacts, String>,
+    symbols: BTreeMap<String, u64>,
+}
+
+/// Where and of whom.
+pub(super) struct Process<'a> {
+    pub(super) dir: &'a ProcDir,
+    pub(super) pid: i32,
+    pub(super) regions: &'a [Region],
+    pub(super) auxv: &'a [(u64, u64)],
+    pub(super) page_bytes: u64,
+}
+
+/// The objects of a process in address order.
+pub(super) fn objects(process: &Process<'_>, cache: &mut ObjectCache) -> Vec<Object> {
+    let mut files: BTreeMap<FileId, Vec<&Region>> = BTreeMap::new();
+    for region in process.regions.iter().filter(|region| region.inode != 0) {
+        files.entry((region.dev, region.inode)).or_default().push(region);
+    }
+    let exe = process.executable();
+    let mut found: Vec<(u64, Object)> = Vec::new();
+    for (id, regions) in files {
+        let runs = regions.iter().any(|region| region.perms.execute);
+        if !runs && regions.iter().all(|region| region.offset != 0) {
+            continue;
+        }
+        let content = cache.content(process, id, &regions, Some(id) == exe);
+        for load in loads(&regions, content.facts.as_ref().ok(), process.page_bytes) {
+            // A file that is no program and runs nothing is data, and so is an ELF file that somebody reads through a mapping.
+            if !load.regions.iter().any(|region| region.perms.execute) && !load.is_by_segments {
+                continue;
+            }
+            let Some(first) = load.regions.first() else {
+                continue;
+            };
+            let contains = |kind| {
+                process
+                    .auxv(kind)
+                    .is_some_and(|at| load.regions.iter().any(|region| region.contains(at)))
+            };
+            found.push((
+                first.start,
+                Object {
+                    path: first.name.clone(),
+                    dev: id.0,
+                    inode: id.1,
+                    kind: if Some(id) == exe {
+                        ObjectKind::Executable
+                    } else if contains(AT_BASE) {
+                        ObjectKind::Interpreter
+                    } else {
+                        ObjectKind::Library
+                    },
+                    bias: load.bias,
+                    facts: content.facts.as_ref().ok().cloned(),
+                    facts_missing: content.facts.as_ref().err().cloned(),
+                    symbols: content.symbols.clone(),
+                },
+            ));
+        }
+    }
+    found.sort_by_key(|(start, _)| *start);
+    found.into_iter().map(|(_, object)| object).collect()
+}
+
+impl Process<'_> {
+    fn auxv(&self, kind: u64) -> Option<u64> {
+        self.auxv
+            .iter()
+            .find(|(k, _)| *k == kind)
+            .map(|(_, value)| *value)
+            .filter(|value| *value != 0)
+    }
+
+    /// The file that holds the program headers or the entry the kernel started; else the one behind `/proc/PID/exe`.
+    fn executable(&self) -> Option<FileId> {
+        let at = |kind| {
+            let address = self.auxv(kind)?;
+            let region = self
+                .regions
+                .iter()
+                .find(|region| region.contains(address) && region.inode != 0)?;
+            Some((region.dev, region.inode))
+        };
+        at(AT_PHDR).or_else(|| at(AT_ENTRY)).or_else(|| {
+            let stat = self.dir.stat("exe").ok()?;
+            file_id(stat.st_dev, stat.st_ino)
+        })
+    }
+}
+
+fn file_id(dev: u64, inode: u64) -> Option<FileId> {
+    Some(((u32::try_from(major(dev)).ok()?, u32::try_from(minor(dev)).ok()?), inode))
+}
+
+/// One loading of a file: a file can be mapped twice at different places.
+struct Load<'a> {
+    regions: Vec<&'a Region>,
+    bias: u64,
+    /// The first region is the first segment, no more and no less: what a loader does.
+    is_by_segments: bool,
+}
+
+/// Cuts the regions of one file (in address order) into loadings.
+fn loads<'a>(regions: &[&'a Region], facts: Option<&ElfFacts>, page: u64) -> Vec<Load<'a>> {
+    let segments: Vec<&Segment> = facts.map_or(Vec::new(), |facts| {
+        facts
+            .segments
+            .iter()
+            .filter(|segment| segment.kind == SegmentKind::Load)
+            .collect()
+    });
+    let down = |value: u64| value - value % page;
+    let up = |value: u64| value.checked_next_multiple_of(page).unwrap_or(u64::MAX);
+    // Address span of the file, without bias.
+    let low = segments.iter().map(|segment| down(segment.vaddr)).min();
+    let high = segments
+        .iter()
+        .map(|segment| up(segment.vaddr.saturating_add(segment.memsz)))
+        .max();
+    let mut loads: Vec<Load<'a>> = Vec::new();
+    for &region in regions {
+        let continues = loads.last().is_some_and(|load| match (high, load.regions.last()) {
+            (Some(high), _) => region.start < load.bias.wrapping_add(high),
+            (None, Some(before)) => region.offset >= before.offset,
+            (None, None) => false,
+        });
+        if let Some(load) = loads.last_mut().filter(|_| continues) {
+            load.regions.push(region);
+            continue;
+        }
+        let segment = segments.iter().find(|segment| down(segment.offset) == region.offset);
+        let in_file = segment.map_or(region.offset, |segment| down(segment.vaddr));
+        loads.push(Load {
+            regions: vec![region],
+            bias: region.start.wrapping_sub(in_file),
+            is_by_segments: segment.is_some_and(|segment| {
+                let in_memory = up(segment.vaddr.saturating_add(segment.filesz)).wrapping_sub(down(segment.vaddr));
+                Some(in_file) == low && region.size_bytes() <= in_memory
+            }),
+        });
+    }
+    loads
+}
+
+impl ObjectCache {
+    fn content(&mut self, process: &Process<'_>, id: FileId, regions: &[&Region], is_exe: bool) -> Content {
+        if let Some(known) = self.files.get(&id).filter(|known| known.pid == process.pid) {
+            return known.content.clone();
+        }
+        let (stamp, content) = match open(process.dir, id, regions, is_exe) {
+            Ok((file, stamp)) => match self.files.get(&id).filter(|known| known.stamp == Some(stamp)) {
+                Some(known) => (Some(stamp), known.content.clone()),
+                None => (Some(stamp), read(&file, regions, is_exe)),
+            },
+            Err(why) => (
+                None,
+                Content {
+                    facts: Err(why),
+                    symbols: BTreeMap::new(),
+                },
+            ),
+        };
+        let cached = Cached {
+            pid: process.pid,
+            stamp,
+            content: content.clone(),
+        };
+        self.files.insert(id, cached);
+        content
+    }
+}
+
+fn read(file: &File, regions: &[&Region], is_exe: bool) -> Content {
+    let facts = elf::facts(file).map_err(|error| error.problem().title.clone());
+    let wanted = facts.as_ref().is_ok_and(|facts| {
+        let is_c_library = |name: &Name| C_LIBRARIES.iter().any(|start| name.file_name().as_bytes().starts_with(start));
+        let by_path = regions.first().is_some_and(|region| is_c_library(&region.name));
+        by_path || facts.soname.as_ref().is_some_and(is_c_library) || (is_exe && facts.interpreter.is_none())
+    });
+    // A symbol table that cannot be read is one without the symbols: what depends on them is then not known.
+    let symbols = if wanted {
+        elf::symbols(file, &SYMBOLS).unwrap_or_default()
+    } else {
+        BTreeMap::new()
+    };
+    Content { facts, symbols }
+}
+
+/// Opens the mapped file itself, with its size and modification time; else says why not.
+///
+/// `map_files` and `exe` lead to the file whatever became of its path; the first needs a capability. A path only counts if
+/// the file there has the device and inode of the mapping.
+pub(super) fn open(dir: &ProcDir, id: FileId, regions: &[&Region], is_exe: bool) -> Result<(File, (u64, i64, i64)), String> {
+    let Some(first) = regions.first() else {
+        return Err("not mapped".to_owned());
+    };
+    let by_mapping = format!("map_files/{:x}-{:x}", first.start, first.end);
+    if let Ok((file, _)) = open_regular(dir, by_mapping.as_bytes()) {
+        return stamped(file);
+    }
+    if is_exe {
+        // On stacked filesystems, `maps` may show the identity of a lower layer: then the link is all there is, and enough.
+        if let Ok((file, found)) = open_regular(dir, b"exe")
+            && (found == Some(id) || is_stacked(&file))
+        {
+            return stamped(file);
+        }
+    }
+    let mut path = b"root/".to_vec();
+    path.extend_from_slice(first.name.as_bytes());
+    match open_regular(dir, &path) {
+        Ok((file, found)) if found == Some(id) || (found.is_some_and(|found| found.1 == id.1) && is_stacked(&file)) => {
+            stamped(file)
+        }
+        Ok(_) => Err("another file stands at its path now".to_owned()),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Err("the file was deleted or moved".to_owned()),
+        Err(errno) => Err(format!("could not open the file: {}", errno.desc())),
+    }
+}
+
+/// Opens a regular file: opening a device could do something, opening a pipe could wait.
+fn open_regular(dir: &ProcDir, path: &[u8]) -> nix::Result<(File, Option<FileId>)> {
+    let path = OsStr::from_bytes(path);
+    if dir.stat(path)?.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+        return Err(Errno::EINVAL);
+    }
+    let file = dir.try_file(path)?;
+    let meta = file.metadata().map_err(|_| Errno::EIO)?;
+    Ok((file, file_id(meta.dev(), meta.ino())))
+}
+
+fn stamped(file: File) -> Result<(File, (u64, i64, i64)), String> {
+    let meta = file
+        .metadata()
+        .map_err(|error| format!("could not inspect the file: {error}"))?;
+    let stamp = (meta.len(), meta.mtime(), meta.mtime_nsec());
+    Ok((file, stamp))
+}
+
+/// Filesystems whose `st_dev` is not the device `maps` shows (overlayfs, btrfs): there the inode alone must do.
+fn is_stacked(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|fs| [OVERLAYFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC].contains(&fs.filesystem_type()))
+}

@@ -1,0 +1,83 @@
+//! `Capture` + `Memory` → `MemoryMap`: what each byte range is, and why we think so. Pure.
+//!
+//! Every source of knowledge (program headers, libc's thread lists, arena headers, names) only *claims* ranges with a
+//! priority; `interval` cuts the regions by the strongest claims, `usage` gives each piece its share of the figures.
+
+mod arenas;
+mod chunks;
+mod elf;
+mod interval;
+mod loader;
+mod names;
+mod process;
+mod stacks;
+mod threads;
+mod totals;
+mod usage;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod live_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use crate::model::{Capture, Memory, MemoryMap, Name, ObjectKind};
+
+use interval::Claims;
+use process::{Notes, Process};
+
+/// Classifies a capture. `own` tells whether an object's path is the program's own; the executable always is.
+///
+/// Nothing here fails: what the capture or the memory cannot tell becomes absent, with a note. Hostile contents (cyclic
+/// lists, forged headers) cost bounded time and can at worst mislabel memory the target itself owns.
+#[must_use]
+pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> bool) -> MemoryMap {
+    let mut notes = Notes::default();
+    let mut claims = Claims::default();
+    let process = Process::new(capture, memory, &mut notes);
+
+    names::claim(&process, &mut claims);
+    let loaded = elf::claim(&process, own, &mut claims, &mut notes);
+    let found = threads::find(&process, &mut notes);
+    let threads = stacks::claim(&process, &found, &mut claims, &mut notes);
+    loader::claim(&process, &found, &mut claims);
+    let arenas = arenas::claim(&process, &mut claims);
+    stacks::claim_signal_stacks(&process, &found, &mut claims);
+    if arenas.is_some() {
+        chunks::claim(&process, &mut claims, &mut notes);
+    }
+
+    let (cuts, items) = interval::cut(&process, claims);
+    let pieces = usage::measure(&process, &cuts, &mut notes);
+    let breakpoints = usage::breakpoint_pages(&process);
+    let breakpoint_anon_bytes = (breakpoints.len() as u64).saturating_mul(process.page);
+    let mut map = MemoryMap {
+        page_bytes: process.page,
+        process: totals::totals(&process, breakpoint_anon_bytes),
+        breakpoint_anon_bytes,
+        pieces,
+        items,
+        threads,
+        thread_lists_known: found.lists_known,
+        arenas,
+        hardening: None,
+        platform_objects: BTreeSet::new(),
+        own_objects: BTreeSet::new(),
+        stack_limit_bytes: capture.stack_limit_bytes,
+        notes: notes.into_vec(),
+    };
+    usage::take_out_breakpoints(&breakpoints, &mut map);
+    for object in loaded {
+        if object.kind == ObjectKind::Executable {
+            map.hardening = object.hardening;
+        } else if object.own {
+            map.own_objects.insert(object.name);
+        } else {
+            map.platform_objects.insert(object.name);
+        }
+    }
+    map
+}

@@ -1,0 +1,236 @@
+//! `Process`: the capture as classification looks at it: regions in order without overlaps, bounded reads, each page scan
+//! asked once. It knows no role.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::model::{Capture, Memory, Note, Object, ObjectKind, PageRun, Region};
+
+/// A region clipped so that no two overlap.
+pub(super) struct Area<'a> {
+    /// First address.
+    pub(super) start: u64,
+    /// One past the last address.
+    pub(super) end: u64,
+    /// What the kernel says of it.
+    pub(super) region: &'a Region,
+}
+
+impl Area<'_> {
+    /// Private memory of no file, the special regions of the kernel (`[heap]`, `[stack]`, `[vdso]`) left out.
+    /// With huge pages glibc's heaps appear as a deleted `/anon_hugepage`; old kernels name stacks `[stack:TID]`.
+    pub(super) fn private_anonymous(&self) -> bool {
+        let name = self.region.name.as_bytes();
+        !self.region.perms.shared
+            && (name == b"/anon_hugepage (deleted)"
+                || (self.region.inode == 0 && (name.is_empty() || name.starts_with(b"[anon:") || name.starts_with(b"[stack:"))))
+    }
+
+    /// Readable and writable, not executable, private and of no file.
+    pub(super) fn plain_memory(&self) -> bool {
+        let perms = self.region.perms;
+        self.private_anonymous() && perms.read && perms.write
+    }
+
+    /// Not accessible at all, private and of no file.
+    pub(super) fn inaccessible(&self) -> bool {
+        let perms = self.region.perms;
+        self.private_anonymous() && !perms.read && !perms.write && !perms.execute
+    }
+
+    /// A `VmFlags` code is known to be set.
+    pub(super) fn flag(&self, code: &[u8; 2]) -> bool {
+        self.region.flags.as_ref().is_some_and(|flags| flags.has(code))
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// Remarks, each once, in a stable order.
+#[derive(Default)]
+pub(super) struct Notes(BTreeSet<Note>);
+
+impl Notes {
+    pub(super) fn add(&mut self, text: impl Into<String>) {
+        self.0.insert(Note { text: text.into() });
+    }
+
+    pub(super) fn into_vec(self) -> Vec<Note> {
+        self.0.into_iter().collect()
+    }
+}
+
+/// Page runs of one area, sorted; absent when the kernel could not tell.
+type Runs = Option<Rc<[PageRun]>>;
+
+/// A capture with its memory.
+pub(super) struct Process<'a> {
+    pub(super) capture: &'a Capture,
+    /// Bytes per page, a power of two.
+    pub(super) page: u64,
+    pub(super) areas: Vec<Area<'a>>,
+    memory: &'a dyn Memory,
+    /// By start of the area. Asking once keeps a recording small and its replay exact.
+    scans: RefCell<BTreeMap<u64, Runs>>,
+}
+
+impl<'a> Process<'a> {
+    pub(super) fn new(capture: &'a Capture, memory: &'a dyn Memory, notes: &mut Notes) -> Self {
+        let page = if capture.page_bytes.is_power_of_two() {
+            capture.page_bytes
+        } else {
+            4096
+        };
+        let mut regions: Vec<&Region> = capture
+            .regions
+            .iter()
+            .filter(|region| region.start < region.end && region.name.as_bytes() != b"[vsyscall]")
+            .collect();
+        regions.sort_by_key(|region| (region.start, region.end, &region.name));
+        let mut areas: Vec<Area<'a>> = Vec::with_capacity(regions.len());
+        for region in regions {
+            let free_from = areas.last().map_or(0, |area| area.end);
+            if region.start < free_from {
+                notes.add("The list of regions overlaps itself: the process was not at rest when it was read.");
+            }
+            let start = region.start.max(free_from);
+            if start < region.end {
+                areas.push(Area {
+                    start,
+                    end: region.end,
+                    region,
+                });
+            }
+        }
+        Self {
+            capture,
+            page,
+            areas,
+            memory,
+            scans: RefCell::new(BTreeMap::new()),
+        }
+    }
+
+    /// The address rounded down to a page.
+    pub(super) fn down(&self, address: u64) -> u64 {
+        address & !(self.page - 1)
+    }
+
+    /// The address rounded up to a page (the last page of the address space rounds down).
+    pub(super) fn up(&self, address: u64) -> u64 {
+        self.down(address.saturating_add(self.page - 1))
+    }
+
+    /// The area an address lies in.
+    pub(super) fn area_at(&self, address: u64) -> Option<&Area<'a>> {
+        let index = self.areas.partition_point(|area| area.end <= address);
+        self.areas.get(index).filter(|area| area.start <= address)
+    }
+
+    /// The areas that overlap a range, in order.
+    pub(super) fn areas_in(&self, start: u64, end: u64) -> &[Area<'a>] {
+        let from = self.areas.partition_point(|area| area.end <= start);
+        let to = self.areas.partition_point(|area| area.start < end);
+        self.areas.get(from..to).unwrap_or(&[])
+    }
+
+    /// True when the range is not empty, has no hole, and all its areas satisfy the condition.
+    pub(super) fn covered(&self, start: u64, end: u64, condition: impl Fn(&Area<'_>) -> bool) -> bool {
+        let mut at = start;
+        for area in self.areas_in(start, end) {
+            if area.start > at || !condition(area) {
+                return false;
+            }
+            at = area.end;
+        }
+        start < end && at >= end
+    }
+
+    /// Reads words of private readable memory. Shared memory is never read: it may be a device.
+    pub(super) fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
+        let bytes = 8 * N as u64;
+        let end = address.checked_add(bytes)?;
+        if !self.covered(address, end, |area| area.region.perms.read && !area.region.perms.shared) {
+            return None;
+        }
+        let mut buffer = vec![0_u8; 8 * N];
+        if !self.memory.read(address, &mut buffer) {
+            return None;
+        }
+        let mut words = [0; N];
+        for (word, bytes) in words.iter_mut().zip(buffer.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        }
+        Some(words)
+    }
+
+    /// Reads one word.
+    pub(super) fn u64(&self, address: u64) -> Option<u64> {
+        self.words::<1>(address).map(|[word]| word)
+    }
+
+    /// Reads four bytes.
+    pub(super) fn u32(&self, address: u64) -> Option<u32> {
+        let area = self.area_at(address)?;
+        if !area.region.perms.read || area.region.perms.shared || area.end - address < 4 {
+            return None;
+        }
+        self.memory.u32(address)
+    }
+
+    /// The page runs of an area, sorted by address.
+    pub(super) fn runs(&self, area: &Area<'_>) -> Runs {
+        self.scans
+            .borrow_mut()
+            .entry(area.start)
+            .or_insert_with(|| {
+                let mut runs = self.memory.pages(area.start, area.end)?;
+                // A recording may come from anywhere: whatever it says, runs are in order and apart.
+                runs.sort_by_key(|run| (run.start, run.end));
+                let mut free_from = area.start;
+                runs.retain_mut(|run| {
+                    run.start = run.start.max(free_from);
+                    run.end = run.end.min(area.end);
+                    free_from = free_from.max(run.end);
+                    run.start < run.end
+                });
+                Some(runs.into())
+            })
+            .clone()
+    }
+
+    /// The executable, when the capture names it.
+    pub(super) fn executable(&self) -> Option<&'a Object> {
+        self.capture
+            .objects
+            .iter()
+            .find(|object| object.kind == ObjectKind::Executable)
+    }
+
+    /// The dynamic loader.
+    pub(super) fn interpreter(&self) -> Option<&'a Object> {
+        self.capture
+            .objects
+            .iter()
+            .find(|object| object.kind == ObjectKind::Interpreter)
+    }
+
+    /// Address of a symbol that capture looked up in any object.
+    pub(super) fn symbol(&self, name: &str) -> Option<u64> {
+        self.capture
+            .objects
+            .iter()
+            .find_map(|object| object.symbols.get(name).map(|value| object.bias.wrapping_add(*value)))
+    }
+
+    /// `e_machine` of the executable, else of any object.
+    pub(super) fn machine(&self) -> Option<u16> {
+        let facts = self.executable().and_then(|object| object.facts.as_ref());
+        facts
+            .or_else(|| self.capture.objects.iter().find_map(|object| object.facts.as_ref()))
+            .map(|facts| facts.machine)
+    }
+}

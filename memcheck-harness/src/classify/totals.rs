@@ -1,0 +1,43 @@
+//! Sums over the process, straight from the regions and `/proc/PID/status`: they do not depend on any label.
+
+use crate::model::{ProcessTotals, Region, Usage};
+
+use super::process::Process;
+
+/// The totals. Anonymous memory leaves out what our breakpoints made.
+pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64) -> ProcessTotals {
+    let used = |figure: fn(&Usage) -> u64| -> Option<u64> {
+        process.areas.iter().try_fold(0_u64, |sum, area| {
+            area.region.usage.as_ref().map(|usage| sum.saturating_add(figure(usage)))
+        })
+    };
+    let flagged = |code: &[u8; 2]| -> Option<u64> {
+        process.areas.iter().try_fold(0_u64, |sum, area| {
+            let set = area.region.flags.as_ref()?.has(code);
+            Some(if set { sum.saturating_add(area.size()) } else { sum })
+        })
+    };
+    let sized = |condition: fn(&Region) -> bool| -> u64 {
+        process
+            .areas
+            .iter()
+            .filter(|area| condition(area.region))
+            .map(|area| area.size())
+            .sum()
+    };
+    let status = &process.capture.status;
+    ProcessTotals {
+        reserved: Some(sized(|_| true)),
+        resident: used(|usage| usage.resident_bytes),
+        anon: used(|usage| usage.anon_bytes).map(|bytes| bytes.saturating_sub(breakpoint_anon_bytes)),
+        swap: used(|usage| usage.swap_bytes),
+        commit: flagged(b"ac"),
+        noreserve: flagged(b"nr"),
+        locked: status.locked_bytes,
+        peak: status.peak_resident_bytes,
+        mappings: Some(process.areas.len() as u64),
+        wx: Some(sized(|region| region.perms.write && region.perms.execute)),
+        pss: used(|usage| usage.proportional_bytes),
+        uss: used(|usage| usage.private_clean_bytes.saturating_add(usage.private_dirty_bytes)),
+    }
+}

@@ -1,0 +1,140 @@
+//! The share of each piece in the figures of its region: whole regions take `smaps` as it is, cut ones are apportioned by a
+//! scan of their pages, and only when the scan agrees with `smaps`.
+
+use std::collections::BTreeSet;
+
+use crate::model::{MemoryMap, PageRun, Piece, Usage};
+
+use super::interval::Cut;
+use super::process::{Notes, Process};
+
+/// Resident, anonymous and swapped bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Figures {
+    resident: Option<u64>,
+    anon: Option<u64>,
+    swap: Option<u64>,
+}
+
+/// Makes pieces of cuts.
+pub(super) fn measure(process: &Process<'_>, cuts: &[Cut], notes: &mut Notes) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(cuts.len());
+    for cuts in cuts.chunk_by(|a, b| a.area == b.area) {
+        let Some(area) = cuts.first().and_then(|cut| process.areas.get(cut.area)) else {
+            continue;
+        };
+        let usage = area.region.usage;
+        let figures = match usage {
+            None => vec![Figures::default(); cuts.len()],
+            Some(usage) if cuts.len() == 1 => vec![Figures {
+                resident: Some(usage.resident_bytes),
+                anon: Some(usage.anon_bytes),
+                swap: Some(usage.swap_bytes),
+            }],
+            Some(usage) => {
+                let runs = process.runs(area);
+                apportion(cuts, &usage, runs.as_deref(), notes)
+            }
+        };
+        let flag = |code| area.region.flags.as_ref().map(|flags| flags.has(code));
+        for (cut, figures) in cuts.iter().zip(figures) {
+            pieces.push(Piece {
+                start: cut.start,
+                end: cut.end,
+                role: cut.role,
+                item: cut.item,
+                perms: area.region.perms,
+                resident_bytes: figures.resident,
+                anon_bytes: figures.anon,
+                swap_bytes: figures.swap,
+                proportional_bytes: usage
+                    .map(|usage| usage.proportional_bytes)
+                    .filter(|bytes| cuts.len() == 1 || *bytes == 0),
+                committed: flag(b"ac"),
+                noreserve: flag(b"nr"),
+                evidence: cut.evidence.clone(),
+            });
+        }
+    }
+    pieces
+}
+
+fn apportion(cuts: &[Cut], usage: &Usage, runs: Option<&[PageRun]>, notes: &mut Notes) -> Vec<Figures> {
+    let mut share = |total: u64, what: &str, kind: fn(&PageRun) -> bool| -> Vec<Option<u64>> {
+        let size: u64 = cuts.iter().map(|cut| cut.end - cut.start).sum();
+        if total == 0 {
+            return vec![Some(0); cuts.len()];
+        }
+        if total == size {
+            return cuts.iter().map(|cut| Some(cut.end - cut.start)).collect();
+        }
+        let Some(runs) = runs else {
+            notes.add("This kernel does not tell which pages are in memory: the parts of regions that hold several things have no figures.");
+            return vec![None; cuts.len()];
+        };
+        let shares: Vec<u64> = cuts.iter().map(|cut| bytes_in(runs, cut.start, cut.end, kind)).collect();
+        let sum = shares.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+        if sum == total {
+            return shares.into_iter().map(Some).collect();
+        }
+        let roles: BTreeSet<&str> = cuts.iter().map(|cut| cut.role.name()).collect();
+        let roles = Vec::from_iter(roles).join(", ");
+        notes.add(format!(
+            "The {what} pages of a region that holds {roles} sum to {sum} bytes, smaps says {total}: its parts have no {what} figure."
+        ));
+        vec![None; cuts.len()]
+    };
+    let resident = share(usage.resident_bytes, "resident", |run| run.resident);
+    let anon = share(usage.anon_bytes, "anonymous", |run| run.anon);
+    let swap = share(usage.swap_bytes, "swapped", |run| run.swapped);
+    resident
+        .into_iter()
+        .zip(anon)
+        .zip(swap)
+        .map(|((resident, anon), swap)| Figures { resident, anon, swap })
+        .collect()
+}
+
+/// Bytes of the matching runs inside a range.
+fn bytes_in(runs: &[PageRun], start: u64, end: u64, kind: fn(&PageRun) -> bool) -> u64 {
+    let from = runs.partition_point(|run| run.end <= start);
+    runs.iter()
+        .skip(from)
+        .take_while(|run| run.start < end)
+        .filter(|run| kind(run))
+        .fold(0, |sum, run| sum.saturating_add(run.end.min(end) - run.start.max(start)))
+}
+
+/// Pages that hold a breakpoint of ours and are private copies because of it.
+pub(super) fn breakpoint_pages(process: &Process<'_>) -> Vec<u64> {
+    let mut pages: Vec<u64> = process
+        .capture
+        .patched
+        .iter()
+        .map(|page| process.down(page.address))
+        .collect();
+    pages.sort_unstable();
+    pages.dedup();
+    pages.retain(|page| {
+        let Some(area) = process.area_at(*page) else { return false };
+        // Memory of no file is anonymous without our doing.
+        if area.region.inode == 0 {
+            return false;
+        }
+        let by_scan = process
+            .runs(area)
+            .map(|runs| bytes_in(&runs, *page, page.saturating_add(process.page), |run| run.anon) > 0);
+        by_scan.unwrap_or_else(|| area.region.usage.is_some_and(|usage| usage.anon_bytes >= process.page))
+    });
+    pages
+}
+
+/// Takes the anonymous bytes of our breakpoints out of the pieces they lie in; address space and residency stay.
+pub(super) fn take_out_breakpoints(pages: &[u64], map: &mut MemoryMap) {
+    for page in pages {
+        let index = map.pieces.partition_point(|piece| piece.end <= *page);
+        if let Some(piece) = map.pieces.get_mut(index).filter(|piece| piece.start <= *page) {
+            piece.anon_bytes = piece.anon_bytes.map(|bytes| bytes.saturating_sub(map.page_bytes));
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Text × approved snapshot → outcome, and the files that hold both: ordinary insta files where cargo-insta finds them, so
+//! that its review, accept and reject work on them and leave the same bytes as ours. What the text says is `normalize`'s.
+//!
+//! The files are read and written here, byte by byte, rather than through insta: its reader prints to standard error, panics
+//! on some headers, follows links and has no size limit, and a snapshot may come from a stranger's pull request. The tests
+//! hold our files against insta's own reader.
+
+mod environment;
+mod file;
+mod pending;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use environment::{environment, path as environment_path, propose_environment};
+pub use pending::{Pending, accept, pending, reject};
+pub use write::write_whole;
+
+use crate::error::{Error, Result};
+use crate::model::{Case, Plan, Snapshot, SnapshotOutcome, SnapshotStatus};
+use crate::normalize;
+use file::Header;
+
+/// The place of snapshots in a package's directory.
+const SNAPSHOT_DIR: &str = "memcheck/snapshots";
+
+/// The only environment of record so far; a snapshot's `info:` names it.
+const ENVIRONMENT: &str = "default";
+
+/// Bounds the time spent on showing a difference, which a forged file could make quadratic. The verdict needs no diff.
+const DIFF_TIME: Duration = Duration::from_secs(2);
+
+/// What comparing may write, and where.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Leave or remove pending files.
+    pub write: bool,
+    /// `INSTA_PENDING_DIR`: the tree that pending files go to, at the same paths as below the root; absent: beside their
+    /// targets. The variable is read by the command line.
+    pub pending_dir: Option<&'a Path>,
+}
+
+/// An approved snapshot as read from its file.
+#[derive(Clone, Debug)]
+pub struct Approved {
+    /// Its text without header, ending in one `\n`.
+    pub text: String,
+    /// Its states, or why the text has none: it was edited by hand, or comes from another version.
+    pub snapshot: Result<Snapshot>,
+}
+
+impl Approved {
+    /// The states, where the text could be read.
+    #[must_use]
+    pub fn states(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref().ok()
+    }
+}
+
+/// `<package>/memcheck/snapshots/<case>.snap`
+#[must_use]
+pub fn path(case: &Case) -> PathBuf {
+    case.package_dir.join(SNAPSHOT_DIR).join(format!("{}.snap", case.name))
+}
+
+/// Reads the approved snapshot of a case; `None` when there is none. To be called before the target runs: it could rewrite
+/// its own snapshot.
+///
+/// # Errors
+/// The file is no regular file, is reached through a link, is too large, holds conflict markers or has no insta header.
+pub fn approved(case: &Case) -> Result<Option<Approved>> {
+    let path = path(case);
+    let Some(file) = file::read(&path)? else {
+        return Ok(None);
+    };
+    let snapshot = normalize::parse(&file.text).and_then(|snapshot| {
+        if snapshot.case == case.name {
+            Ok(snapshot)
+        } else {
+            Err(Error::not_judged(format!("it is the snapshot of case {}", snapshot.case)))
+        }
+    });
+    Ok(Some(Approved {
+        text: file.text,
+        snapshot,
+    }))
+}
+
+/// Compares, and (with [`Options::write`]) leaves or removes the pending file. A pending file that cannot be written leaves
+/// the verdict as it is.
+#[must_use]
+pub fn compare(
+    plan: &Plan,
+    case: &Case,
+    measured: &Snapshot,
+    approved: Option<&Approved>,
+    options: Options<'_>,
+) -> SnapshotOutcome {
+    if !has_snapshot(case) {
+        let mut outcome = without_text(plan, case, SnapshotStatus::Off);
+        settle(plan, case, &mut outcome, options);
+        return outcome;
+    }
+    let kept = match approved.map(|approved| &approved.snapshot) {
+        Some(Ok(reference)) => normalize::within(case, measured, reference),
+        Some(Err(_)) | None => measured.clone(),
+    };
+    let text = normalize::render(&kept);
+    let mut outcome = SnapshotOutcome {
+        status: match approved {
+            None => SnapshotStatus::New,
+            Some(approved) if approved.text == text => SnapshotStatus::Same,
+            Some(_) => SnapshotStatus::Differs,
+        },
+        varying: normalize::varying(&kept),
+        text,
+        ..without_text(plan, case, SnapshotStatus::Same)
+    };
+    if let Some(approved) = approved.filter(|_| outcome.status == SnapshotStatus::Differs) {
+        outcome.diff = difference(approved, &outcome.text);
+        outcome.rows = changed_rows(&approved.text, &outcome.text);
+    }
+    settle(plan, case, &mut outcome, options);
+    outcome
+}
+
+/// False for a case that is gated by its budgets only.
+fn has_snapshot(case: &Case) -> bool {
+    !case.snapshot.off && case.checkpoints.iter().any(|spec| spec.snapshot)
+}
+
+/// The outcome of a case whose snapshot was not compared, as the case could not be judged. No file is touched.
+#[must_use]
+pub fn not_compared(plan: &Plan, case: &Case) -> SnapshotOutcome {
+    without_text(plan, case, SnapshotStatus::NotCompared)
+}
+
+fn without_text(plan: &Plan, case: &Case, status: SnapshotStatus) -> SnapshotOutcome {
+    let target = path(case);
+    SnapshotOutcome {
+        status,
+        path: target.strip_prefix(&plan.root).map(Path::to_path_buf).unwrap_or(target),
+        text: String::new(),
+        diff: String::new(),
+        rows: 0,
+        varying: Vec::new(),
+        pending: None,
+        pending_error: None,
+    }
+}
+
+/// Makes the pending file say what the outcome says: there with the text when something is to be reviewed, else not there.
+fn settle(plan: &Plan, case: &Case, outcome: &mut SnapshotOutcome, options: Options<'_>) {
+    if !options.write {
+        return;
+    }
+    let has_news = matches!(outcome.status, SnapshotStatus::Differs | SnapshotStatus::New);
+    let description = format!("memory of {}", case.name);
+    // A case built in Rust has its place there.
+    let source = if case.place.line == 0 {
+        &plan.file
+    } else {
+        Path::new(&case.place.file)
+    };
+    let header = Header {
+        source,
+        line: Some(case.place.line),
+        description: &description,
+        environment: Some(ENVIRONMENT),
+    };
+    let news = has_news.then(|| file::pending_bytes(&header, &outcome.text));
+    match pending::place(plan, &path(case), news.as_deref(), options.pending_dir) {
+        Ok(path) => outcome.pending = path,
+        Err(error) => outcome.pending_error = Some(error.to_string()),
+    }
+}
+
+/// A pending change as a unified difference; a new one is all added lines.
+#[must_use]
+pub fn change(pending: &Pending) -> String {
+    unified(pending.approved.as_deref().unwrap_or_default(), &pending.text)
+}
+
+fn difference(approved: &Approved, text: &str) -> String {
+    let mut out = String::new();
+    if let Err(why) = &approved.snapshot {
+        out = format!("the approved text cannot be read as states ({why}); compared as text\n");
+    }
+    out.push_str(&unified(&approved.text, text));
+    out
+}
+
+fn unified(old: &str, new: &str) -> String {
+    let diff = similar::TextDiff::configure().timeout(DIFF_TIME).diff_lines(old, new);
+    diff.unified_diff()
+        .context_radius(3)
+        .header("approved", "measured")
+        .to_string()
+}
+
+/// Rows that stand differently in two texts, at least one: each (head, name of the row) once.
+fn changed_rows(old: &str, new: &str) -> usize {
+    let (old, new) = (rows(old), rows(new));
+    let differ = old.iter().filter(|(key, row)| new.get(*key) != Some(*row)).count();
+    let added = new.keys().filter(|key| !old.contains_key(*key)).count();
+    (differ + added).max(1)
+}
+
+fn rows(text: &str) -> BTreeMap<(&str, &str), &str> {
+    let mut head = "";
+    let mut rows = BTreeMap::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            None | Some("count" | "nothing") => {}
+            Some(name) if line.starts_with(' ') => {
+                rows.insert((head, name), line);
+            }
+            // What follows the name in brackets speaks of the checkpoint before.
+            Some(_) => head = line.rsplit_once(" (").map_or(line, |(head, _)| head),
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+pub(in crate::compare) mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::model::{At, Cell, CheckpointSpec, Defaults, Place, Role, Row, RowKey, State, Target};
+
+    pub(in crate::compare) fn case(dir: &Path, name: &str) -> Case {
+        let program = "true".to_owned();
+        let mut case = Case::new(name, dir, Target::Command { program });
+        case.checkpoints = vec![CheckpointSpec::new("a", At::Main)];
+        case.place = Place {
+            file: "memcheck.toml".to_owned(),
+            line: 7,
+            column: 1,
+        };
+        case
+    }
+
+    pub(in crate::compare) fn plan(root: &Path, cases: &[Case]) -> Plan {
+        Plan {
+            root: root.to_path_buf(),
+            file: PathBuf::from("memcheck.toml"),
+            is_cargo: false,
+            data_dir: root.join("target/memcheck-data"),
+            defaults: Defaults::default(),
+            cases: cases.to_vec(),
+            cases_in_file: cases.len(),
+        }
+    }
+
+    pub(in crate::compare) fn heap(name: &str, kib: u64) -> Snapshot {
+        let row = Row {
+            count: Cell::Value(1),
+            reserved: Cell::Value(132 << 10),
+            anon: Cell::Value(kib << 10),
+        };
+        Snapshot {
+            case: name.to_owned(),
+            checkpoints: vec![State {
+                name: "a".to_owned(),
+                rows: [(RowKey::Role(Role::MainHeap), row)].into(),
+            }],
+            ..Snapshot::default()
+        }
+    }
+
+    const WRITE: Options<'_> = Options {
+        write: true,
+        pending_dir: None,
+    };
+
+    #[test]
+    fn new_then_accepted_then_same_then_differs_then_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let case = case(dir.path(), "threads-2.x");
+        let plan = plan(dir.path(), std::slice::from_ref(&case));
+        assert!(approved(&case).unwrap().is_none());
+        let first = compare(&plan, &case, &heap("threads-2.x", 4), None, WRITE);
+        assert_eq!((first.status, first.rows, first.diff.as_str()), (SnapshotStatus::New, 0, ""));
+        assert_eq!(first.path, Path::new("memcheck/snapshots/threads-2.x.snap"));
+        assert_eq!(
+            first.pending,
+            Some(dir.path().join("memcheck/snapshots/threads-2.x.snap.new"))
+        );
+
+        let waiting = pending(&plan, WRITE).unwrap();
+        assert_eq!(waiting.len(), 1);
+        accept(&waiting[0]).unwrap();
+        let known = approved(&case).unwrap().unwrap();
+        assert_eq!(known.states(), Some(&heap("threads-2.x", 4)));
+        let same = compare(&plan, &case, &heap("threads-2.x", 4), Some(&known), WRITE);
+        assert_eq!((same.status, same.pending), (SnapshotStatus::Same, None));
+
+        let differs = compare(&plan, &case, &heap("threads-2.x", 8), Some(&known), WRITE);
+        assert_eq!((differs.status, differs.rows), (SnapshotStatus::Differs, 1));
+        assert!(
+            differs.diff.contains("\n-  main-heap") && differs.diff.contains("\n+  main-heap"),
+            "{}",
+            differs.diff
+        );
+        assert!(differs.pending.as_ref().unwrap().exists());
+        let _ = compare(&plan, &case, &heap("threads-2.x", 4), Some(&known), WRITE);
+        assert!(!differs.pending.unwrap().exists(), "equal again: nothing to review");
+    }
+
+    #[test]
+    fn tolerance_leaves_the_text_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut case = case(dir.path(), "c");
+        case.snapshot.tolerance.insert(Role::MainHeap, 4096);
+        let plan = plan(dir.path(), std::slice::from_ref(&case));
+        let text = normalize::render(&heap("c", 4));
+        let known = Approved {
+            snapshot: normalize::parse(&text),
+            text,
+        };
+        let outcome = compare(&plan, &case, &heap("c", 8), Some(&known), WRITE);
+        assert_eq!((outcome.status, &outcome.text), (SnapshotStatus::Same, &known.text));
+    }
+
+    #[test]
+    fn an_approved_text_that_is_none_is_compared_as_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let case = case(dir.path(), "c");
+        let path = path(&case);
+        write_whole(&path, b"---\nsource: memcheck.toml\n---\nedited by hand\n").unwrap();
+        let known = approved(&case).unwrap().unwrap();
+        assert!(known.states().is_none());
+        let outcome = compare(&plan(dir.path(), &[]), &case, &heap("c", 4), Some(&known), Options::default());
+        assert_eq!(outcome.status, SnapshotStatus::Differs);
+        assert!(
+            outcome
+                .diff
+                .starts_with("the approved text cannot be read as states (line 1: "),
+            "{}",
+            outcome.diff
+        );
+        assert!(outcome.diff.contains("-edited by hand"));
+        assert_eq!(outcome.pending, None, "nothing is written unless asked for");
+        let other = b"---\nsource: memcheck.toml\n---\ncase other\n\nend of case other\n";
+        fs::write(&path, other).unwrap();
+        assert!(
+            approved(&case).unwrap().unwrap().states().is_none(),
+            "another case's states are not this one's"
+        );
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_leaves_the_verdict() {
+        let case = case(Path::new("/proc/self"), "c");
+        let outcome = compare(&plan(Path::new("/proc/self"), &[]), &case, &heap("c", 4), None, WRITE);
+        assert_eq!((outcome.status, outcome.pending), (SnapshotStatus::New, None));
+        assert!(outcome.pending_error.is_some());
+    }
+
+    #[test]
+    fn a_case_without_snapshot_is_off_and_leaves_nothing_pending() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut case = case(dir.path(), "c");
+        let plan = plan(dir.path(), std::slice::from_ref(&case));
+        let file = compare(&plan, &case, &heap("c", 4), None, WRITE).pending.unwrap();
+        case.checkpoints[0].snapshot = false;
+        assert_eq!(compare(&plan, &case, &heap("c", 4), None, WRITE).status, SnapshotStatus::Off);
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn rows_are_counted_by_checkpoint_and_name() {
+        let old = "case c\n\ncheckpoint a (KiB, sum of the row)\n  threads 1\n  guard 1 4 0\n\nend of case c\n";
+        let new = "case c\n  hardening     nx\n\ncheckpoint a (KiB, sum of the row)\n  threads 2\n  tls 1 4 4\n\nend of case c\n";
+        assert_eq!(changed_rows(old, new), 4);
+        assert_eq!(changed_rows("x", "y"), 1);
+    }
+}

@@ -1,0 +1,350 @@
+//! `[[case]]`: one case as written, and what it means with the defaults, the workspace and the command line.
+//! Owns the case's own keys and the rule which package a case belongs to.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::model::{AfterLast, Case, CheckpointSpec, Children, ExpectedEnd, Package, Profile, Stdin, Workspace};
+
+use super::Overrides;
+use super::budget::{self, Budget};
+use super::checkpoint;
+use super::cursor::{Form, Spot, Table, Value};
+use super::diagnostic::{Diagnostic, Document, Span, quote};
+use super::name;
+use super::settings::{self, Settings};
+use super::snapshot;
+use super::suggest::{self, listed};
+use super::target::{self, CargoContext, TargetForm};
+
+const KEYS: [&str; 10] = [
+    "name",
+    "package",
+    "target",
+    "args",
+    "exit",
+    "cwd",
+    "stdin",
+    "children",
+    "features",
+    "checkpoint",
+];
+
+/// Keys that newer versions know.
+const LATER: [&str; 4] = ["serial", "group", "detach", "step"];
+
+/// More checkpoints in one case are a mistake.
+const MAX_CHECKPOINTS: usize = 1000;
+
+/// Signals that end a process or can be sent to it, by the names of signal(7).
+const SIGNALS: [&str; 31] = [
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
+
+/// A case as written.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    span: Span,
+    pub(super) name: Spot<String>,
+    package: Option<Spot<String>>,
+    target: Spot<TargetForm>,
+    args: Vec<String>,
+    exit: Option<ExpectedEnd>,
+    cwd: Option<String>,
+    stdin: Option<String>,
+    children: Children,
+    features: Option<Spot<Vec<Spot<String>>>>,
+    settings: Settings,
+    pub(super) checkpoints: Vec<checkpoint::Written>,
+}
+
+impl Written {
+    /// The names of its checkpoints, in order.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.checkpoints
+            .iter()
+            .map(|checkpoint| checkpoint.name.value.as_str())
+            .collect()
+    }
+}
+
+/// What the meaning of every case depends on.
+pub(super) struct Context<'a> {
+    pub(super) doc: &'a Document<'a>,
+    pub(super) root: &'a Path,
+    pub(super) workspace: Option<&'a Workspace>,
+    pub(super) overrides: &'a Overrides,
+    pub(super) defaults: &'a Settings,
+}
+
+/// Reads one case. Absent when something was reported that leaves it without meaning.
+pub(super) fn read(table: &Table<'_>) -> Option<Written> {
+    let known: Vec<&str> = KEYS.into_iter().chain(settings::KEYS).collect();
+    table.only(&known, &LATER);
+    let named = match table.get("name") {
+        Some(value) => name::case(&value),
+        None => {
+            table.missing("name", "name = \"server\"");
+            None
+        }
+    };
+    let target = match table.get("target") {
+        Some(value) => target::read(&value),
+        None => {
+            table.missing("target", "target = { bin = \"server\" }, or { c = \"main.c\" }");
+            None
+        }
+    };
+    let word = |key: &str, example: &str| {
+        let value = table.get(key)?;
+        value.word(example).map(|text| value.spot(text.to_owned()))
+    };
+    let args = table.get("args").map(|value| value.texts("[\"2\"]")).unwrap_or_default();
+    let features = table.get("features").map(|value| value.spot(value.texts("[\"metrics\"]")));
+    let children = table.get("children").and_then(|value| match value.form() {
+        Form::Text("capture" | "follow") => value.fail(
+            "capturing child processes is not supported by this version",
+            "write \"ignore\"",
+        ),
+        _ => value.choice(&[("ignore", Children::Ignore)]),
+    });
+    let checkpoints = checkpoints(table);
+    Some(Written {
+        span: table.span.clone(),
+        name: named?,
+        package: word("package", "\"server\""),
+        target: target?,
+        args: args.into_iter().map(|arg| arg.value).collect(),
+        exit: table.get("exit").and_then(|value| exit(&value)),
+        cwd: word("cwd", "\"tests/data\"").map(|cwd| cwd.value),
+        stdin: word("stdin", "\"null\"").map(|stdin| stdin.value),
+        children: children.unwrap_or_default(),
+        features,
+        settings: settings::read(table),
+        checkpoints: checkpoints?,
+    })
+}
+
+fn checkpoints(table: &Table<'_>) -> Option<Vec<checkpoint::Written>> {
+    let Some(value) = table.get("checkpoint") else {
+        table.missing("checkpoint", "[[case.checkpoint]] with name = \"done\" and at = \"exit\"");
+        return None;
+    };
+    if let Form::Table = value.form() {
+        return value.fail("`case.checkpoint` must be a list of tables", "write [[case.checkpoint]]");
+    }
+    let items = value.list("[[case.checkpoint]]")?;
+    if items.is_empty() {
+        return value.fail("the case has no checkpoint", "add [[case.checkpoint]]");
+    }
+    if items.len() > MAX_CHECKPOINTS {
+        return value.fail(format!("more than {MAX_CHECKPOINTS} checkpoints in a case"), "");
+    }
+    let read: Vec<_> = items
+        .iter()
+        .map(|item| checkpoint::read(&item.table("[[case.checkpoint]]")?))
+        .collect();
+    // One that was refused leaves gaps that would only raise further complaints.
+    let read: Option<Vec<_>> = read.into_iter().collect();
+    let read = read?;
+    checkpoint::check_order(table.doc, &read);
+    Some(read)
+}
+
+fn exit(value: &Value<'_>) -> Option<ExpectedEnd> {
+    match value.form() {
+        Form::Whole => match value.whole(0, 255)? {
+            0 => Some(ExpectedEnd::Success),
+            code => i32::try_from(code).ok().map(ExpectedEnd::Code),
+        },
+        Form::Text("any") => Some(ExpectedEnd::Any),
+        Form::Text(text) => {
+            let hint = suggest::did_you_mean(text, ["any"])
+                .unwrap_or_else(|| "write a number, { signal = \"SIGSEGV\" } or \"any\"".to_owned());
+            value.fail(format!("`exit` cannot be {}", quote(text)), hint)
+        }
+        Form::Table => {
+            let table = value.table("exit")?;
+            table.only(&["signal"], &[]);
+            let Some(signal) = table.get("signal") else {
+                table.missing("signal", "{ signal = \"SIGSEGV\" }");
+                return None;
+            };
+            let name = signal.word("\"SIGSEGV\"")?;
+            if SIGNALS.contains(&name) || is_real_time(name) {
+                return Some(ExpectedEnd::Signal(name.to_owned()));
+            }
+            let full = format!("SIG{}", name.to_ascii_uppercase());
+            let hint = match SIGNALS.iter().find(|known| **known == full) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => suggest::did_you_mean(name, SIGNALS).unwrap_or_default(),
+            };
+            signal.fail(format!("there is no signal {}", quote(name)), hint)
+        }
+        _ => value.wrong("a number, { signal = \"SIGSEGV\" } or \"any\""),
+    }
+}
+
+/// `SIGRTMIN`, `SIGRTMIN+n`, `SIGRTMAX`, `SIGRTMAX-n` with n up to 30 (glibc leaves 34 to 64 to programs).
+fn is_real_time(name: &str) -> bool {
+    let rest = match (name.strip_prefix("SIGRTMIN"), name.strip_prefix("SIGRTMAX")) {
+        (Some(""), _) | (_, Some("")) => return true,
+        (Some(rest), _) => rest.strip_prefix('+'),
+        (_, Some(rest)) => rest.strip_prefix('-'),
+        _ => None,
+    };
+    rest.is_some_and(|n| n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()) && n.parse::<u8>().is_ok_and(|n| n <= 30))
+}
+
+/// What a case means.
+pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
+    let doc = context.doc;
+    let names: Vec<String> = written.names().into_iter().map(str::to_owned).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    budget::check_growth(doc, &written.settings.budget, std::slice::from_ref(&names));
+    let limits: Vec<_> = written
+        .checkpoints
+        .iter()
+        .enumerate()
+        .map(|(i, checkpoint)| {
+            let layers: [&Budget; 3] = [&checkpoint.budget, &written.settings.budget, &context.defaults.budget];
+            budget::effective(doc, layers, &names, i)
+        })
+        .collect();
+    let package = match &written.package {
+        Some(package) => Some(target::package(doc, context.workspace, package)?),
+        None => None,
+    };
+    let own_profile = written.settings.profile.clone();
+    let settings = settings::merged(context.defaults, written.settings);
+    let place = doc.place(&written.span);
+    let target_place = doc.place(&written.target.span);
+    let (target, owner) = match written.target.value {
+        TargetForm::Cargo(mut form) => {
+            match (&form.features, written.features) {
+                (Some(_), Some(features)) => {
+                    let title = "`features` is given in the case and in its target";
+                    doc.report(Diagnostic::at(features.span, title, "give it once"));
+                    return None;
+                }
+                (None, Some(features)) => form.features = Some(features.value),
+                _ => {}
+            }
+            let profile = match &context.overrides.profile {
+                Some(name) => settings::profile(name),
+                None => settings
+                    .profile
+                    .map_or_else(|| Profile::Named("release".to_owned()), |profile| profile.value),
+            };
+            let cargo = CargoContext {
+                workspace: context.workspace,
+                package: package.map(|package| package.name.as_str()),
+                profile,
+                triple: context.overrides.triple.clone(),
+                cargo_args: &context.overrides.cargo_args,
+            };
+            let (target, found) = target::resolve(doc, form, cargo)?;
+            (target, Some(found))
+        }
+        TargetForm::Other(target) => {
+            let useless = [
+                ("features", written.features.map(|features| features.span)),
+                ("profile", own_profile.map(|profile| profile.span)),
+            ];
+            for (key, span) in useless {
+                if let Some(span) = span {
+                    let title = format!("`{key}` has no meaning here: the target is not cargo's");
+                    doc.report(Diagnostic::at(span, title, "remove it"));
+                }
+            }
+            (target, None)
+        }
+    };
+    let owner = owner_of(context, &written.span, package.or(owner))?;
+    let package_dir = owner.map_or_else(|| context.root.to_path_buf(), |package| package.dir.clone());
+    let checkpoints = written
+        .checkpoints
+        .into_iter()
+        .zip(limits)
+        .map(|(checkpoint, limits)| CheckpointSpec {
+            name: checkpoint.name.value,
+            place: doc.place(&checkpoint.span),
+            at: checkpoint.at.value,
+            hit: checkpoint.hit.value,
+            snapshot: checkpoint.snapshot,
+            limits,
+        });
+    let mut case = Case::new(written.name.value, package_dir, target);
+    case.package = owner.map(|package| package.name.clone());
+    case.place = place;
+    case.target_place = target_place;
+    case.args = written.args;
+    case.env = settings.env;
+    case.limits = settings.limits;
+    case.cpus = settings.cpus;
+    case.cwd = written
+        .cwd
+        .map_or_else(|| case.package_dir.clone(), |cwd| context.root.join(cwd));
+    case.stdin = match written.stdin.as_deref() {
+        None | Some("null") => Stdin::Null,
+        Some(file) => Stdin::File(case.package_dir.join(file)),
+    };
+    case.exit = written.exit;
+    case.children = written.children;
+    case.timeout = settings.timeout.unwrap_or(Duration::from_secs(30));
+    case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
+    case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;
+    case.checkpoints = checkpoints.collect();
+    case.snapshot = snapshot::options(settings.snapshot);
+    Some(case)
+}
+
+/// `package =`, else the target's, else the root package; `Some(None)` outside cargo. In a virtual workspace it must be said.
+fn owner_of<'w>(context: &Context<'w>, span: &Span, known: Option<&'w Package>) -> Option<Option<&'w Package>> {
+    let Some(workspace) = context.workspace else {
+        return Some(None);
+    };
+    let root = || {
+        let name = workspace.root_package.as_ref()?;
+        workspace.packages.iter().find(|package| package.name == *name)
+    };
+    if let Some(package) = known.or_else(root) {
+        return Some(Some(package));
+    }
+    let names = listed(workspace.packages.iter().map(|package| package.name.as_str()));
+    let title = "the case belongs to no package: its snapshots need a place";
+    let example = workspace.packages.first().map_or("…", |package| package.name.as_str());
+    let diagnostic = Diagnostic::at(span.clone(), title, format!("add package = \"{example}\""));
+    context.doc.report(diagnostic.help(format!("packages are {names}")));
+    None
+}

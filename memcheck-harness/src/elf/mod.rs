@@ -1,0 +1,158 @@
+//! ELF files by bounded reads: header facts, symbols, USDT notes. Pure parsing over a reader; knows no process.
+
+mod dynamic;
+mod hash;
+mod header;
+mod notes;
+mod reader;
+mod symbols;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use goblin::elf::dynamic::{DT_RPATH, DT_RUNPATH, DT_SONAME};
+use goblin::elf::program_header::{PF_X, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP};
+
+use self::dynamic::Dynamic;
+use self::header::Elf;
+use self::reader::Reader;
+use crate::error::Result;
+use crate::model::{ElfFacts, ElfType, Hardening, Name, Relro};
+
+/// What one call may read of a file in all, in bytes. Real files stay far below: a 300 MB program with debug information has
+/// tables of some tens of MiB.
+const FACTS_BUDGET: u64 = 128 << 20;
+const SYMBOLS_BUDGET: u64 = 768 << 20;
+/// `PATH_MAX` of Linux: no interpreter has a longer name.
+const MAX_INTERPRETER: u64 = 4096;
+/// What compilers make code call or read when a stack protector is on (checksec's list).
+const CANARY: [&str; 3] = ["__stack_chk_fail", "__stack_chk_guard", "__intel_security_cookie"];
+
+/// A USDT probe site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeSite {
+    /// Provider, `memcheck` for our markers.
+    pub provider: String,
+    /// Name.
+    pub name: String,
+    /// Address of the nop as in the file (adjusted for prelink), without bias.
+    pub address: u64,
+    /// Address of the semaphore without bias, 0 for none.
+    pub semaphore: u64,
+}
+
+/// A function symbol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Demangled name without hash.
+    pub name: String,
+    /// Name as in the file.
+    pub raw: String,
+    /// Address without bias.
+    pub address: u64,
+    /// Size in bytes; 0 when unknown.
+    pub size: u64,
+}
+
+/// Header facts: a few small reads, whatever the size of the file.
+///
+/// # Errors
+/// Not a regular file, not an ELF file, or headers that contradict themselves. Not knowing the canary is no error.
+pub fn facts(file: &File) -> Result<ElfFacts> {
+    let elf = Elf::read(Reader::new(file, FACTS_BUDGET)?)?;
+    let dynamic = dynamic::read(&elf)?;
+    let needed = dynamic.needed(&elf)?;
+    let interpreter = interpreter(&elf)?;
+    let is_static = interpreter.is_none() && needed.is_empty();
+    Ok(ElfFacts {
+        class: elf.class(),
+        machine: elf.header.e_machine,
+        elf_type: elf.elf_type(),
+        entry: elf.header.e_entry,
+        segments: elf.segments.iter().map(header::segment).collect(),
+        interpreter,
+        soname: dynamic.string(&elf, DT_SONAME)?,
+        needed,
+        rpath: dynamic.string(&elf, DT_RPATH)?,
+        runpath: dynamic.string(&elf, DT_RUNPATH)?,
+        // Section headers, where these two look second, are no part of what runs: a broken table hides them, no more.
+        build_id: notes::build_id(&elf).unwrap_or_default(),
+        hardening: Hardening {
+            relro: match elf.segment(PT_GNU_RELRO) {
+                None => Relro::No,
+                Some(_) if dynamic.binds_now() => Relro::Full,
+                Some(_) => Relro::Partial,
+            },
+            nx: elf.segment(PT_GNU_STACK).is_some_and(|stack| stack.p_flags & PF_X == 0),
+            pie: elf.elf_type() == ElfType::Dyn && dynamic.marks_executable(),
+            canary: canary(&elf, &dynamic, is_static).unwrap_or_default(),
+        },
+    })
+}
+
+fn interpreter(elf: &Elf<'_>) -> Result<Option<Name>> {
+    let Some(header) = elf.segment(PT_INTERP) else {
+        return Ok(None);
+    };
+    let bytes = elf
+        .reader
+        .bytes(header.p_offset, header.p_filesz, MAX_INTERPRETER, "interpreter")?;
+    Ok(bytes.split(|&b| b == 0).next().map(Name::new))
+}
+
+/// A dynamically linked file imports the function; a static one only tells by its full symbol table, and a stripped static
+/// one does not tell.
+fn canary(elf: &Elf<'_>, dynamic: &Dynamic, is_static: bool) -> Result<Option<bool>> {
+    let imported = symbols::find_dynamic(elf, dynamic, &CANARY, true)?.map(|found| !found.is_empty());
+    if imported == Some(true) || (imported == Some(false) && !is_static) {
+        return Ok(imported);
+    }
+    let Some(table) = symbols::symtab(elf)? else {
+        return Ok(None);
+    };
+    Ok(Some(!symbols::find(elf, &table, &CANARY, true)?.is_empty()))
+}
+
+/// Values of the named symbols (`.dynsym` first, then `.symtab`), those that are defined. Of several versions the first
+/// counts. Values are without bias.
+///
+/// # Errors
+/// As [`facts`].
+pub fn symbols(file: &File, names: &[&str]) -> Result<BTreeMap<String, u64>> {
+    let elf = Elf::read(Reader::new(file, SYMBOLS_BUDGET)?)?;
+    let mut found = symbols::find_dynamic(&elf, &dynamic::read(&elf)?, names, false)?.unwrap_or_default();
+    let missing: Vec<&str> = names.iter().filter(|name| !found.contains_key(**name)).copied().collect();
+    if let Some(table) = symbols::symtab(&elf)?.filter(|_| !missing.is_empty()) {
+        found.append(&mut symbols::find(&elf, &table, &missing, false)?);
+    }
+    Ok(found)
+}
+
+/// All defined functions, by address and name.
+///
+/// # Errors
+/// As [`facts`], and a file with more names than we are ready to keep.
+pub fn functions(file: &File) -> Result<Vec<Function>> {
+    let elf = Elf::read(Reader::new(file, SYMBOLS_BUDGET)?)?;
+    let mut found = Vec::new();
+    let mut name_bytes = 0;
+    for table in [symbols::symtab(&elf)?, symbols::dynsym(&elf, &dynamic::read(&elf)?)?]
+        .into_iter()
+        .flatten()
+    {
+        symbols::functions(&elf, &table, &mut found, &mut name_bytes)?;
+    }
+    found.sort_by(|a, b| (a.address, &a.raw).cmp(&(b.address, &b.raw)));
+    found.dedup_by(|a, b| (a.address, &a.raw) == (b.address, &b.raw));
+    Ok(found)
+}
+
+/// All USDT probes that can be hit, by address.
+///
+/// # Errors
+/// As [`facts`].
+pub fn probes(file: &File) -> Result<Vec<ProbeSite>> {
+    notes::probes(&Elf::read(Reader::new(file, FACTS_BUDGET)?)?)
+}

@@ -1,0 +1,256 @@
+//! What was reached and how the target ended → whether the case can be judged at all. Pure.
+
+use crate::error::{Error, Result};
+use crate::model::{AfterLast, At, Case, CheckpointSpec, End, ExpectedEnd, Problem, ProblemKind};
+use crate::trace::Ended;
+
+/// True when the target is to run on after its last checkpoint: asked for, needed for an `exit` checkpoint, or to see the end
+/// that the case states.
+#[must_use]
+pub(crate) fn runs_to_its_end(case: &Case) -> bool {
+    let states_an_end = case.exit.as_ref().is_some_and(|exit| *exit != ExpectedEnd::Any);
+    case.after_last == AfterLast::Run || states_an_end || case.checkpoints.iter().any(|c| c.at == At::Exit)
+}
+
+/// Why the case cannot be judged, if it cannot: a checkpoint that was not reached, or an end that was not expected.
+/// `reached` are indices of checkpoints; `suggest` gives names close to a place that was never passed.
+#[must_use]
+pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &dyn Fn(&At) -> Vec<String>) -> Option<Problem> {
+    let missed = case.checkpoints.iter().enumerate().find(|(i, _)| !reached.contains(i));
+    if let Some((index, spec)) = missed {
+        return Some(not_reached(case, index, spec, reached, ended, suggest));
+    }
+    if ended.end == End::TimedOut {
+        return Some(Problem {
+            kind: ProblemKind::NotJudged,
+            title: format!("the target did not end within {} after its last checkpoint", seconds(case)),
+            details: vec![
+                "it was killed; after_last = \"kill\" does not wait for the end, timeout = \"…\" gives it more time".to_owned(),
+            ],
+        });
+    }
+    let expected = case.exit.clone().unwrap_or_default();
+    if !runs_to_its_end(case) || as_expected(&expected, &ended.end) {
+        return None;
+    }
+    Some(Problem {
+        kind: ProblemKind::NotJudged,
+        title: format!(
+            "the target {}, expected was {}",
+            describe(&ended.end),
+            describe_expected(&expected)
+        ),
+        details: vec![format!(
+            "if that end is right: exit = {} in {}",
+            toml_of(&ended.end),
+            case.place
+        )],
+    })
+}
+
+/// Checkpoints are to be reached in the order in which they are written: a snapshot tells each as a change since the one before.
+///
+/// # Errors
+/// When `now` (an index) comes before `last`.
+pub(crate) fn in_order(case: &Case, last: Option<usize>, now: usize) -> Result<()> {
+    let name = |index: usize| case.checkpoints.get(index).map_or("?", |c| c.name.as_str());
+    match last {
+        Some(last) if now < last => Err(Error::not_judged(format!(
+            "checkpoint `{}` was reached after `{}`, which stands below it",
+            name(now),
+            name(last)
+        ))
+        .detail("write the checkpoints in the order in which they are reached")),
+        _ => Ok(()),
+    }
+}
+
+fn not_reached(
+    case: &Case,
+    index: usize,
+    spec: &CheckpointSpec,
+    reached: &[usize],
+    ended: &Ended,
+    suggest: &dyn Fn(&At) -> Vec<String>,
+) -> Problem {
+    let names: Vec<&str> = reached
+        .iter()
+        .filter_map(|&i| case.checkpoints.get(i))
+        .map(|c| c.name.as_str())
+        .collect();
+    let reached_text = if names.is_empty() {
+        "no checkpoint was reached".to_owned()
+    } else {
+        format!("reached: {}", names.join(", "))
+    };
+    let end = match ended.end {
+        End::TimedOut => format!("then the time limit of {} was over", seconds(case)),
+        _ => format!("then the target {}", describe(&ended.end)),
+    };
+    let mut details = vec![format!("{reached_text}; {end}")];
+    let passes = ended.hits.get(index).copied().unwrap_or(0);
+    if passes > 0 {
+        details.push(format!(
+            "`{}` was passed {passes} times, hit = {} was asked for",
+            spec.at, spec.hit
+        ));
+    } else {
+        let close = suggest(&spec.at);
+        if !close.is_empty() {
+            details.push(format!("this program has: {}", close.join(", ")));
+        }
+    }
+    if ended.end == End::TimedOut {
+        details.push("more time: timeout = \"60s\" in the case or in [defaults]".to_owned());
+    }
+    Problem {
+        kind: ProblemKind::NotJudged,
+        title: format!("checkpoint `{}` was not reached ({}, {})", spec.name, spec.at, spec.place),
+        details,
+    }
+}
+
+fn seconds(case: &Case) -> String {
+    let millis = case.timeout.as_millis();
+    if millis.is_multiple_of(1000) {
+        format!("{} s", millis / 1000)
+    } else {
+        format!("{millis} ms")
+    }
+}
+
+fn as_expected(expected: &ExpectedEnd, end: &End) -> bool {
+    match (expected, end) {
+        (ExpectedEnd::Any, _) | (_, End::Killed) => true,
+        (ExpectedEnd::Success, End::Exited(code)) => *code == 0,
+        (ExpectedEnd::Code(expected), End::Exited(code)) => expected == code,
+        (ExpectedEnd::Signal(expected), End::Signalled(signal)) => expected == signal,
+        _ => false,
+    }
+}
+
+/// A verb phrase: "exited with code 1".
+#[must_use]
+pub(crate) fn describe(end: &End) -> String {
+    match end {
+        End::Exited(code) => format!("exited with code {code}"),
+        End::Signalled(signal) => format!("was killed by {signal}"),
+        End::Killed => "was killed by us after its last checkpoint".to_owned(),
+        End::TimedOut => "was killed by us as its time was over".to_owned(),
+    }
+}
+
+fn describe_expected(expected: &ExpectedEnd) -> String {
+    match expected {
+        ExpectedEnd::Success => "exit code 0".to_owned(),
+        ExpectedEnd::Code(code) => format!("exit code {code}"),
+        ExpectedEnd::Signal(signal) => format!("death by {signal}"),
+        ExpectedEnd::Any => "any end".to_owned(),
+    }
+}
+
+fn toml_of(end: &End) -> String {
+    match end {
+        End::Exited(code) => code.to_string(),
+        End::Signalled(signal) => format!("{{ signal = \"{signal}\" }}"),
+        End::Killed | End::TimedOut => "\"any\"".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{OutputTail, Target};
+
+    fn case(exit: ExpectedEnd) -> Case {
+        let mut case = Case::new(
+            "a",
+            "/p",
+            Target::Command {
+                program: "true".to_owned(),
+            },
+        );
+        case.exit = Some(exit);
+        case.checkpoints = vec![
+            CheckpointSpec::new("start", At::Main),
+            CheckpointSpec::new(
+                "ready",
+                At::Probe {
+                    provider: "memcheck".to_owned(),
+                    name: "ready".to_owned(),
+                },
+            ),
+            CheckpointSpec::new("end", At::Exit),
+        ];
+        case
+    }
+
+    fn ended(end: End, hits: &[u64]) -> Ended {
+        Ended {
+            end,
+            output: OutputTail::default(),
+            hits: hits.to_vec(),
+            notes: Vec::new(),
+            settings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_missed_checkpoint_says_what_was_reached_and_what_there_is() {
+        let problem = problem(&case(ExpectedEnd::Any), &[0], &ended(End::Exited(0), &[1, 0, 0]), &|_| {
+            vec!["redy".to_owned()]
+        });
+        let problem = problem.unwrap();
+        assert!(problem.title.contains("`ready` was not reached"), "{}", problem.title);
+        assert_eq!(
+            problem.details,
+            ["reached: start; then the target exited with code 0", "this program has: redy"]
+        );
+    }
+
+    #[test]
+    fn the_end_is_checked_when_the_target_runs_to_it() {
+        let all = [0, 1, 2];
+        let judge = |expected, end| problem(&case(expected), &all, &ended(end, &[1, 1, 1]), &|_| Vec::new()).map(|p| p.title);
+        assert_eq!(judge(ExpectedEnd::Success, End::Exited(0)), None);
+        assert_eq!(
+            judge(
+                ExpectedEnd::Signal("SIGSEGV".to_owned()),
+                End::Signalled("SIGSEGV".to_owned())
+            ),
+            None
+        );
+        assert_eq!(judge(ExpectedEnd::Any, End::Signalled("SIGABRT".to_owned())), None);
+        let wrong = judge(ExpectedEnd::Success, End::Exited(3)).unwrap();
+        assert_eq!(wrong, "the target exited with code 3, expected was exit code 0");
+        assert!(
+            judge(ExpectedEnd::Success, End::TimedOut)
+                .unwrap()
+                .contains("did not end within 30 s")
+        );
+    }
+
+    #[test]
+    fn a_hit_count_that_was_not_reached_is_told() {
+        let problem = problem(&case(ExpectedEnd::Any), &[0], &ended(End::TimedOut, &[1, 2, 0]), &|_| {
+            Vec::new()
+        })
+        .unwrap();
+        assert!(
+            problem.details.iter().any(|line| line.contains("passed 2 times")),
+            "{:?}",
+            problem.details
+        );
+    }
+
+    #[test]
+    fn a_stated_end_is_waited_for() {
+        let mut case = case(ExpectedEnd::Any);
+        case.checkpoints.truncate(2);
+        assert!(!runs_to_its_end(&case));
+        case.exit = Some(ExpectedEnd::Code(3));
+        assert!(runs_to_its_end(&case));
+        let wrong = problem(&case, &[0, 1], &ended(End::Exited(0), &[1, 1]), &|_| Vec::new()).unwrap();
+        assert_eq!(wrong.title, "the target exited with code 0, expected was exit code 3");
+    }
+}

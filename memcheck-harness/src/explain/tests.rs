@@ -1,0 +1,289 @@
+//! Small maps in, sentences out.
+
+use super::*;
+use crate::model::{
+    ArenaFact, Confidence, Evidence, HeapFact, Item, Metric, Name, Perms, Piece, Place, ProcessTotals, StackState, ThreadFact,
+};
+
+const KIB: u64 = 1024;
+
+/// A map of items: role, reserved KiB, anonymous KiB; with live thread names and a number of ended threads.
+fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
+    let mut start = 0;
+    let pieces = items
+        .iter()
+        .enumerate()
+        .map(|(item, (role, reserved, anon))| {
+            start += reserved * KIB;
+            Piece {
+                start: start - reserved * KIB,
+                end: start,
+                role: *role,
+                item,
+                perms: Perms::default(),
+                resident_bytes: None,
+                anon_bytes: Some(anon * KIB),
+                swap_bytes: None,
+                proportional_bytes: None,
+                committed: None,
+                noreserve: None,
+                evidence: Evidence {
+                    text: String::new(),
+                    confidence: Confidence::Certain,
+                },
+            }
+        })
+        .collect();
+    let thread = |name: &str, main| ThreadFact {
+        tid: None,
+        name: Some(Name::from(name)),
+        main,
+        state: StackState::Live,
+        user_stack: false,
+        stack: None,
+        guard_bytes: None,
+        deepest_bytes: None,
+    };
+    let heap = HeapFact {
+        start: 0,
+        size_bytes: 0,
+        committed_bytes: 132 * KIB,
+    };
+    MemoryMap {
+        page_bytes: 4096,
+        pieces,
+        items: items
+            .iter()
+            .map(|(role, ..)| Item {
+                role: *role,
+                subject: Name::from("/data/a\x1b.bin"),
+                tid: None,
+            })
+            .collect(),
+        threads: std::iter::once(thread("main", true))
+            .chain(live.iter().map(|name| thread(name, false)))
+            .collect(),
+        thread_lists_known: true,
+        arenas: Some(vec![
+            ArenaFact {
+                address: 0,
+                heaps: vec![heap]
+            };
+            arenas
+        ]),
+        breakpoint_anon_bytes: 0,
+        process: ProcessTotals::default(),
+        hardening: None,
+        platform_objects: BTreeSet::new(),
+        own_objects: BTreeSet::new(),
+        stack_limit_bytes: Some(8192 * KIB),
+        notes: Vec::new(),
+    }
+}
+
+fn state(map: &MemoryMap) -> State {
+    let rows = map.by_role().into_iter().map(|(role, sum)| {
+        let row = Row {
+            count: Cell::Value(sum.count),
+            reserved: Cell::Value(sum.reserved),
+            anon: sum.anon.map_or(Cell::Absent, Cell::Value),
+        };
+        (RowKey::Role(role), row)
+    });
+    let threads = Row {
+        count: Cell::Value(map.threads.len() as u64),
+        ..Row::default()
+    };
+    State {
+        name: String::new(),
+        rows: rows.chain([(RowKey::Threads, threads)]).collect(),
+    }
+}
+
+fn explain(before: &MemoryMap, now: &MemoryMap) -> Vec<ChangeCause> {
+    causes(Some(&state(before)), &state(now), now, &[])
+}
+
+fn over(metric: &str, limit: u64, value: u64) -> LimitResult {
+    LimitResult {
+        metric: Metric::parse(metric).unwrap(),
+        rule: "max".to_owned(),
+        limit: Some(limit),
+        reference: None,
+        value: Some(value),
+        origin: Place::default(),
+        verdict: Verdict::Over,
+        reason: String::new(),
+    }
+}
+
+const HEAP: (Role, u64, u64) = (Role::MainHeap, 132, 4);
+const LIVE: (Role, u64, u64) = (Role::ThreadStackLive, 8192, 12);
+const EXITED: (Role, u64, u64) = (Role::ThreadStackExited, 8192, 24);
+const GUARD: (Role, u64, u64) = (Role::Guard, 4, 0);
+const ARENA: (Role, u64, u64) = (Role::ThreadArena, 65536, 8);
+
+#[test]
+fn changes_are_ranked_bytes_first_and_varying_cells_are_left_out() {
+    let before = state(&map(&[HEAP, (Role::AnonMap, 64, 8)], &[], 0));
+    let mut now = state(&map(
+        &[(Role::MainHeap, 132, 400), (Role::AnonMap, 64, 8), EXITED, GUARD],
+        &["a"],
+        0,
+    ));
+    if let Some(row) = now.rows.get_mut(&RowKey::Role(Role::AnonMap)) {
+        row.anon = Cell::Varies;
+    }
+    let cells: Vec<String> = changes(&before, &now)
+        .iter()
+        .map(|change| format!("{} {} {:?} {:?}", change.row, change.column, change.before, change.now))
+        .collect();
+    assert_eq!(
+        cells,
+        [
+            "thread-stack.exited reserved None Some(8388608)",
+            "main-heap anon Some(4096) Some(409600)",
+            "thread-stack.exited anon None Some(24576)",
+            "guard reserved None Some(4096)",
+            "thread-stack.exited count None Some(1)",
+            "guard count None Some(1)",
+            "threads count Some(1) Some(2)",
+        ]
+    );
+    assert!(changes(&before, &before).is_empty());
+}
+
+#[test]
+fn an_unjoined_thread_takes_its_guard_along() {
+    let found = explain(&map(&[HEAP], &[], 0), &map(&[HEAP, EXITED, GUARD], &[], 0));
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        found[0].cause,
+        "1 thread ended and was never joined or detached: glibc keeps its stack mapped until pthread_join."
+    );
+    assert_eq!(
+        found[0].cost,
+        "+24 KiB anonymous memory; the other +8172 KiB is address space.\nEach stack: 8192 KiB reserved, equal to the stack \
+         limit (`ulimit -s`) the target runs with; 24 KiB anonymous."
+    );
+    assert!(found[0].remedies[0].contains("pthread_detach(pthread_self())"));
+}
+
+#[test]
+fn which_thread_is_new_is_claimed_only_when_there_was_none() {
+    let first = explain(&map(&[], &[], 0), &map(&[LIVE, LIVE], &["io-0", "io-1"], 0));
+    assert_eq!(first[0].cause, "2 more threads: io-{0,1}.");
+    let later = explain(&map(&[LIVE], &["io-0"], 0), &map(&[LIVE, LIVE], &["io-0", "io-1"], 0));
+    assert_eq!(later[0].cause, "1 more thread (2 now besides the main one: io-{0,1}).");
+    let fewer = explain(&map(&[LIVE, LIVE], &["a", "b"], 0), &map(&[LIVE], &["a"], 0));
+    assert_eq!(fewer[0].cause, "1 fewer thread (1 now besides the main one: a).");
+    assert_eq!(fewer[0].cost, "-8192 KiB reserved, -12 KiB anonymous.");
+}
+
+#[test]
+fn arenas_are_one_each_only_when_the_counts_say_so() {
+    let one = explain(&map(&[LIVE], &["a"], 0), &map(&[LIVE, ARENA], &["a"], 1));
+    assert_eq!(one[0].cause, "1 more malloc arena: 1 thread, 1 arena: one each.");
+    assert!(
+        one[0]
+            .cost
+            .contains("64 MiB of address space each, of which only 132 KiB are committed")
+    );
+    assert!(one[0].remedies[0].contains("MALLOC_ARENA_MAX"));
+    let none = explain(&map(&[], &[], 0), &map(&[ARENA], &[], 1));
+    assert_eq!(
+        none[0].cause,
+        "1 more malloc arena: 1 arena and 0 threads now, besides the main ones."
+    );
+}
+
+#[test]
+fn another_stack_size_is_traced_to_the_limit_or_not() {
+    let before = map(&[(Role::ThreadStackLive, 2048, 12)], &["a"], 0);
+    let found = explain(&before, &map(&[LIVE], &["a"], 0));
+    assert_eq!(
+        found[0].cause,
+        "Stacks of thread-stack.live changed from 2048 KiB to 8192 KiB each: the stack limit (`ulimit -s`) the target runs \
+         with is 8192 KiB, and glibc takes it as default."
+    );
+    let back = explain(&map(&[LIVE], &["a"], 0), &before);
+    assert!(back[0].cause.contains("the program or its runtime chose the size itself"));
+}
+
+#[test]
+fn other_memory_says_what_is_known_and_what_is_not() {
+    let before = map(&[HEAP], &[], 0);
+    let found = explain(
+        &before,
+        &map(
+            &[
+                (Role::MainHeap, 264, 140),
+                (Role::MmapChunk, 1028, 4),
+                (Role::FileMap, 8, 0),
+                (Role::Unclassified, 4, 0),
+            ],
+            &[],
+            0,
+        ),
+    );
+    let causes: Vec<&str> = found.iter().map(|cause| cause.cause.as_str()).collect();
+    assert_eq!(
+        causes,
+        [
+            "1 more large allocation with a mapping of its own (malloc maps each request of 128 KiB and more by default); \
+             which code asked for it is not known.",
+            "The brk heap was extended: live and freed blocks of malloc need more room; which code asked for it is not known.",
+            "1 more mapped file; mapped now: a\\x1b.bin.",
+            "unclassified changed; it is not known which code did it.",
+        ]
+    );
+    assert_eq!(
+        found[0].cost,
+        "+4 KiB anonymous memory; the other +1024 KiB is address space."
+    );
+}
+
+#[test]
+fn a_broken_limit_is_explained_without_an_approved_state() {
+    let now = map(&[HEAP, EXITED, EXITED, LIVE], &["io-1"], 0);
+    let cause = |limit: LimitResult| causes(None, &state(&now), &now, &[limit])[0].clone();
+    let exited = cause(over("thread-stack.exited.count", 1, 2));
+    assert!(exited.cause.starts_with("2 threads ended and were never joined or detached"));
+    assert!(exited.cost.starts_with("16 MiB reserved, 48 KiB anonymous in all."));
+    assert_eq!(cause(over("thread-stack.count", 2, 3)), exited);
+    assert_eq!(
+        cause(over("threads.count", 1, 2)).cause,
+        "1 thread besides the main one: io-1."
+    );
+    assert_eq!(
+        cause(over("own.anon", 1, 4096)).cause,
+        "The largest parts, anonymous memory: thread-stack.exited 48 KiB, thread-stack.live 12 KiB, main-heap 4 KiB."
+    );
+    assert!(causes(None, &state(&now), &now, &[]).is_empty());
+}
+
+#[test]
+fn what_breaks_a_limit_comes_first() {
+    let before = map(&[], &[], 0);
+    let now = map(&[EXITED, (Role::AnonMap, 100_000, 100_000)], &[], 0);
+    let limits = [over("thread-stack.exited.count", 0, 1)];
+    let found = causes(Some(&state(&before)), &state(&now), &now, &limits);
+    assert!(found[0].cause.contains("never joined"));
+    assert!(found[1].cause.contains("anonymous mapping"));
+}
+
+#[test]
+fn an_unknown_count_is_no_evidence() {
+    let before = map(&[EXITED], &[], 0);
+    let now = map(&[(Role::ThreadStackExited, 8192, 48)], &[], 0);
+    let mut approved = state(&before);
+    if let Some(row) = approved.rows.get_mut(&RowKey::Role(Role::ThreadStackExited)) {
+        row.count = Cell::Varies;
+    }
+    let found = causes(Some(&approved), &state(&now), &now, &[]);
+    assert_eq!(
+        found[0].cause,
+        "thread-stack.exited changed; it is not known which code did it."
+    );
+    assert_eq!(found[0].cost, "+0 KiB reserved, +24 KiB anonymous.");
+}

@@ -1,0 +1,350 @@
+//! Causes in threads: stacks of live, exited and cached threads, with the guards and signal stacks that follow them.
+//! Which of several live threads is new is not known, and not claimed; an exited thread has no name any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Column, Delta, Facts, Finding, arenas, cost, counted, names, sentences, size};
+use crate::model::{Name, Role, RowKey, StackState, ThreadFact};
+
+const STACKS: [Role; 4] = [
+    Role::ThreadStackExited,
+    Role::ThreadStackLive,
+    Role::ThreadStackCached,
+    Role::ThreadStackUser,
+];
+
+/// Causes of changed stack rows.
+pub(super) fn changed(facts: &Facts<'_>) -> Vec<Finding> {
+    if facts.before.is_none() {
+        return Vec::new();
+    }
+    let followers = followers(facts);
+    STACKS
+        .into_iter()
+        .filter_map(|role| {
+            let delta = facts.delta(role);
+            let threads = if role == Role::ThreadStackLive {
+                facts.row_delta(&RowKey::Threads).count
+            } else {
+                0
+            };
+            if (delta.is_zero() && threads == 0) || !facts.is_known(role) {
+                return None;
+            }
+            let mut finding = match (role, delta.count) {
+                (Role::ThreadStackLive, 0) if threads != 0 => live(facts, threads, delta),
+                (_, 0) => resized(facts, role, delta),
+                (Role::ThreadStackLive, count) => live(facts, count, delta),
+                (_, count) => finding(role, delta, ended(role, count, total(facts, role)), remedies(role, count > 0)),
+            };
+            followers.add_to(&mut finding, role, delta.count);
+            let with_arenas = finding.rows.contains(&RowKey::Role(Role::ThreadArena));
+            finding.cost = if with_arenas {
+                let explained = arenas::address_space(facts);
+                sentences(&[
+                    cost(finding.change),
+                    each_thread(facts, finding.change, delta.count),
+                    explained,
+                ])
+            } else {
+                sentences(&[cost(finding.change), each(facts, role, delta.count > 0)])
+            };
+            Some(finding)
+        })
+        .collect()
+}
+
+/// What stands there when a limit is broken without a change.
+pub(super) fn standing(facts: &Facts<'_>, role: Role) -> Finding {
+    let now = facts.map.sum(|other| other == role);
+    let cause = if role == Role::ThreadStackLive {
+        let workers = workers(facts);
+        match workers.len() {
+            0 => "Only the main thread runs.".to_owned(),
+            many => format!(
+                "{} besides the main one: {}.",
+                counted(many as i128, "thread"),
+                names::compress(&workers)
+            ),
+        }
+    } else {
+        ended(role, i128::from(now.count), None)
+    };
+    let mut finding = finding(role, Delta::default(), cause, remedies(role, true));
+    finding.rows.insert(RowKey::Role(role));
+    finding.cost = sentences(&[
+        match (now.count, now.anon) {
+            (0, _) => String::new(),
+            (_, Some(anon)) => format!("{} reserved, {} anonymous in all.", size(now.reserved), size(anon)),
+            (_, None) => format!("{} reserved in all.", size(now.reserved)),
+        },
+        each(facts, role, now.count > 0),
+    ]);
+    finding
+}
+
+fn finding(role: Role, change: Delta, cause: String, remedies: Vec<String>) -> Finding {
+    let mut rows = BTreeSet::from([RowKey::Role(role)]);
+    if role == Role::ThreadStackLive {
+        rows.insert(RowKey::Threads);
+    }
+    Finding {
+        rows,
+        change,
+        cause,
+        cost: String::new(),
+        remedies,
+    }
+}
+
+/// More or fewer live threads. When each new thread came with an arena, both are one cause.
+fn live(facts: &Facts<'_>, count: i128, delta: Delta) -> Finding {
+    let workers = workers(facts);
+    let prior = workers.len() as i128 - count;
+    let phrase = names::compress(&workers);
+    let more = if count > 0 { "more" } else { "fewer" };
+    let noun = if count.abs() == 1 { "thread" } else { "threads" };
+    let mut cause = format!("{} {more} {noun}", count.unsigned_abs());
+    if !phrase.is_empty() && prior >= 0 {
+        // Names of the new ones are known only when there was none before.
+        cause += &if prior == 0 {
+            format!(": {phrase}")
+        } else {
+            format!(" ({} now besides the main one: {phrase})", workers.len())
+        };
+    }
+    let arenas_delta = facts.delta(Role::ThreadArena);
+    let with_arenas = count > 0 && arenas_delta.count == count;
+    let mut finding = finding(Role::ThreadStackLive, delta, String::new(), Vec::new());
+    if with_arenas {
+        cause += &match arenas::one_each(facts) {
+            Some(many) => format!("; {}, {}: one each", counted(many, "thread"), counted(many, "arena")),
+            None => format!("; {} more malloc {}", count, if count == 1 { "arena" } else { "arenas" }),
+        };
+        finding.rows.insert(RowKey::Role(Role::ThreadArena));
+        finding.change = finding.change.plus(arenas_delta);
+        finding.remedies = arenas::remedies();
+    }
+    finding.cause = format!("{cause}.");
+    finding
+}
+
+fn ended(role: Role, count: i128, in_all: Option<u64>) -> String {
+    let number = count.unsigned_abs();
+    let (noun, was, its) = if number == 1 {
+        ("thread", "was", "its stack")
+    } else {
+        ("threads", "were", "their stacks")
+    };
+    let more = match (count < 0, in_all) {
+        (true, _) => " fewer",
+        (false, Some(_)) => " more",
+        (false, None) => "",
+    };
+    let all = in_all.map_or(String::new(), |all| format!(" ({all} in all)"));
+    match role {
+        Role::ThreadStackExited if count < 0 => {
+            format!("{number}{more} {noun} ended without being joined or detached{all}.")
+        }
+        Role::ThreadStackExited => format!(
+            "{number}{more} {noun} ended and {was} never joined or detached{all}: glibc keeps {its} mapped until pthread_join."
+        ),
+        Role::ThreadStackCached if count < 0 => format!("{number}{more} {noun} left a stack in glibc's cache{all}."),
+        Role::ThreadStackCached => {
+            format!(
+                "{number}{more} {noun} ended and left {its} in glibc's cache for the next thread{all}: no leak, reused later."
+            )
+        }
+        _ => format!("{number}{more} {noun} on a stack that the program supplied itself{all}."),
+    }
+}
+
+fn remedies(role: Role, grew: bool) -> Vec<String> {
+    if role == Role::ThreadStackExited && grew {
+        vec![
+            "join threads: pthread_join or pthread_detach each; in C a thread may call pthread_detach(pthread_self()), in Rust join or \
+             drop its JoinHandle"
+                .to_owned(),
+        ]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Items of a role now, when there were some of them before.
+fn total(facts: &Facts<'_>, role: Role) -> Option<u64> {
+    facts
+        .approved(role, Column::Count)
+        .filter(|count| *count > 0)
+        .map(|_| facts.map.sum(|other| other == role).count)
+}
+
+/// As many stacks as before, of another size or with other pages in memory.
+fn resized(facts: &Facts<'_>, role: Role, delta: Delta) -> Finding {
+    let count = facts.map.sum(|other| other == role).count;
+    let now = (count > 0).then(|| sizes(facts, role)).and_then(|sizes| sizes.reserved());
+    let before = facts
+        .approved(role, Column::Reserved)
+        .filter(|bytes| count > 0 && bytes.is_multiple_of(count))
+        .map(|bytes| bytes / count);
+    let cause = match (before, now) {
+        (Some(before), Some(now)) if delta.reserved != 0 => {
+            let why = match facts.map.stack_limit_bytes {
+                Some(limit) if limit == now => format!(
+                    "the stack limit (`ulimit -s`) the target runs with is {}, and glibc takes it as default",
+                    size(limit)
+                ),
+                Some(limit) => format!(
+                    "the stack limit is {}, so the program or its runtime chose the size itself",
+                    size(limit)
+                ),
+                None => "the stack limit is not known, or unlimited".to_owned(),
+            };
+            format!("Stacks of {role} changed from {} to {} each: {why}.", size(before), size(now))
+        }
+        _ if delta.reserved != 0 => format!("As many stacks of {role} as before, of other sizes."),
+        _ if delta.anon.unwrap_or(0) > 0 => {
+            format!("As many stacks of {role} as before, with more pages written: threads went deeper, or keep more there.")
+        }
+        _ => format!("As many stacks of {role} as before, with fewer pages written."),
+    };
+    finding(role, delta, cause, Vec::new())
+}
+
+/// Names of the live threads besides the main one.
+fn workers<'a>(facts: &Facts<'a>) -> Vec<Option<&'a Name>> {
+    live_threads(&facts.map.threads).map(|thread| thread.name.as_ref()).collect()
+}
+
+fn live_threads(threads: &[ThreadFact]) -> impl Iterator<Item = &ThreadFact> {
+    threads
+        .iter()
+        .filter(|thread| thread.state == StackState::Live && !thread.main)
+}
+
+/// Least and most bytes of the items of a role.
+struct Sizes {
+    reserved: Option<(u64, u64)>,
+    anon: Option<(u64, u64)>,
+}
+
+impl Sizes {
+    /// The size of all, when it is one.
+    fn reserved(&self) -> Option<u64> {
+        self.reserved.filter(|(least, most)| least == most).map(|(least, _)| least)
+    }
+}
+
+fn sizes(facts: &Facts<'_>, role: Role) -> Sizes {
+    let mut items: BTreeMap<usize, (u64, Option<u64>)> = BTreeMap::new();
+    for piece in facts.map.pieces.iter().filter(|piece| piece.role == role) {
+        let item = items.entry(piece.item).or_insert((0, Some(0)));
+        item.0 += piece.reserved_bytes();
+        item.1 = item.1.zip(piece.anon_bytes).map(|(a, b)| a + b);
+    }
+    let range = |values: Vec<u64>| values.iter().min().copied().zip(values.iter().max().copied());
+    Sizes {
+        reserved: range(items.values().map(|item| item.0).collect()),
+        anon: items
+            .values()
+            .map(|item| item.1)
+            .collect::<Option<Vec<u64>>>()
+            .and_then(range),
+    }
+}
+
+/// What each stack of a role costs, as far as the map shows.
+fn each(facts: &Facts<'_>, role: Role, wanted: bool) -> String {
+    let sizes = sizes(facts, role);
+    let Some(reserved) = sizes.reserved.filter(|_| wanted) else {
+        return String::new();
+    };
+    let range = |(least, most): (u64, u64)| match least == most {
+        true => size(least),
+        false => format!("{} to {}", size(least), size(most)),
+    };
+    let limit = match facts.map.stack_limit_bytes {
+        Some(limit) if reserved == (limit, limit) => ", equal to the stack limit (`ulimit -s`) the target runs with",
+        _ => "",
+    };
+    let anon = sizes
+        .anon
+        .map_or(String::new(), |anon| format!("; {} anonymous", range(anon)));
+    format!("Each stack: {} reserved{limit}{anon}.", range(reserved))
+}
+
+/// What each of `count` new threads costs with its arena; nothing when they are not alike.
+fn each_thread(facts: &Facts<'_>, change: Delta, count: i128) -> String {
+    let (stacks, arenas) = (sizes(facts, Role::ThreadStackLive), sizes(facts, Role::ThreadArena));
+    let even = |bytes: i128| {
+        u64::try_from(bytes)
+            .ok()
+            .filter(|_| bytes % count == 0)
+            .map(|_| bytes / count)
+    };
+    let Some(reserved) = even(change.reserved).filter(|_| stacks.reserved().is_some() && arenas.reserved().is_some()) else {
+        return String::new();
+    };
+    let alike = |sizes: &Sizes| sizes.anon.is_some_and(|(least, most)| least == most);
+    let anon = change.anon.and_then(even).filter(|_| alike(&stacks) && alike(&arenas));
+    let show = |bytes: i128| size(u64::try_from(bytes).unwrap_or(0));
+    match anon {
+        Some(anon) => format!("Each thread: {} reserved, {} anonymous.", show(reserved), show(anon)),
+        None => format!("Each thread: {} reserved.", show(reserved)),
+    }
+}
+
+/// Guards and signal stacks that changed by exactly as many as the threads did.
+struct Followers {
+    /// Change per stack of any kind.
+    guard: Option<Delta>,
+    /// Change per live thread, its own guard included.
+    signal: Option<Delta>,
+}
+
+fn followers(facts: &Facts<'_>) -> Followers {
+    let count = |role| facts.delta(role).count;
+    let stacks = count(Role::ThreadStackLive) + count(Role::ThreadStackExited) + count(Role::ThreadStackCached);
+    let live = count(Role::ThreadStackLive) + count(Role::ThreadStackUser);
+    let per = |delta: Delta, number: i128| {
+        let even = |bytes: i128| (number != 0 && bytes % number == 0).then(|| bytes / number);
+        Some(Delta {
+            count: even(delta.count)?,
+            reserved: even(delta.reserved)?,
+            anon: delta.anon.and_then(even),
+        })
+    };
+    let signal = facts.delta(Role::SignalStack);
+    let signal = (live != 0 && signal.count == live).then_some(signal);
+    let guard = facts.delta(Role::Guard);
+    // A signal stack mapped by Rust's std has a guard page of its own, which may be labelled with it or as a guard.
+    let follows = stacks != 0 && (guard.count == stacks || (signal.is_some() && stacks == live && guard.count == stacks + live));
+    Followers {
+        guard: follows.then(|| per(guard, stacks)).flatten(),
+        signal: signal.and_then(|delta| per(delta, live)),
+    }
+}
+
+impl Followers {
+    /// Counts what follows `count` stacks of a role into their cause.
+    fn add_to(&self, finding: &mut Finding, role: Role, count: i128) {
+        let times = |delta: Delta| Delta {
+            count: delta.count * count,
+            reserved: delta.reserved * count,
+            anon: delta.anon.map(|anon| anon * count),
+        };
+        if count == 0 {
+            return;
+        }
+        let has_guard = role != Role::ThreadStackUser;
+        if let Some(guard) = self.guard.filter(|_| has_guard) {
+            finding.rows.insert(RowKey::Role(Role::Guard));
+            finding.change = finding.change.plus(times(guard));
+        }
+        let is_live = matches!(role, Role::ThreadStackLive | Role::ThreadStackUser);
+        if let Some(signal) = self.signal.filter(|_| is_live) {
+            finding.rows.insert(RowKey::Role(Role::SignalStack));
+            finding.change = finding.change.plus(times(signal));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! `Capture`: everything read of one stopped process at one checkpoint, before anybody interprets it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Name, Object, Region};
+
+/// The memory lines of `/proc/PID/status`, in bytes; absent where the kernel prints none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `VmPeak`
+    pub peak_reserved_bytes: Option<u64>,
+    /// `VmSize`
+    pub reserved_bytes: Option<u64>,
+    /// `VmHWM`: the peak since exec, low by up to 31 pages per CPU (per-CPU counter batches).
+    pub peak_resident_bytes: Option<u64>,
+    /// `VmRSS`
+    pub resident_bytes: Option<u64>,
+    /// `VmLck`
+    pub locked_bytes: Option<u64>,
+    /// `VmSwap`
+    pub swap_bytes: Option<u64>,
+    /// `Threads`
+    pub threads: Option<u64>,
+}
+
+/// One thread of the process, stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Thread id.
+    pub tid: i32,
+    /// `/proc/PID/task/TID/comm` without the newline.
+    pub name: Name,
+    /// Stack pointer; absent when the thread has no registers any more (a zombie leader).
+    pub stack_pointer: Option<u64>,
+    /// Program counter, likewise.
+    pub program_counter: Option<u64>,
+    /// TLS base (x86-64 `fs_base`, aarch64 `TPIDR_EL0`), likewise.
+    pub tls_base: Option<u64>,
+}
+
+/// A text page that holds, or held, one of our breakpoints: it became private anonymous memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PatchedPage {
+    /// Address of the page.
+    pub address: u64,
+}
+
+/// Consecutive pages of one kind inside a scanned range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageRun {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Present in memory (zero pages are not counted, as in `smaps`).
+    pub resident: bool,
+    /// Present, and of no file: what `smaps` counts as `Anonymous`.
+    pub anon: bool,
+    /// In swap.
+    pub swapped: bool,
+    /// A guard installed with `MADV_GUARD_INSTALL` (Linux 6.13 and later).
+    pub guard: bool,
+}
+
+/// What classification read of the target, kept so that the capture can be classified again elsewhere.
+/// Control words only, never contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recording {
+    /// (address, bytes), sorted, not overlapping.
+    pub bytes: Vec<(u64, Vec<u8>)>,
+    /// (start, end, runs) of each scanned range; `None` when the kernel could not tell.
+    pub scans: Vec<(u64, u64, Option<Vec<PageRun>>)>,
+}
+
+/// One process at one checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capture {
+    /// Bytes per page.
+    pub page_bytes: u64,
+    /// Process id.
+    pub pid: i32,
+    /// `readlink /proc/PID/exe`.
+    pub exe: Name,
+    /// Regions in address order.
+    pub regions: Vec<Region>,
+    /// `/proc/PID/status`.
+    pub status: Status,
+    /// Soft `RLIMIT_STACK` in bytes; absent when unlimited.
+    pub stack_limit_bytes: Option<u64>,
+    /// The auxiliary vector: (type, value), without the final `AT_NULL`.
+    pub auxv: Vec<(u64, u64)>,
+    /// `start_brk` of `/proc/PID/stat` (field 47).
+    pub start_brk: Option<u64>,
+    /// `startstack` of `/proc/PID/stat` (field 28): inside the main stack.
+    pub start_stack: Option<u64>,
+    /// Threads by id.
+    pub threads: Vec<Thread>,
+    /// Loaded objects in address order.
+    pub objects: Vec<Object>,
+    /// Text pages holding breakpoints of ours, sorted.
+    pub patched: Vec<PatchedPage>,
+    /// What was read of the target's memory so far.
+    pub recording: Recording,
+}

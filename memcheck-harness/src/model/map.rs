@@ -1,0 +1,315 @@
+//! `MemoryMap`: the classified process: pieces that cover every byte once, and the facts behind them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::metric::{ProcessMeasure, RoleMeasure};
+use super::{Hardening, Metric, Name, Perms, Role, Subject};
+
+/// How sure a label is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Confidence {
+    /// Follows from a structure that was checked (a list, a header, a program header, a kernel name).
+    Certain,
+    /// Follows from a shape or by elimination.
+    Likely,
+    /// Nothing better is known.
+    Unknown,
+}
+
+/// Why a piece has its role: a short sentence, and how sure we are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// For example "TCB of thread 3 in the used list".
+    pub text: String,
+    /// How sure.
+    pub confidence: Confidence,
+}
+
+/// A range of addresses with one role. A region may be cut into several pieces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// What it is for.
+    pub role: Role,
+    /// Index into [`MemoryMap::items`]: pieces of one stack, arena or segment share it.
+    pub item: usize,
+    /// Access bits of the region.
+    pub perms: Perms,
+    /// Resident bytes; absent when the region was cut and the kernel could not tell.
+    pub resident_bytes: Option<u64>,
+    /// Anonymous bytes, likewise.
+    pub anon_bytes: Option<u64>,
+    /// Swapped bytes, likewise.
+    pub swap_bytes: Option<u64>,
+    /// Proportional set size; absent for cut regions.
+    pub proportional_bytes: Option<u64>,
+    /// Counts against the commit limit (`VmFlags: ac`); absent without flags.
+    pub committed: Option<bool>,
+    /// Mapped `MAP_NORESERVE` (`VmFlags: nr`); absent without flags.
+    pub noreserve: Option<bool>,
+    /// Why.
+    pub evidence: Evidence,
+}
+
+impl Piece {
+    /// Size in bytes.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// One thing that pieces belong to: a stack, an arena, a segment, a mapping.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Its role.
+    pub role: Role,
+    /// Whose it is: a thread's name, an object's file name, a mapped file; may be empty.
+    pub subject: Name,
+    /// Thread id of a live owner.
+    pub tid: Option<i32>,
+}
+
+/// Where a thread's stack stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StackState {
+    /// The thread runs.
+    Live,
+    /// It ended and nobody joined it.
+    Exited,
+    /// Kept by glibc for the next thread.
+    Cached,
+}
+
+/// A thread, live or known only by the stack it left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadFact {
+    /// Id of a live thread.
+    pub tid: Option<i32>,
+    /// Name of a live thread.
+    pub name: Option<Name>,
+    /// True for the thread that runs `main`.
+    pub main: bool,
+    /// State of its stack.
+    pub state: StackState,
+    /// The stack was supplied by the program.
+    pub user_stack: bool,
+    /// Stack without guard: (first address, bytes); absent for the main thread.
+    pub stack: Option<(u64, u64)>,
+    /// Guard bytes as recorded by libc; absent when unknown.
+    pub guard_bytes: Option<u64>,
+    /// Bytes from the top of the stack to its deepest resident page; live stacks only.
+    pub deepest_bytes: Option<u64>,
+}
+
+/// One 64 MiB heap of an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeapFact {
+    /// Address, a multiple of the heap maximum.
+    pub start: u64,
+    /// Bytes in use by the arena (`heap_info.size`).
+    pub size_bytes: u64,
+    /// Bytes made writable (`heap_info.mprotect_size`).
+    pub committed_bytes: u64,
+}
+
+/// A secondary arena of glibc's malloc.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArenaFact {
+    /// Address of its `malloc_state`.
+    pub address: u64,
+    /// Its heaps in address order.
+    pub heaps: Vec<HeapFact>,
+}
+
+/// A remark about how the map was made: what is approximate or unknown, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Note {
+    /// A full sentence.
+    pub text: String,
+}
+
+/// Sums over the process, bytes unless the name says otherwise; absent where unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named as the metrics, which are documented in `metric`")]
+pub struct ProcessTotals {
+    pub reserved: Option<u64>,
+    pub resident: Option<u64>,
+    pub anon: Option<u64>,
+    pub swap: Option<u64>,
+    pub commit: Option<u64>,
+    pub noreserve: Option<u64>,
+    pub locked: Option<u64>,
+    pub peak: Option<u64>,
+    pub mappings: Option<u64>,
+    pub wx: Option<u64>,
+    pub pss: Option<u64>,
+    pub uss: Option<u64>,
+}
+
+/// A classified process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryMap {
+    /// Bytes per page.
+    pub page_bytes: u64,
+    /// Pieces in address order; together they cover every region exactly once (`[vsyscall]` is left out: the kernel does
+    /// not count it either).
+    pub pieces: Vec<Piece>,
+    /// What the pieces belong to.
+    pub items: Vec<Item>,
+    /// Threads: the main thread first, then by stack address.
+    pub threads: Vec<ThreadFact>,
+    /// False when the thread lists could not be read: counts of exited and cached stacks are then absent.
+    pub thread_lists_known: bool,
+    /// Secondary arenas by address; absent when glibc's malloc was not recognised.
+    pub arenas: Option<Vec<ArenaFact>>,
+    /// Sums.
+    pub process: ProcessTotals,
+    /// Anonymous bytes of text pages that are private copies because they hold, or held, a breakpoint of ours. They are
+    /// taken out of the pieces' `anon_bytes` and of `process.anon`, so no figure depends on where breakpoints are; the
+    /// pages' address space and residency stay with the segment. They are the whole of [`Role::Memcheck`].
+    #[serde(default)]
+    pub breakpoint_anon_bytes: u64,
+    /// Hardening facts of the executable.
+    pub hardening: Option<Hardening>,
+    /// File names of system objects, sorted.
+    pub platform_objects: BTreeSet<Name>,
+    /// File names of own shared objects, sorted.
+    pub own_objects: BTreeSet<Name>,
+    /// Soft stack limit the target runs with, bytes.
+    pub stack_limit_bytes: Option<u64>,
+    /// What is approximate.
+    pub notes: Vec<Note>,
+}
+
+/// Sum of one role (or of several) in a map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleSum {
+    /// Number of items.
+    pub count: u64,
+    /// Bytes of address space.
+    pub reserved: u64,
+    /// Anonymous bytes; absent if any piece's are.
+    pub anon: Option<u64>,
+    /// Resident bytes, likewise.
+    pub resident: Option<u64>,
+}
+
+impl MemoryMap {
+    /// The sum over all pieces of the given roles. A role that does not occur sums to zero. [`Role::Memcheck`] has no
+    /// pieces: it counts the pages of [`MemoryMap::breakpoint_anon_bytes`] and reserves nothing.
+    #[must_use]
+    pub fn sum(&self, include: impl Fn(Role) -> bool) -> RoleSum {
+        let mut items = BTreeSet::new();
+        let mut sum = RoleSum {
+            anon: Some(0),
+            resident: Some(0),
+            ..RoleSum::default()
+        };
+        for piece in self.pieces.iter().filter(|piece| include(piece.role)) {
+            items.insert(piece.item);
+            sum.reserved = sum.reserved.saturating_add(piece.reserved_bytes());
+            sum.anon = sum.anon.zip(piece.anon_bytes).map(|(a, b)| a.saturating_add(b));
+            sum.resident = sum.resident.zip(piece.resident_bytes).map(|(a, b)| a.saturating_add(b));
+        }
+        sum.count = items.len() as u64;
+        if include(Role::Memcheck) {
+            sum.count += self.breakpoint_anon_bytes / self.page_bytes.max(1);
+            sum.anon = sum.anon.map(|bytes| bytes.saturating_add(self.breakpoint_anon_bytes));
+        }
+        sum
+    }
+
+    /// The sum of each role that occurs.
+    #[must_use]
+    pub fn by_role(&self) -> BTreeMap<Role, RoleSum> {
+        let mut present: BTreeSet<Role> = self.pieces.iter().map(|piece| piece.role).collect();
+        if self.breakpoint_anon_bytes > 0 {
+            present.insert(Role::Memcheck);
+        }
+        present.into_iter().map(|role| (role, self.sum(|r| r == role))).collect()
+    }
+
+    /// The value of a metric: bytes, or a number for counts. `None` means that this machine, build or version of the
+    /// tool cannot give it, never zero.
+    #[must_use]
+    pub fn metric(&self, metric: &Metric) -> Option<u64> {
+        match metric.subject() {
+            Subject::Threads => Some(self.threads.iter().filter(|t| t.state == StackState::Live).count() as u64),
+            Subject::Process(measure) => self.process_total(measure),
+            Subject::Own(measure) => self.role_measure(&|role| role.is_own(), measure),
+            Subject::Roles { roles, measure } => {
+                if !self.thread_lists_known
+                    && roles
+                        .iter()
+                        .any(|r| matches!(r, Role::ThreadStackExited | Role::ThreadStackCached))
+                {
+                    return None;
+                }
+                if roles.contains(&Role::ThreadArena) && self.arenas.is_none() {
+                    return None;
+                }
+                self.role_measure(&|role| roles.contains(&role), measure)
+            }
+        }
+    }
+
+    fn role_measure(&self, include: &dyn Fn(Role) -> bool, measure: RoleMeasure) -> Option<u64> {
+        let flagged = |flag: fn(&Piece) -> Option<bool>| {
+            self.pieces
+                .iter()
+                .filter(|piece| include(piece.role))
+                .try_fold(0, |sum, piece| {
+                    Some(if flag(piece)? { sum + piece.reserved_bytes() } else { sum })
+                })
+        };
+        match measure {
+            RoleMeasure::Count => Some(self.sum(include).count),
+            RoleMeasure::Reserved => Some(self.sum(include).reserved),
+            RoleMeasure::Anon => self.sum(include).anon,
+            RoleMeasure::Resident => self.sum(include).resident,
+            RoleMeasure::Commit => flagged(|piece| piece.committed),
+            RoleMeasure::Noreserve => flagged(|piece| piece.noreserve),
+            RoleMeasure::Committed => Some(
+                self.arenas
+                    .as_ref()?
+                    .iter()
+                    .flat_map(|a| &a.heaps)
+                    .map(|heap| heap.committed_bytes)
+                    .sum(),
+            ),
+            RoleMeasure::Heaps => Some(self.arenas.as_ref()?.iter().map(|arena| arena.heaps.len() as u64).sum()),
+            RoleMeasure::Deepest => self
+                .threads
+                .iter()
+                .filter(|t| t.state == StackState::Live && !t.main)
+                .map(|t| t.deepest_bytes)
+                .try_fold(0, |deepest, bytes| Some(deepest.max(bytes?))),
+            // Walking chunks is a later step of the line; until then these are absent, not zero.
+            RoleMeasure::Used | RoleMeasure::Free | RoleMeasure::Top => None,
+        }
+    }
+
+    fn process_total(&self, measure: ProcessMeasure) -> Option<u64> {
+        let totals = &self.process;
+        match measure {
+            ProcessMeasure::Reserved => totals.reserved,
+            ProcessMeasure::Resident => totals.resident,
+            ProcessMeasure::Anon => totals.anon,
+            ProcessMeasure::Swap => totals.swap,
+            ProcessMeasure::Commit => totals.commit,
+            ProcessMeasure::Noreserve => totals.noreserve,
+            ProcessMeasure::Locked => totals.locked,
+            ProcessMeasure::Peak => totals.peak,
+            ProcessMeasure::Mappings => totals.mappings,
+            ProcessMeasure::Wx => totals.wx,
+            ProcessMeasure::Pss => totals.pss,
+            ProcessMeasure::Uss => totals.uss,
+        }
+    }
+}

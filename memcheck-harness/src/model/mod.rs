@@ -1,0 +1,40 @@
+//! The data that flows along the line: plain values, no input or output.
+//! Each file holds one noun; nothing here depends on another module of the crate.
+
+mod bytes;
+mod cancel;
+mod capture;
+mod map;
+mod memory;
+mod metric;
+mod name;
+mod object;
+mod plan;
+mod region;
+mod report;
+mod role;
+mod snapshot;
+mod workspace;
+
+pub use bytes::{ByteSize, ByteSizeError};
+pub use cancel::Cancel;
+pub use capture::{Capture, PageRun, PatchedPage, Recording, Status, Thread};
+pub use map::{
+    ArenaFact, Confidence, Evidence, HeapFact, Item, MemoryMap, Note, Piece, ProcessTotals, RoleSum, StackState, ThreadFact,
+};
+pub use memory::Memory;
+pub use metric::{Metric, MetricError, ProcessMeasure, RoleMeasure, Subject, Tier, Unit};
+pub use name::Name;
+pub use object::{Class, ElfFacts, ElfType, Hardening, Object, ObjectKind, Relro, Segment, SegmentKind};
+pub use plan::{
+    AfterLast, At, Binary, Bound, Case, CheckpointSpec, Children, Defaults, ExpectedEnd, Growth, GrowthBound, LaunchLimits,
+    Limit, Over, Place, Plan, Profile, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
+};
+pub use region::{Perms, Region, Usage, VmFlags};
+pub use report::{
+    AppliedSetting, CaseReport, Change, ChangeCause, CheckpointReport, End, Environment, EnvironmentStatus, LimitResult, Outcome,
+    OutputTail, Problem, ProblemKind, RunReport, SnapshotOutcome, SnapshotStatus, Verdict,
+};
+pub use role::{Allocator, Role};
+pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
+pub use workspace::{Package, PackageTarget, Workspace};

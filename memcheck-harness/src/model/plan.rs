@@ -1,0 +1,439 @@
+//! `Plan`: what `memcheck.toml`, the environment and the command line together mean, validated.
+//! Made by `config`; read by every later step.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Metric, Name, Role};
+
+/// Where something was written: a place in `memcheck.toml`, or the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// File relative to the plan's root, or `--budget` and the like for the command line.
+    pub file: String,
+    /// 1-based line; 0 for the command line.
+    pub line: u32,
+    /// 1-based column, in characters; 0 for the command line.
+    pub column: u32,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            f.pad(&self.file)
+        } else {
+            f.pad(&format!("{}:{}", self.file, self.line))
+        }
+    }
+}
+
+/// Everything that is to be done, in order.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Directory that paths in `memcheck.toml` are relative to: the workspace root, or (without cargo) the directory of
+    /// `memcheck.toml` (its parent for `.config/memcheck.toml`).
+    pub root: PathBuf,
+    /// `memcheck.toml` relative to the root.
+    pub file: PathBuf,
+    /// The root has a `Cargo.toml`.
+    pub is_cargo: bool,
+    /// Where the tool keeps its own files: `<target directory>/memcheck-data`.
+    pub data_dir: PathBuf,
+    /// `[defaults]` that are not per case.
+    pub defaults: Defaults,
+    /// Cases in file order, the selection already applied.
+    pub cases: Vec<Case>,
+    /// Number of cases before the selection.
+    pub cases_in_file: usize,
+}
+
+/// `[defaults]` that hold for the whole run.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// `own = […]`: glob patterns of objects that count as own besides those below the root.
+    pub own: Vec<String>,
+    /// `features = […]` and friends for cargo, forwarded as given.
+    pub cargo_args: Vec<String>,
+    /// Directory of the package whose `memcheck/snapshots` holds the environment of record, chosen among all cases before
+    /// the selection (so that it does not move with it); absent: chosen among the cases there are.
+    pub environment_dir: Option<PathBuf>,
+}
+
+/// One case: one launch of one target with its checkpoints.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// `[a-z0-9][a-z0-9.-]*`
+    pub name: String,
+    /// The package it belongs to; absent outside cargo.
+    pub package: Option<String>,
+    /// That package's directory (absolute): default working directory, and `memcheck/snapshots` lies in it.
+    pub package_dir: PathBuf,
+    /// Where `[[case]]` stands.
+    pub place: Place,
+    /// What to run.
+    pub target: Target,
+    /// Where `target` stands.
+    pub target_place: Place,
+    /// Arguments after the program's name.
+    pub args: Vec<String>,
+    /// Variables added to the fixed environment.
+    pub env: BTreeMap<String, String>,
+    /// Resource limits.
+    pub limits: LaunchLimits,
+    /// Number of CPUs the target may use; absent: all.
+    pub cpus: Option<u32>,
+    /// Working directory, absolute.
+    pub cwd: PathBuf,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// Expected end, as written; a case that states one runs to its end. Absent: exit code 0 where it runs that far.
+    pub exit: Option<ExpectedEnd>,
+    /// What happens to child processes.
+    pub children: Children,
+    /// Limit for the whole case.
+    pub timeout: Duration,
+    /// What happens after the last checkpoint.
+    pub after_last: AfterLast,
+    /// Turn off every launch setting that makes runs repeatable.
+    pub as_is: bool,
+    /// Checkpoints in the order in which they are to be reached.
+    pub checkpoints: Vec<CheckpointSpec>,
+    /// What the snapshot holds.
+    pub snapshot: SnapshotOptions,
+}
+
+/// What a case runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A target of the cargo workspace.
+    Cargo {
+        /// bin, example, test or bench
+        kind: TargetKind,
+        /// The target's name.
+        name: String,
+        /// Package; absent: the one that has it.
+        package: Option<String>,
+        /// Features of that package.
+        features: Vec<String>,
+        /// Profile.
+        profile: Profile,
+        /// Target triple.
+        triple: Option<String>,
+    },
+    /// A C program built by the tool: sources relative to the root.
+    C {
+        /// Source files.
+        sources: Vec<PathBuf>,
+        /// Flags for compiling.
+        cflags: Vec<String>,
+        /// Flags for linking, after the sources.
+        ldflags: Vec<String>,
+        /// Compiler; absent: what `cc` chooses (`CC`, then `cc`).
+        compiler: Option<String>,
+    },
+    /// A program at a path relative to the root, built by a command first if one is given.
+    Built {
+        /// Path of the program.
+        path: PathBuf,
+        /// Shell command run in the root before.
+        build: Option<String>,
+    },
+    /// A program looked up on `PATH` (or an absolute path).
+    Command {
+        /// Its name.
+        program: String,
+    },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Cargo { kind, name, .. } => format!("{} {name}", kind.name()),
+            Self::C { sources, .. } => sources
+                .iter()
+                .map(|source| source.display().to_string())
+                .collect::<Vec<_>>()
+                .join(" "),
+            Self::Built { path, .. } => path.display().to_string(),
+            Self::Command { program } => program.clone(),
+        };
+        f.pad(&text)
+    }
+}
+
+/// Kinds of cargo targets that give a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "cargo's own words")]
+pub enum TargetKind {
+    Bin,
+    Example,
+    Test,
+    Bench,
+}
+
+impl TargetKind {
+    /// Cargo's word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bin => "bin",
+            Self::Example => "example",
+            Self::Test => "test",
+            Self::Bench => "bench",
+        }
+    }
+}
+
+/// The cargo profile of a target.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// One of the project's own, by name (`release`, `dev`, …).
+    Named(String),
+    /// `memcheck`: release + line tables + unstripped, injected by the tool.
+    Injected,
+}
+
+/// `limits = { … }`, bytes; absent: the default (stack 8 MiB, the others unlimited or inherited).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaunchLimits {
+    /// `RLIMIT_STACK`, soft and hard.
+    pub stack_bytes: Option<u64>,
+    /// `RLIMIT_AS`.
+    pub address_space_bytes: Option<u64>,
+    /// `RLIMIT_NOFILE`.
+    pub open_files: Option<u64>,
+}
+
+/// Standard input of the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stdin {
+    /// At end of file at once.
+    #[default]
+    Null,
+    /// A file, absolute path.
+    File(PathBuf),
+}
+
+/// How the target is expected to end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExpectedEnd {
+    /// Exit code 0.
+    #[default]
+    Success,
+    /// This exit code.
+    Code(i32),
+    /// Killed by this signal (name such as `SIGSEGV`).
+    Signal(String),
+    /// However.
+    Any,
+}
+
+/// Child processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Children {
+    /// Traced so that they neither die of our breakpoints nor outlive the case; not captured.
+    #[default]
+    Ignore,
+}
+
+/// After the last checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterLast {
+    /// Kill the target.
+    #[default]
+    Kill,
+    /// Let it run to its end and check `exit`.
+    Run,
+}
+
+/// One checkpoint of a case.
+#[derive(Clone, Debug)]
+pub struct CheckpointSpec {
+    /// Unique in its case.
+    pub name: String,
+    /// Where `[[case.checkpoint]]` stands.
+    pub place: Place,
+    /// Where to stop.
+    pub at: At,
+    /// Which pass counts, from 1.
+    pub hit: u64,
+    /// Part of the snapshot.
+    pub snapshot: bool,
+    /// Effective limits, merged from defaults, case, checkpoint and command line.
+    pub limits: BTreeMap<Metric, Limit>,
+}
+
+/// Where to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// Before the loader runs.
+    Exec,
+    /// When `main` is entered.
+    Main,
+    /// At the entry of `exit_group`, the last thread's `exit`, or the delivery of a fatal signal.
+    Exit,
+    /// At a marker or any USDT probe.
+    Probe {
+        /// `memcheck` for our own markers.
+        provider: String,
+        /// The probe's name.
+        name: String,
+    },
+    /// At the entry of a function.
+    Function(String),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec => f.pad("exec"),
+            Self::Main => f.pad("main"),
+            Self::Exit => f.pad("exit"),
+            Self::Probe { provider, name } if provider == "memcheck" => f.pad(&format!("probe {name}")),
+            Self::Probe { provider, name } => f.pad(&format!("probe {provider}:{name}")),
+            Self::Function(name) => f.pad(&format!("function {name}")),
+        }
+    }
+}
+
+/// A number in a limit with the place where it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Bytes, or a number for counts.
+    pub value: u64,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// Limits on one metric; each field is overridden on its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Not above.
+    pub max: Option<Bound>,
+    /// Not below.
+    pub min: Option<Bound>,
+    /// Not grown by more.
+    pub growth: Option<Growth>,
+}
+
+/// `max_growth` with `over`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// By how much.
+    pub bound: GrowthBound,
+    /// Compared with what.
+    pub over: Over,
+    /// Where it was written.
+    pub place: Place,
+}
+
+/// How much growth is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrowthBound {
+    /// Bytes, or a number for counts.
+    Absolute(u64),
+    /// Hundredths of a percent of the reference, but for bytes never less than 16 KiB.
+    Percent {
+        /// 5 % is 500.
+        basis_points: u64,
+    },
+}
+
+/// What growth is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// An earlier checkpoint of the same run.
+    Checkpoint(String),
+    /// The approved snapshot's state of the same checkpoint.
+    Approved,
+}
+
+/// What a case's snapshot holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// No snapshot at all (`snapshot = false`).
+    pub off: bool,
+    /// `snapshot.elf`
+    pub elf: SnapshotElf,
+    /// `snapshot.libraries = "sizes"`
+    pub library_sizes: bool,
+    /// `snapshot.roles = […]`: only these rows; absent: all.
+    pub roles: Option<Vec<Role>>,
+    /// `snapshot.metrics = […]`: further rows, such as `own.commit`.
+    pub metrics: Vec<Metric>,
+    /// `snapshot.tolerance.<role>`: bytes of `anon` within which an approved value is kept.
+    pub tolerance: BTreeMap<Role, u64>,
+}
+
+/// How much of the executable's segments a snapshot shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotElf {
+    /// Only data and bss of 256 KiB and more: small segments move with the toolchain, large ones are the program's own.
+    #[default]
+    Large,
+    /// All segments with sizes.
+    Sizes,
+}
+
+/// A built target, ready to launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binary {
+    /// Absolute path of the ELF file.
+    pub path: PathBuf,
+    /// What the user called it: for messages.
+    pub label: String,
+    /// True when it is a script or wrapper rather than an ELF file; then what it starts is measured from its interpreter on.
+    pub script: bool,
+    /// Compiler and profile for the environment of record, for example "gcc 12.2.0" or "rustc 1.95.0, release".
+    pub toolchain: Option<String>,
+    /// The exact `argv[0]`.
+    pub argv0: Name,
+}
+
+impl Case {
+    /// A case with every default: 30 s, killed after its last checkpoint, no checkpoints yet.
+    #[must_use]
+    pub fn new(name: impl Into<String>, package_dir: impl Into<PathBuf>, target: Target) -> Self {
+        let package_dir = package_dir.into();
+        Self {
+            name: name.into(),
+            package: None,
+            cwd: package_dir.clone(),
+            package_dir,
+            place: Place::default(),
+            target,
+            target_place: Place::default(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            limits: LaunchLimits::default(),
+            cpus: None,
+            stdin: Stdin::default(),
+            exit: None,
+            children: Children::default(),
+            timeout: Duration::from_secs(30),
+            after_last: AfterLast::default(),
+            as_is: false,
+            checkpoints: Vec::new(),
+            snapshot: SnapshotOptions::default(),
+        }
+    }
+}
+
+impl CheckpointSpec {
+    /// The first pass of a place, in the snapshot, without limits.
+    #[must_use]
+    pub fn new(name: impl Into<String>, at: At) -> Self {
+        Self {
+            name: name.into(),
+            place: Place::default(),
+            at,
+            hit: 1,
+            snapshot: true,
+            limits: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `Region`: one line of `/proc/PID/maps` with what `smaps` adds. A region is the kernel's grain; pieces of it get roles later.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Name;
+
+/// Access bits of a mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Perms {
+    /// `r`
+    pub read: bool,
+    /// `w`
+    pub write: bool,
+    /// `x`
+    pub execute: bool,
+    /// `s` (otherwise private, `p`)
+    pub shared: bool,
+}
+
+impl fmt::Display for Perms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bit = |set, c| if set { c } else { '-' };
+        let text: String = [
+            bit(self.read, 'r'),
+            bit(self.write, 'w'),
+            bit(self.execute, 'x'),
+            if self.shared { 's' } else { 'p' },
+        ]
+        .into_iter()
+        .collect();
+        f.pad(&text)
+    }
+}
+
+/// The two-letter codes of `smaps`' `VmFlags` line, sorted; unknown ones are kept.
+/// Source: `show_smap_vma_flags` in the kernel's fs/proc/task_mmu.c.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmFlags(Vec<[u8; 2]>);
+
+impl VmFlags {
+    /// Sorts and keeps the codes.
+    #[must_use]
+    pub fn new(mut codes: Vec<[u8; 2]>) -> Self {
+        codes.sort_unstable();
+        codes.dedup();
+        Self(codes)
+    }
+
+    /// True when the flag (for example `b"nr"`) is set.
+    #[must_use]
+    pub fn has(&self, code: &[u8; 2]) -> bool {
+        self.0.binary_search(code).is_ok()
+    }
+
+    /// The codes in order.
+    #[must_use]
+    pub fn codes(&self) -> &[[u8; 2]] {
+        &self.0
+    }
+}
+
+/// The `smaps` figures of a region or of a sum of regions, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// `Rss`
+    pub resident_bytes: u64,
+    /// `Pss`: each resident page divided by the number of its mappers; depends on the rest of the machine.
+    pub proportional_bytes: u64,
+    /// `Shared_Clean`
+    pub shared_clean_bytes: u64,
+    /// `Shared_Dirty`
+    pub shared_dirty_bytes: u64,
+    /// `Private_Clean`
+    pub private_clean_bytes: u64,
+    /// `Private_Dirty`: counts file pages too.
+    pub private_dirty_bytes: u64,
+    /// `Anonymous`: resident pages that belong to no file.
+    pub anon_bytes: u64,
+    /// `AnonHugePages`
+    pub anon_huge_bytes: u64,
+    /// `Swap`
+    pub swap_bytes: u64,
+    /// `Locked`
+    pub locked_bytes: u64,
+}
+
+/// One virtual memory area.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Region {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Access bits.
+    pub perms: Perms,
+    /// Offset into the mapped file, bytes.
+    pub offset: u64,
+    /// Device (major, minor) of the mapped file; (0, 0) for none.
+    pub dev: (u32, u32),
+    /// Inode of the mapped file; 0 for none.
+    pub inode: u64,
+    /// Path, `[heap]`, `[anon:…]`, empty: as the kernel printed it, `\012` decoded.
+    pub name: Name,
+    /// `smaps` figures; absent at the map-only level.
+    pub usage: Option<Usage>,
+    /// `VmFlags`; absent at the map-only level and on kernels that print none.
+    pub flags: Option<VmFlags>,
+}
+
+impl Region {
+    /// Size in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// True when the address lies inside.
+    #[must_use]
+    pub fn contains(&self, address: u64) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+}

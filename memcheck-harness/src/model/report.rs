@@ -1,0 +1,331 @@
+//! `RunReport`: everything a finished run has to say, as data. Every presenter sees only this.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{MemoryMap, Metric, Name, Place, Role};
+
+/// A finished (or interrupted) run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunReport {
+    /// Schema of the machine form: 0 until the format is frozen.
+    pub schema: u32,
+    /// Version of the tool.
+    pub tool_version: String,
+    /// Where it ran.
+    pub environment: Environment,
+    /// How that compares with the environment of record.
+    pub environment_status: EnvironmentStatus,
+    /// Cases in plan order.
+    pub cases: Vec<CaseReport>,
+    /// Stopped by a signal before all cases were measured.
+    pub interrupted: Option<i32>,
+    /// Cases in `memcheck.toml` that the selection left out.
+    pub not_selected: usize,
+    /// Under `CI`: a difference fails even off the environment of record.
+    pub ci: bool,
+}
+
+/// Facts about the machine and the toolchain, name → value, for example `glibc` → `2.36`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Sorted facts.
+    pub facts: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// First part of the names of facts about compilers, known only where something was built with them.
+    pub const BUILT_WITH: &str = "built-with.";
+}
+
+/// The environment of record against this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentStatus {
+    /// Name of the environment file (`environment.snap`, or `environment.NAME.snap`); absent when none is approved.
+    pub recorded: Option<String>,
+    /// Facts that differ: name, recorded, here.
+    pub differences: Vec<(String, String, String)>,
+}
+
+impl EnvironmentStatus {
+    /// True when an environment is on record and this machine is it.
+    #[must_use]
+    pub fn is_of_record(&self) -> bool {
+        self.recorded.is_some() && self.differences.is_empty()
+    }
+}
+
+/// One case of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CaseReport {
+    /// Its name.
+    pub name: String,
+    /// Its package.
+    pub package: Option<String>,
+    /// Where it stands in `memcheck.toml`.
+    pub place: Place,
+    /// What was run, for people.
+    pub target: String,
+    /// Wall time of the measurement.
+    pub duration: Duration,
+    /// Checkpoints that were reached, in plan order.
+    pub checkpoints: Vec<CheckpointReport>,
+    /// Number of checkpoints the plan has for the case.
+    pub checkpoints_planned: usize,
+    /// The snapshot's outcome.
+    pub snapshot: SnapshotOutcome,
+    /// Why the case could not be judged, if it could not.
+    pub problem: Option<Problem>,
+    /// How the target ended, when it was seen.
+    pub end: Option<End>,
+    /// What the target printed, the end of it.
+    pub output: OutputTail,
+    /// Launch settings that were applied or refused.
+    pub settings: Vec<AppliedSetting>,
+    /// Remarks: variables that were not passed on, processes that were killed.
+    pub notes: Vec<String>,
+}
+
+/// One checkpoint that was reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    /// Its name.
+    pub name: String,
+    /// Where it stands in `memcheck.toml`.
+    pub place: Place,
+    /// Where it stopped, for people (`probe spawned`).
+    pub at: String,
+    /// The classified memory.
+    pub map: MemoryMap,
+    /// Every effective limit and how it came out.
+    pub limits: Vec<LimitResult>,
+    /// Changes against the approved snapshot's state, ranked by size; empty when nothing changed or nothing is approved.
+    pub changes: Vec<Change>,
+    /// What explains the changes, most important first, only as far as counts and names prove it.
+    pub causes: Vec<ChangeCause>,
+}
+
+/// One limit on one metric.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitResult {
+    /// Which metric.
+    pub metric: Metric,
+    /// The words of the limit: `max`, `min`, `max_growth over spawned`.
+    pub rule: String,
+    /// The limit as a value of the metric (for growth: reference plus allowance); absent for growth without a reference.
+    pub limit: Option<u64>,
+    /// What growth is measured against; absent for `max` and `min`, and when it is missing.
+    pub reference: Option<u64>,
+    /// The measured value; absent when it cannot be known here.
+    pub value: Option<u64>,
+    /// Where the limit was written.
+    pub origin: Place,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why it could not be judged, when `verdict` is [`Verdict::Unknown`]; empty otherwise.
+    pub reason: String,
+}
+
+impl LimitResult {
+    /// True when the value is below what it must at least be, false when it is above what it may be. Of a broken limit.
+    #[must_use]
+    pub fn is_under(&self) -> bool {
+        matches!((self.value, self.limit), (Some(value), Some(limit)) if value < limit)
+    }
+}
+
+/// Outcome of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Kept.
+    Within,
+    /// Broken.
+    Over,
+    /// The metric or the reference is absent: counts as broken.
+    Unknown,
+}
+
+/// The snapshot of a case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotOutcome {
+    /// What happened.
+    pub status: SnapshotStatus,
+    /// The approved file, relative to the root when it lies below.
+    pub path: PathBuf,
+    /// The measured text (empty when there is none).
+    pub text: String,
+    /// Unified difference of the two texts, empty when equal.
+    pub diff: String,
+    /// Rows that differ.
+    pub rows: usize,
+    /// Rows left ungated because they vary, as `checkpoint: row`.
+    pub varying: Vec<String>,
+    /// The pending file, when one was written.
+    pub pending: Option<PathBuf>,
+    /// Why no pending file could be written, when it should have been.
+    pub pending_error: Option<String>,
+}
+
+/// Outcome of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotStatus {
+    /// Equal.
+    Same,
+    /// Differs.
+    Differs,
+    /// None is approved yet.
+    New,
+    /// The case has none (`snapshot = false`, or no checkpoint takes part).
+    Off,
+    /// Not compared, as the case could not be judged.
+    NotCompared,
+}
+
+/// One row that changed between two states of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Row name: a role, `threads`, or a metric.
+    pub row: String,
+    /// The role, if it is one.
+    pub role: Option<Role>,
+    /// Column: `count`, `reserved` or `anon`.
+    pub column: String,
+    /// Before; absent when there was no such cell.
+    pub before: Option<u64>,
+    /// Now; absent when there is none any more.
+    pub now: Option<u64>,
+}
+
+/// One sentence on why something changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeCause {
+    /// The cause, a full sentence: "1 more thread ended and was never joined: its stack stays mapped."
+    pub cause: String,
+    /// What it costs: "+8192 KiB reserved, +24 KiB anonymous"; may be empty.
+    pub cost: String,
+    /// Ways to change it, may be empty.
+    pub remedies: Vec<String>,
+}
+
+/// Why a case could not be judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which kind, for the exit code.
+    pub kind: ProblemKind,
+    /// One line.
+    pub title: String,
+    /// Further lines: what was reached, near misses, likely reasons, remedies.
+    pub details: Vec<String>,
+}
+
+/// Kinds of problems, each with its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProblemKind {
+    /// Checkpoint not reached, unexpected end, timeout (7).
+    NotJudged,
+    /// A check written in Rust does not hold: a limit in code (3).
+    Check,
+    /// The target could not be built (101).
+    Build,
+    /// Usage or configuration (2).
+    Config,
+    /// This machine cannot measure (6).
+    Machine,
+    /// The tool failed (1).
+    Tool,
+    /// A signal stopped the tool (128+N).
+    Interrupted,
+}
+
+/// How the target ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// Exit code.
+    Exited(i32),
+    /// Killed by a signal, by its name.
+    Signalled(String),
+    /// We killed it after the last checkpoint, as planned.
+    Killed,
+    /// We killed it as the time limit was over.
+    TimedOut,
+}
+
+/// The end of what the target printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputTail {
+    /// Last bytes of standard output.
+    pub stdout: Name,
+    /// Last bytes of standard error.
+    pub stderr: Name,
+    /// Bytes of standard output that were dropped before.
+    pub stdout_dropped_bytes: u64,
+    /// Bytes of standard error that were dropped before.
+    pub stderr_dropped_bytes: u64,
+}
+
+/// One launch setting and whether the machine granted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedSetting {
+    /// `aslr`, `thp`, `stack`, `environment`, `cpus`
+    pub name: String,
+    /// Its value: `off`, `8 MiB`.
+    pub value: String,
+    /// Why it was refused; absent when it was granted.
+    pub refused: Option<String>,
+}
+
+/// Outcome of a case, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Could not be judged.
+    Problem,
+    /// A budget is exceeded.
+    Budget,
+    /// The snapshot differs or is missing, and that fails.
+    Snapshot,
+    /// The snapshot differs off the environment of record: a warning.
+    Warning,
+    /// All well.
+    Pass,
+}
+
+impl CaseReport {
+    /// Number of limits that are broken or cannot be judged.
+    #[must_use]
+    pub fn violations(&self) -> usize {
+        self.checkpoints
+            .iter()
+            .flat_map(|c| &c.limits)
+            .filter(|l| l.verdict != Verdict::Within)
+            .count()
+    }
+}
+
+impl RunReport {
+    /// The outcome of one case under the rules of the environment of record: budgets always fail; snapshot differences
+    /// warn off it, unless under `CI`.
+    #[must_use]
+    pub fn outcome(&self, case: &CaseReport) -> Outcome {
+        if case.problem.is_some() {
+            return Outcome::Problem;
+        }
+        if case.violations() > 0 {
+            return Outcome::Budget;
+        }
+        match case.snapshot.status {
+            SnapshotStatus::New => Outcome::Snapshot,
+            SnapshotStatus::Differs if self.ci || self.environment_status.differences.is_empty() => Outcome::Snapshot,
+            SnapshotStatus::Differs => Outcome::Warning,
+            SnapshotStatus::Same | SnapshotStatus::Off | SnapshotStatus::NotCompared => Outcome::Pass,
+        }
+    }
+
+    /// Checkpoints measured in all.
+    #[must_use]
+    pub fn checkpoints(&self) -> usize {
+        self.cases.iter().map(|case| case.checkpoints.len()).sum()
+    }
+}

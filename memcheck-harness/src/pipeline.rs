@@ -1,0 +1,506 @@
+//! The order of the steps, and nothing else: build → launch → pause → capture → classify → budget / normalize → compare.
+//! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::build::{self, BuildEvent};
+use crate::capture::{self, ObjectCache};
+use crate::compare::{self, Approved};
+use crate::error::{Error, Result};
+use crate::model::{
+    Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, MemoryMap, Name, OutputTail, Plan, Problem, RunReport,
+    Snapshot, SnapshotOutcome, Workspace,
+};
+use crate::trace::{self, Ended, Next, Point};
+use crate::{budget, classify, config, ending, explain, normalize, prepare};
+
+/// How to run a plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Cases measured at the same time.
+    pub jobs: usize,
+    /// Write pending snapshots and remove stale ones.
+    pub write_pending: bool,
+    /// Where pending snapshots go instead of beside the approved ones (`INSTA_PENDING_DIR`).
+    pub pending_dir: Option<PathBuf>,
+    /// The caller's environment.
+    pub inherited: Vec<(OsString, OsString)>,
+    /// Running under `CI`.
+    pub ci: bool,
+}
+
+impl Options {
+    /// What comparing may write.
+    #[must_use]
+    pub fn comparing(&self) -> compare::Options<'_> {
+        compare::Options {
+            write: self.write_pending,
+            pending_dir: self.pending_dir.as_deref(),
+        }
+    }
+}
+
+/// What happens while a run goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A build step.
+    Build(BuildEvent),
+    /// Everything is built; so many cases are measured now.
+    Measuring(usize),
+    /// A case is finished. The report has everything but the cases.
+    Finished {
+        /// The run so far, without its cases.
+        run: &'a RunReport,
+        /// The case.
+        case: &'a CaseReport,
+        /// How many are finished.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// A target stands still at a checkpoint and was read there: told by [`observe`] only, before the target goes on.
+    Stopped {
+        /// The case.
+        case: &'a Case,
+        /// Index of the checkpoint in the case.
+        checkpoint: usize,
+        /// Process id of the target.
+        pid: i32,
+        /// Its memory.
+        map: &'a MemoryMap,
+    },
+}
+
+/// What is to be done at each stop besides reading: gets the index of the stop before, of this one, the process id and the
+/// map; an error ends the run.
+type Look<'a> = &'a dyn Fn(Option<usize>, usize, i32, &MemoryMap) -> Result<()>;
+
+/// Builds, measures and judges every case of the plan.
+///
+/// # Errors
+/// When nothing could be measured at all; problems of single cases stand in their reports.
+pub fn run(
+    plan: &Plan,
+    workspace: Option<&Workspace>,
+    options: &Options,
+    cancel: &Cancel,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<RunReport> {
+    let binaries = build::build(plan, workspace, cancel, &|event| observe(Event::Build(event)))?;
+    run_built(plan, &binaries, options, cancel, observe)
+}
+
+/// Measures and judges every case of the plan on what was built: one entry of `binaries` per case, in plan order.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_built(
+    plan: &Plan,
+    binaries: &[Result<Binary>],
+    options: &Options,
+    cancel: &Cancel,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<RunReport> {
+    let mut report = empty_report(plan, binaries, options)?;
+    observe(Event::Measuring(plan.cases.len()));
+    let own = config::ownership(plan)?;
+    let finished = AtomicUsize::new(0);
+    let total = plan.cases.len();
+    let cases = in_parallel(options.jobs, total, |index| {
+        let (Some(case), Some(binary)) = (plan.cases.get(index), binaries.get(index)) else {
+            return None;
+        };
+        if cancel.signal().is_some() {
+            return None;
+        }
+        let case_report = run_case(plan, case, binary, &own, options, cancel);
+        let done = finished.fetch_add(1, Ordering::SeqCst) + 1;
+        observe(Event::Finished {
+            run: &report,
+            case: &case_report,
+            done,
+            total,
+        });
+        Some(case_report)
+    });
+    report.interrupted = cancel.signal();
+    report.cases = cases.into_iter().flatten().collect();
+    Ok(report)
+}
+
+/// What `accept` records of a case that has no approved snapshot yet.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The states; cells that differed between the runs vary.
+    pub snapshot: Snapshot,
+    /// Launch settings that this machine refused: the snapshot may not hold elsewhere.
+    pub refused: Vec<String>,
+}
+
+/// Builds the cases and measures each `times` times without judging. One entry per case.
+///
+/// # Errors
+/// When nothing could be measured at all.
+pub fn record(
+    plan: &Plan,
+    workspace: Option<&Workspace>,
+    options: &Options,
+    times: usize,
+    cancel: &Cancel,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Vec<Result<Recorded>>> {
+    let binaries = build::build(plan, workspace, cancel, &|event| observe(Event::Build(event)))?;
+    // Leaves the environment of record as a pending file where there is none.
+    let _ = empty_report(plan, &binaries, options)?;
+    observe(Event::Measuring(plan.cases.len()));
+    let own = config::ownership(plan)?;
+    let recorded = in_parallel(options.jobs, plan.cases.len(), |index| {
+        let (case, binary) = (plan.cases.get(index)?, binaries.get(index)?);
+        Some(record_case(case, binary, &own, options, times, cancel))
+    });
+    Ok(recorded.into_iter().flatten().collect())
+}
+
+/// Builds the cases and measures each once without judging anything: no snapshot is read or written, limits do not count, and
+/// checkpoints may come in any order. One report per case in plan order; fewer when `cancel` was set.
+///
+/// # Errors
+/// When nothing could be measured at all; problems of single cases stand in their reports.
+pub fn observe(
+    plan: &Plan,
+    workspace: Option<&Workspace>,
+    options: &Options,
+    cancel: &Cancel,
+    tell: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Vec<CaseReport>> {
+    let binaries = build::build(plan, workspace, cancel, &|event| tell(Event::Build(event)))?;
+    tell(Event::Measuring(plan.cases.len()));
+    let own = config::ownership(plan)?;
+    let reports = in_parallel(options.jobs, plan.cases.len(), |index| {
+        let (case, binary) = (plan.cases.get(index)?, binaries.get(index)?);
+        if cancel.signal().is_some() {
+            return None;
+        }
+        let look = |_: Option<usize>, checkpoint: usize, pid: i32, map: &MemoryMap| {
+            tell(Event::Stopped {
+                case,
+                checkpoint,
+                pid,
+                map,
+            });
+            Ok(())
+        };
+        let (mut measured, target) = match binary {
+            Err(error) => (Measured::failed(error.problem().clone()), String::new()),
+            Ok(binary) => (measure(case, binary, &own, options, cancel, &look), binary.label.clone()),
+        };
+        let maps = std::mem::take(&mut measured.maps);
+        let checkpoints = maps
+            .into_iter()
+            .filter_map(|(index, map)| checkpoint(case, index, map))
+            .collect();
+        Some(case_report(
+            case,
+            target,
+            measured,
+            checkpoints,
+            compare::not_compared(plan, case),
+        ))
+    });
+    Ok(reports.into_iter().flatten().collect())
+}
+
+fn record_case(
+    case: &Case,
+    binary: &Result<Binary>,
+    own: &(dyn Fn(&Name) -> bool + Sync),
+    options: &Options,
+    times: usize,
+    cancel: &Cancel,
+) -> Result<Recorded> {
+    let binary = binary.as_ref().map_err(Clone::clone)?;
+    let (mut runs, mut refused) = (Vec::new(), Vec::new());
+    for _ in 0..times {
+        let measured = measure(case, binary, own, options, cancel, &in_order(case));
+        if let Some(problem) = measured.problem {
+            return Err(Error::from(problem));
+        }
+        runs.push(normalize::snapshot(case, &measured.by_index(), measured.main_stack_is_fixed));
+        let settings = measured.ended.iter().flat_map(|ended| &ended.settings);
+        refused = settings
+            .filter_map(|setting| Some(format!("{} {}: {}", setting.name, setting.value, setting.refused.as_ref()?)))
+            .collect();
+    }
+    Ok(Recorded {
+        snapshot: normalize::merge(&runs),
+        refused,
+    })
+}
+
+/// Builds the cases and gives the facts about this machine and its compilers.
+///
+/// # Errors
+/// As [`run`], and the first case's that could not be built: its compiler would be missing among the facts.
+pub fn environment(
+    plan: &Plan,
+    workspace: Option<&Workspace>,
+    cancel: &Cancel,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Environment> {
+    let binaries = build::build(plan, workspace, cancel, &|event| observe(Event::Build(event)))?;
+    let built = binaries.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(facts(built.iter()))
+}
+
+fn facts<'a>(binaries: impl Iterator<Item = &'a Binary>) -> Environment {
+    let mut environment = capture::environment();
+    environment.facts.extend(build::facts(binaries));
+    environment
+}
+
+fn empty_report(plan: &Plan, binaries: &[Result<Binary>], options: &Options) -> Result<RunReport> {
+    let environment = facts(binaries.iter().flatten());
+    let environment_status = compare::environment(plan, &environment, options.comparing())?;
+    Ok(RunReport {
+        schema: 0,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        environment,
+        environment_status,
+        cases: Vec::new(),
+        interrupted: None,
+        not_selected: plan.cases_in_file.saturating_sub(plan.cases.len()),
+        ci: options.ci,
+    })
+}
+
+fn run_case(
+    plan: &Plan,
+    case: &Case,
+    binary: &Result<Binary>,
+    own: &(dyn Fn(&Name) -> bool + Sync),
+    options: &Options,
+    cancel: &Cancel,
+) -> CaseReport {
+    // The approved snapshot is read before the target starts: the target could rewrite it.
+    let approved = compare::approved(case);
+    let (measured, target) = match (binary, &approved) {
+        (Err(error), _) => (Measured::failed(error.problem().clone()), String::new()),
+        (Ok(binary), Err(error)) => (Measured::failed(error.problem().clone()), binary.label.clone()),
+        (Ok(binary), Ok(_)) => (
+            measure(case, binary, own, options, cancel, &in_order(case)),
+            binary.label.clone(),
+        ),
+    };
+    judge(plan, case, target, measured, approved.ok().flatten().as_ref(), options)
+}
+
+/// What one launch of a case gave.
+struct Measured {
+    maps: Vec<(usize, MemoryMap)>,
+    ended: Option<Ended>,
+    problem: Option<Problem>,
+    notes: Vec<String>,
+    duration: Duration,
+    /// False when address-space randomisation is on: then the main stack's size differs from run to run.
+    main_stack_is_fixed: bool,
+}
+
+impl Measured {
+    fn failed(problem: Problem) -> Self {
+        Self {
+            maps: Vec::new(),
+            ended: None,
+            problem: Some(problem),
+            notes: Vec::new(),
+            duration: Duration::ZERO,
+            main_stack_is_fixed: false,
+        }
+    }
+
+    fn by_index(&self) -> Vec<(usize, &MemoryMap)> {
+        self.maps.iter().map(|(index, map)| (*index, map)).collect()
+    }
+}
+
+/// What a judged run demands at each stop.
+fn in_order(case: &Case) -> impl Fn(Option<usize>, usize, i32, &MemoryMap) -> Result<()> {
+    |last, now, _, _| ending::in_order(case, last, now)
+}
+
+fn measure(
+    case: &Case,
+    binary: &Binary,
+    own: &(dyn Fn(&Name) -> bool + Sync),
+    options: &Options,
+    cancel: &Cancel,
+    look: Look<'_>,
+) -> Measured {
+    let start = Instant::now();
+    let mut measured = Measured::failed(Error::tool("nothing was measured").into_problem());
+    let (launch, notes) = prepare::launch(case, binary, &options.inherited);
+    measured.notes = notes;
+    let points: Vec<Point> = case
+        .checkpoints
+        .iter()
+        .map(|c| Point {
+            at: c.at.clone(),
+            hit: c.hit,
+        })
+        .collect();
+    match walk(case, &launch, &points, own, cancel, look, &mut measured.maps) {
+        Ok(ended) => {
+            let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
+            measured.problem = ending::problem(case, &reached, &ended, &|at| trace::suggestions(&binary.path, at));
+            measured.main_stack_is_fixed = !case.as_is && !ended.settings.iter().any(|s| s.name == "aslr" && s.refused.is_some());
+            measured.notes.extend(ended.notes.iter().cloned());
+            measured.ended = Some(ended);
+        }
+        Err(error) => measured.problem = Some(error.into_problem()),
+    }
+    measured.duration = start.elapsed();
+    measured
+}
+
+/// Launches and walks from checkpoint to checkpoint; leaves the classified maps in `maps`.
+fn walk(
+    case: &Case,
+    launch: &trace::Launch,
+    points: &[Point],
+    own: &(dyn Fn(&Name) -> bool + Sync),
+    cancel: &Cancel,
+    look: Look<'_>,
+    maps: &mut Vec<(usize, MemoryMap)>,
+) -> Result<Ended> {
+    let mut objects = ObjectCache::default();
+    let mut running = trace::launch(launch, points, cancel)?;
+    loop {
+        let (stopped, index) = match running.next()? {
+            Next::Paused(stopped, index) => (stopped, index),
+            Next::Ended(ended) => return Ok(ended),
+        };
+        let captured = capture::read(&stopped, &mut objects)?;
+        let memory = capture::memory(&stopped)?;
+        let map = classify::classify(&captured, &memory, own);
+        look(maps.last().map(|(index, _)| *index), index, stopped.pid(), &map)?;
+        maps.push((index, map));
+        if maps.len() == points.len() && !ending::runs_to_its_end(case) {
+            return stopped.kill();
+        }
+        running = stopped.resume();
+    }
+}
+
+fn judge(
+    plan: &Plan,
+    case: &Case,
+    target: String,
+    measured: Measured,
+    approved: Option<&Approved>,
+    options: &Options,
+) -> CaseReport {
+    let maps = measured.by_index();
+    let now = normalize::snapshot(case, &maps, measured.main_stack_is_fixed);
+    let limits = budget::judge(case, &maps, approved.and_then(Approved::states));
+    let snapshot = match &measured.problem {
+        Some(_) => compare::not_compared(plan, case),
+        None => compare::compare(plan, case, &now, approved, options.comparing()),
+    };
+    let approved = approved.and_then(Approved::states);
+    let mut measured = measured;
+    let maps = std::mem::take(&mut measured.maps);
+    let mut checkpoints = Vec::new();
+    for ((index, map), limits) in maps.into_iter().zip(limits) {
+        let Some(mut report) = checkpoint(case, index, map) else {
+            continue;
+        };
+        (report.changes, report.causes) = explain::checkpoint(approved, &now, &report.name, &report.map, &limits);
+        report.limits = limits;
+        checkpoints.push(report);
+    }
+    case_report(case, target, measured, checkpoints, snapshot)
+}
+
+/// A checkpoint that was reached, not judged yet.
+fn checkpoint(case: &Case, index: usize, map: MemoryMap) -> Option<CheckpointReport> {
+    let spec = case.checkpoints.get(index)?;
+    Some(CheckpointReport {
+        name: spec.name.clone(),
+        place: spec.place.clone(),
+        at: spec.at.to_string(),
+        map,
+        limits: Vec::new(),
+        changes: Vec::new(),
+        causes: Vec::new(),
+    })
+}
+
+fn case_report(
+    case: &Case,
+    target: String,
+    measured: Measured,
+    checkpoints: Vec<CheckpointReport>,
+    snapshot: SnapshotOutcome,
+) -> CaseReport {
+    let (end, output, settings) = match measured.ended {
+        Some(ended) => (Some(ended.end), ended.output, ended.settings),
+        None => (None, OutputTail::default(), Vec::new()),
+    };
+    CaseReport {
+        name: case.name.clone(),
+        package: case.package.clone(),
+        place: case.place.clone(),
+        target,
+        duration: measured.duration,
+        checkpoints,
+        checkpoints_planned: case.checkpoints.len(),
+        snapshot,
+        problem: measured.problem,
+        end,
+        output,
+        settings,
+        notes: measured.notes,
+    }
+}
+
+/// Runs `work` for 0..count on up to `jobs` threads; results in order. Each thread is the tracer of what it launches.
+fn in_parallel<T: Send>(jobs: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(usize, T)>> = Mutex::new(Vec::with_capacity(count));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, count.max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::SeqCst);
+                    if index >= count {
+                        return;
+                    }
+                    let result = work(index);
+                    results
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner)
+                        .push((index, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_however_many_threads_work() {
+        for jobs in [0, 1, 3, 50] {
+            assert_eq!(in_parallel(jobs, 20, |i| i * 2), (0..20).map(|i| i * 2).collect::<Vec<_>>());
+        }
+        assert!(in_parallel(4, 0, |i| i).is_empty());
+    }
+}

@@ -1,0 +1,132 @@
+//! Exit codes, and the one that stands for a run. Documented in the README.
+
+use crate::model::{Outcome, ProblemKind, RunReport};
+
+/// All well.
+pub const OK: u8 = 0;
+/// The tool failed.
+pub const TOOL: u8 = 1;
+/// Usage or configuration.
+pub const USAGE: u8 = 2;
+/// A budget is exceeded.
+pub const BUDGET: u8 = 3;
+/// Nothing was selected or measured.
+pub const NOTHING: u8 = 4;
+/// A snapshot differs or is missing.
+pub const SNAPSHOT: u8 = 5;
+/// This machine cannot measure.
+pub const MACHINE: u8 = 6;
+/// A case could not be judged.
+pub const NOT_JUDGED: u8 = 7;
+/// A build failed.
+pub const BUILD: u8 = 101;
+/// Added to the signal that interrupted the run.
+pub const SIGNAL: u8 = 128;
+
+/// Without a known signal an interruption counts as Ctrl-C (`SIGINT`).
+const SIGINT: u8 = 2;
+
+/// From the weightiest to the lightest.
+const ORDER: [u8; 8] = [USAGE, BUILD, MACHINE, TOOL, NOT_JUDGED, NOTHING, BUDGET, SNAPSHOT];
+
+/// The code of a problem that stopped a case, or a command as a whole.
+#[must_use]
+pub fn of_problem(kind: ProblemKind) -> u8 {
+    match kind {
+        ProblemKind::NotJudged => NOT_JUDGED,
+        ProblemKind::Check => BUDGET,
+        ProblemKind::Build => BUILD,
+        ProblemKind::Config => USAGE,
+        ProblemKind::Machine => MACHINE,
+        ProblemKind::Tool => TOOL,
+        ProblemKind::Interrupted => SIGNAL + SIGINT,
+    }
+}
+
+/// The exit code of a run: interrupted > usage > build > machine > tool > not judged > nothing > budget > snapshot.
+#[must_use]
+pub fn code(report: &RunReport) -> u8 {
+    if let Some(signal) = report.interrupted {
+        return SIGNAL.saturating_add(u8::try_from(signal).unwrap_or(SIGINT));
+    }
+    let mut codes: Vec<u8> = report
+        .cases
+        .iter()
+        .filter_map(|case| match (&case.problem, super::outcome(report, case)) {
+            (Some(problem), _) => Some(of_problem(problem.kind)),
+            (None, Outcome::Problem) => Some(NOT_JUDGED),
+            (None, Outcome::Budget) => Some(BUDGET),
+            (None, Outcome::Snapshot) => Some(SNAPSHOT),
+            (None, Outcome::Warning | Outcome::Pass) => None,
+        })
+        .collect();
+    if report.checkpoints() == 0 && report.cases.iter().all(|case| case.problem.is_none()) {
+        codes.push(NOTHING);
+    }
+    if codes.iter().any(|code| *code > SIGNAL) {
+        return SIGNAL + SIGINT;
+    }
+    ORDER.into_iter().find(|code| codes.contains(code)).unwrap_or(OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{broken, case, problem, run, snapshot};
+    use super::*;
+    use crate::model::SnapshotStatus;
+
+    #[test]
+    fn the_weightiest_code_wins() {
+        let kinds = [
+            (ProblemKind::Config, USAGE),
+            (ProblemKind::Build, BUILD),
+            (ProblemKind::Machine, MACHINE),
+            (ProblemKind::Tool, TOOL),
+            (ProblemKind::NotJudged, NOT_JUDGED),
+        ];
+        let budget = || broken(case("b"));
+        let differs = || snapshot(case("s"), SnapshotStatus::Differs);
+        // One case of each kind, lightest first; each weightier one takes over.
+        let mut cases = vec![differs()];
+        assert_eq!(code(&run(cases.clone())), SNAPSHOT);
+        cases.push(budget());
+        assert_eq!(code(&run(cases.clone())), BUDGET);
+        for (kind, expected) in kinds.into_iter().rev() {
+            cases.push(problem(case("p"), kind));
+            assert_eq!(code(&run(cases.clone())), expected);
+        }
+        let mut report = run(cases);
+        report.interrupted = Some(15);
+        assert_eq!(code(&report), 143);
+    }
+
+    #[test]
+    fn nothing_measured_is_no_success() {
+        assert_eq!(code(&run(vec![])), NOTHING);
+        let mut empty = case("empty");
+        empty.checkpoints.clear();
+        empty.checkpoints_planned = 0;
+        assert_eq!(code(&run(vec![empty])), NOTHING);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_silently_missing_is_no_success() {
+        let mut short = case("short");
+        short.checkpoints_planned += 1;
+        assert_eq!(code(&run(vec![short])), NOT_JUDGED);
+    }
+
+    #[test]
+    fn success_and_a_warning_off_the_record_are_zero() {
+        assert_eq!(code(&run(vec![case("a")])), OK);
+        let mut report = run(vec![snapshot(case("s"), SnapshotStatus::Differs)]);
+        report
+            .environment_status
+            .differences
+            .push(("glibc".to_owned(), "2.36".to_owned(), "2.41".to_owned()));
+        assert_eq!(code(&report), OK);
+        report.ci = true;
+        assert_eq!(code(&report), SNAPSHOT);
+        assert_eq!(code(&run(vec![snapshot(case("n"), SnapshotStatus::New)])), SNAPSHOT);
+    }
+}

@@ -1,0 +1,53 @@
+//! Finished results → human text and JSON. The only module that prints, into a given writer.
+//!
+//! A writer's broken pipe comes back as `io::ErrorKind::BrokenPipe`: the caller treats it as success.
+
+pub mod exit;
+
+mod human;
+mod json;
+mod metrics;
+mod problem;
+mod progress;
+mod show;
+mod show_json;
+mod results;
+mod summary;
+mod table;
+mod text;
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+
+use crate::model::{CaseReport, Outcome, RunReport};
+
+pub use exit::code as exit_code;
+pub use human::{case, case_counted};
+pub use json::json;
+pub use metrics::metrics;
+pub use problem::error;
+pub use progress::{diff, listing, verb, warning};
+pub use results::{read_results, results};
+pub use show::show;
+pub use show_json::show_json;
+pub use summary::summary;
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Style {
+    /// Escape sequences for colour.
+    pub color: bool,
+    /// Columns of the terminal; 0 when unknown (80 then).
+    pub width: usize,
+    /// Number of `-v`.
+    pub verbose: u8,
+}
+
+/// The outcome of a case, failing closed: checkpoints that are missing without a stated problem are one.
+#[must_use]
+pub fn outcome(report: &RunReport, case: &CaseReport) -> Outcome {
+    if case.checkpoints.len() < case.checkpoints_planned {
+        return Outcome::Problem;
+    }
+    report.outcome(case)
+}

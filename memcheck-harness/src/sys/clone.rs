@@ -1,0 +1,440 @@
+//! A child process that shares our memory until it calls `execve`: the cost does not grow with ours, as that of `fork` does.
+//!
+//! The child runs one function on a stack of its own, makes raw system calls only, and reports the step that failed through
+//! the memory it shares with us. It waits for [`Child::release`] before it does anything, so that it can be seized first.
+
+use std::ffi::{CString, c_char, c_void};
+use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::mem::size_of;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use super::raw::syscall;
+
+/// `ADDR_NO_RANDOMIZE` (personality(2)).
+const ADDR_NO_RANDOMIZE: usize = 0x0004_0000;
+/// How often a program that is open for writing is tried again, and how far apart: half a second in all.
+const BUSY_TRIES: i32 = 100;
+const BUSY_NAP_NANOSECONDS: i64 = 5_000_000;
+const STACK_BYTES: usize = 128 << 10;
+const GUARD_BYTES: usize = 64 << 10;
+
+/// What the child does to itself before it runs the program.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Path for `execve`.
+    pub(crate) program: CString,
+    /// `argv`, with `argv[0]`.
+    pub(crate) arguments: Vec<CString>,
+    /// `envp`.
+    pub(crate) environment: Vec<CString>,
+    /// Working directory.
+    pub(crate) directory: CString,
+    /// Files that become 0, 1 and 2; their own numbers are above 2.
+    pub(crate) streams: [OwnedFd; 3],
+    /// Turn address-space randomisation off.
+    pub(crate) no_randomize: bool,
+    /// (resource, soft, hard)
+    pub(crate) limits: Vec<(u32, u64, u64)>,
+    /// CPU mask.
+    pub(crate) cpus: Option<Vec<u64>>,
+    /// Let `exit` and `exit_group` stop for the tracer.
+    pub(crate) exit_filter: bool,
+}
+
+/// Steps whose failure ends the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum Step {
+    /// Changing the working directory.
+    Directory = 1,
+    /// Installing 0, 1 and 2.
+    Streams = 2,
+    /// `execve`.
+    Execute = 3,
+}
+
+/// What the child says of itself; error numbers, 0 for success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// The step that ended it.
+    pub(crate) failed: Option<(Step, i32)>,
+    /// `personality`
+    pub(crate) no_randomize: i32,
+    /// One per entry of [`Plan::limits`].
+    pub(crate) limits: Vec<i32>,
+    /// `sched_setaffinity`
+    pub(crate) cpus: i32,
+    /// `seccomp`
+    pub(crate) exit_filter: i32,
+}
+
+struct Shared {
+    plan: Plan,
+    argument_pointers: Vec<*const c_char>,
+    environment_pointers: Vec<*const c_char>,
+    filter: [libc::sock_filter; 8],
+    go: (PipeReader, i32),
+    step: AtomicI32,
+    error: AtomicI32,
+    no_randomize: AtomicI32,
+    limits: Vec<AtomicI32>,
+    cpus: AtomicI32,
+    exit_filter: AtomicI32,
+}
+
+/// A child that has not run its program yet, or whose end has not been collected. Dropping it kills and collects it: the
+/// memory it runs in must outlive it.
+pub(crate) struct Child {
+    pid: i32,
+    go: Option<PipeWriter>,
+    shared: Box<Shared>,
+    stack: Stack,
+    gone: bool,
+}
+
+/// Makes the child; it waits to be released.
+///
+/// # Errors
+/// `EAGAIN`, `ENOMEM`, `EMFILE`: no room for another process or pipe.
+pub(crate) fn create(plan: Plan) -> io::Result<Child> {
+    let (reader, writer) = io::pipe()?;
+    let reader = PipeReader::from(super::process::above_standard(reader.into())?);
+    let writer = PipeWriter::from(super::process::above_standard(writer.into())?);
+    let pointers = |strings: &[CString]| {
+        let mut all: Vec<*const c_char> = strings.iter().map(|one| one.as_ptr()).collect();
+        all.push(std::ptr::null());
+        all
+    };
+    let shared = Box::new(Shared {
+        argument_pointers: pointers(&plan.arguments),
+        environment_pointers: pointers(&plan.environment),
+        filter: super::seccomp::exit_filter(),
+        go: (reader, writer.as_raw_fd()),
+        step: AtomicI32::new(0),
+        error: AtomicI32::new(0),
+        no_randomize: AtomicI32::new(0),
+        limits: plan.limits.iter().map(|_| AtomicI32::new(0)).collect(),
+        cpus: AtomicI32::new(0),
+        exit_filter: AtomicI32::new(0),
+        plan,
+    });
+    let stack = Stack::new()?;
+    let argument = (&raw const *shared).cast_mut().cast::<c_void>();
+    let all = u64::MAX;
+    let mut before = 0u64;
+    // SAFETY: the raw rt_sigprocmask takes masks of 8 bytes. All signals, libc's internal ones too, stay blocked while the
+    // child shares our handlers. The stack and `shared` live until the child has run its program or is collected (`Child`
+    // owns both and sees to it in `drop`); the child touches nothing of ours but these.
+    let (pid, error) = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const all,
+            &raw mut before,
+            8,
+        );
+        let pid = libc::clone(child_main, stack.top(), libc::CLONE_VM | libc::SIGCHLD, argument);
+        let error = io::Error::last_os_error();
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const before,
+            std::ptr::null_mut::<u64>(),
+            8,
+        );
+        (pid, error)
+    };
+    if pid == -1 {
+        return Err(error);
+    }
+    Ok(Child {
+        pid,
+        go: Some(writer),
+        shared,
+        stack,
+        gone: false,
+    })
+}
+
+impl Child {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Lets it go on to `execve`.
+    pub(crate) fn release(&mut self) -> io::Result<()> {
+        match self.go.take() {
+            Some(mut pipe) => pipe.write_all(&[1]),
+            None => Ok(()),
+        }
+    }
+
+    /// What it said of itself.
+    pub(crate) fn report(&self) -> Report {
+        let shared = &*self.shared;
+        let error = shared.error.load(Ordering::SeqCst);
+        let failed = match shared.step.load(Ordering::SeqCst) {
+            1 => Some((Step::Directory, error)),
+            2 => Some((Step::Streams, error)),
+            3 => Some((Step::Execute, error)),
+            _ => None,
+        };
+        Report {
+            failed,
+            no_randomize: shared.no_randomize.load(Ordering::SeqCst),
+            limits: shared.limits.iter().map(|one| one.load(Ordering::SeqCst)).collect(),
+            cpus: shared.cpus.load(Ordering::SeqCst),
+            exit_filter: shared.exit_filter.load(Ordering::SeqCst),
+        }
+    }
+
+    /// To be called when the caller has seen it run its program, or has collected its end: it is nobody's memory any more.
+    pub(crate) fn went_away(mut self) {
+        self.gone = true;
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.gone {
+            return;
+        }
+        let _ = super::process::kill(self.pid, libc::SIGKILL);
+        // Stops on the way do not matter: a killed tracee leaves them by itself.
+        loop {
+            match super::wait::one(self.pid, true) {
+                Ok(Some(super::wait::Status::Exited(_) | super::wait::Status::Killed(_))) => break,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => break,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Child {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Child({}, stack {:?})", self.pid, self.stack.base)
+    }
+}
+
+struct Stack {
+    base: *mut c_void,
+}
+
+impl Stack {
+    fn new() -> io::Result<Self> {
+        // SAFETY: a new private mapping; its lowest part is made inaccessible.
+        unsafe {
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                STACK_BYTES + GUARD_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            );
+            if base == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            let stack = Self { base };
+            if libc::mprotect(base, GUARD_BYTES, libc::PROT_NONE) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(stack)
+        }
+    }
+
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the mapping, aligned to a page.
+        unsafe { self.base.byte_add(STACK_BYTES + GUARD_BYTES) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and its only user is gone (see `Child`).
+        unsafe { libc::munmap(self.base, STACK_BYTES + GUARD_BYTES) };
+    }
+}
+
+/// One raw call with up to five arguments.
+///
+/// # Safety
+/// As [`syscall`].
+unsafe fn call(number: libc::c_long, a: usize, b: usize, c: usize, d: usize, e: usize) -> isize {
+    // SAFETY: the caller's.
+    unsafe { syscall(number, [a, b, c, d, e, 0]) }
+}
+
+/// The error number of a result, 0 for success.
+#[expect(clippy::cast_possible_truncation, reason = "error numbers are below 4096")]
+fn errno(result: isize) -> i32 {
+    if (-4095..0).contains(&result) {
+        result.wrapping_neg() as i32
+    } else {
+        0
+    }
+}
+
+/// What the child does. No allocation, no lock, no libc call, nothing that could panic.
+#[expect(clippy::cast_sign_loss, reason = "descriptors and flags are not negative")]
+extern "C" fn child_main(argument: *mut c_void) -> libc::c_int {
+    // SAFETY: `create` passed a `Shared` that outlives this function. The calls get plain numbers or pointers into it, or
+    // to locals; those that are not allowed to fail end the child.
+    unsafe {
+        let shared = &*argument.cast::<Shared>();
+        let plan = &shared.plan;
+        let fail = |step: Step, error: i32| -> ! {
+            shared.error.store(error, Ordering::SeqCst);
+            shared.step.store(step as i32, Ordering::SeqCst);
+            loop {
+                call(libc::SYS_exit_group, 127, 0, 0, 0, 0);
+            }
+        };
+
+        // Our copy of the writing end must go, or the end of our parent would not end the wait.
+        call(libc::SYS_close, shared.go.1 as usize, 0, 0, 0, 0);
+        let mut byte = 0u8;
+        loop {
+            match call(
+                libc::SYS_read,
+                shared.go.0.as_raw_fd() as usize,
+                (&raw mut byte).expose_provenance(),
+                1,
+                0,
+                0,
+            ) {
+                1 => break,
+                result if errno(result) == libc::EINTR => {}
+                _ => loop {
+                    call(libc::SYS_exit_group, 127, 0, 0, 0, 0);
+                },
+            }
+        }
+
+        call(libc::SYS_setsid, 0, 0, 0, 0, 0);
+        // Handlers of our parent must not run here, and ignored signals would stay ignored in the program (execve(2)).
+        let default = [0usize; 8];
+        let mut signal = 1usize;
+        while signal <= 64 {
+            call(
+                libc::SYS_rt_sigaction,
+                signal,
+                (&raw const default).expose_provenance(),
+                0,
+                8,
+                0,
+            );
+            signal += 1;
+        }
+
+        if plan.no_randomize {
+            let now = call(libc::SYS_personality, 0xffff_ffff, 0, 0, 0, 0);
+            let result = if errno(now) != 0 {
+                now
+            } else {
+                call(libc::SYS_personality, now as usize | ADDR_NO_RANDOMIZE, 0, 0, 0, 0)
+            };
+            shared.no_randomize.store(errno(result), Ordering::SeqCst);
+        }
+        for ((resource, soft, hard), error) in plan.limits.iter().zip(&shared.limits) {
+            let limit = [*soft, *hard];
+            let result = call(
+                libc::SYS_prlimit64,
+                0,
+                *resource as usize,
+                (&raw const limit).expose_provenance(),
+                0,
+                0,
+            );
+            error.store(errno(result), Ordering::SeqCst);
+        }
+        if let Some(mask) = &plan.cpus {
+            let bytes = mask.len().wrapping_mul(size_of::<u64>());
+            let result = call(libc::SYS_sched_setaffinity, 0, bytes, mask.as_ptr().expose_provenance(), 0, 0);
+            shared.cpus.store(errno(result), Ordering::SeqCst);
+        }
+
+        let result = call(libc::SYS_chdir, plan.directory.as_ptr().expose_provenance(), 0, 0, 0, 0);
+        if errno(result) != 0 {
+            fail(Step::Directory, errno(result));
+        }
+        for (number, stream) in plan.streams.iter().enumerate() {
+            let result = call(libc::SYS_dup3, stream.as_raw_fd() as usize, number, 0, 0, 0);
+            if errno(result) != 0 {
+                fail(Step::Streams, errno(result));
+            }
+        }
+        // Descriptors that our parent left open by mistake are none of the program's. The table is our own copy.
+        let closed = call(
+            libc::SYS_close_range,
+            3,
+            u32::MAX as usize,
+            libc::CLOSE_RANGE_CLOEXEC as usize,
+            0,
+            0,
+        );
+        if errno(closed) != 0 {
+            let mut open = 3usize;
+            while open < 65536 {
+                call(libc::SYS_fcntl, open, libc::F_SETFD as usize, libc::FD_CLOEXEC as usize, 0, 0);
+                open += 1;
+            }
+        }
+
+        let nothing = 0u64;
+        call(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK as usize,
+            (&raw const nothing).expose_provenance(),
+            0,
+            8,
+            0,
+        );
+        if plan.exit_filter {
+            let program = libc::sock_fprog {
+                len: shared.filter.len() as u16,
+                filter: (&raw const shared.filter).cast::<libc::sock_filter>().cast_mut(),
+            };
+            let install = || {
+                call(
+                    libc::SYS_seccomp,
+                    libc::SECCOMP_SET_MODE_FILTER as usize,
+                    0,
+                    (&raw const program).expose_provenance(),
+                    0,
+                    0,
+                )
+            };
+            let mut result = install();
+            if errno(result) == libc::EACCES {
+                // Without CAP_SYS_ADMIN a filter needs the promise that no privileges are gained (seccomp(2)).
+                call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0);
+                result = install();
+            }
+            shared.exit_filter.store(errno(result), Ordering::SeqCst);
+        }
+        // A child that another thread makes holds a copy of every descriptor until its own exec: also the one with which we, a
+        // moment ago, wrote the very program that is to run here (ETXTBSY). That passes within milliseconds.
+        let pause: [i64; 2] = [0, BUSY_NAP_NANOSECONDS];
+        let mut tries = 0;
+        let result = loop {
+            let result = call(
+                libc::SYS_execve,
+                plan.program.as_ptr().expose_provenance(),
+                shared.argument_pointers.as_ptr().expose_provenance(),
+                shared.environment_pointers.as_ptr().expose_provenance(),
+                0,
+                0,
+            );
+            if errno(result) != libc::ETXTBSY || tries == BUSY_TRIES {
+                break result;
+            }
+            tries += 1;
+            call(libc::SYS_nanosleep, (&raw const pause).expose_provenance(), 0, 0, 0, 0);
+        };
+        fail(Step::Execute, errno(result))
+    }
+}

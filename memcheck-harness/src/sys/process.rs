@@ -1,0 +1,147 @@
+//! Small calls about processes and descriptors: signals to them, shared address spaces, CPUs, limits, polling.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// `KCMP_VM` (kcmp(2)).
+const KCMP_VM: libc::c_long = 1;
+
+/// Words of the largest CPU mask that we ask for: 65536 CPUs.
+const MAX_CPU_WORDS: usize = 1024;
+
+/// Bytes of a page.
+pub(crate) fn page_bytes() -> u64 {
+    // SAFETY: no pointers; this name is known everywhere.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// True when we run as root.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: no arguments, cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Sends a signal to a process (or, negative, to a process group). Only for ids that we have not collected yet: they
+/// cannot name another process.
+pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    if unsafe { libc::kill(pid, signal) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Sends a signal to one thread.
+pub(crate) fn kill_thread(pid: i32, tid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: plain numbers.
+    if unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Whether two threads share their address space. `None` when this kernel cannot tell (no `kcmp`).
+pub(crate) fn same_memory(one: i32, other: i32) -> Option<bool> {
+    // SAFETY: plain numbers.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
+        0 => Some(true),
+        -1 => None,
+        _ => Some(false),
+    }
+}
+
+/// The CPUs that this thread may use, as a mask of 64-bit words. `None` when the kernel does not say.
+pub(crate) fn allowed_cpus() -> Option<Vec<u64>> {
+    let mut mask = vec![0u64; MAX_CPU_WORDS];
+    // SAFETY: the mask has the size that is given; the raw call returns the number of bytes it wrote.
+    let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&*mask), mask.as_mut_ptr()) };
+    mask.truncate(usize::try_from(bytes).ok()?.div_ceil(8));
+    Some(mask)
+}
+
+/// Soft and hard limit of a resource of our own; the largest value means unlimited.
+pub(crate) fn limit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid place for the result.
+    if unsafe { libc::getrlimit(resource as _, &raw mut limit) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// The same open file under a number of at least 3, so that it survives when 0, 1 and 2 are replaced. Close-on-exec.
+pub(crate) fn above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
+    if file.as_raw_fd() > 2 {
+        return Ok(file);
+    }
+    // SAFETY: the descriptor is open; the result is a new one that nobody else owns.
+    unsafe {
+        match libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => Err(io::Error::last_os_error()),
+            number => Ok(OwnedFd::from_raw_fd(number)),
+        }
+    }
+}
+
+/// Waits until one of the files can be read or is at its end; negative `milliseconds` wait for ever. Says which.
+pub(crate) fn readable(files: &[BorrowedFd<'_>], milliseconds: i32) -> io::Result<Vec<bool>> {
+    let mut polled: Vec<libc::pollfd> = files
+        .iter()
+        .map(|file| libc::pollfd {
+            fd: file.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
+    let count = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
+    // SAFETY: the array has `count` entries.
+    match unsafe { libc::poll(polled.as_mut_ptr(), count, milliseconds) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(polled.iter().map(|one| one.revents != 0).collect()),
+    }
+}
+
+/// The `st_dev` of a device as `/proc/PID/maps` writes it: major and minor number (makedev(3)).
+pub(crate) fn device((major, minor): (u32, u32)) -> u64 {
+    libc::makedev(major, minor)
+}
+
+/// Bytes of the platform strings that the kernel puts on the stack of every new program, ends included (`AT_PLATFORM`,
+/// `AT_BASE_PLATFORM`; kernel `fs/binfmt_elf.c`, `create_elf_tables`).
+pub(crate) fn platform_bytes() -> usize {
+    [libc::AT_PLATFORM, libc::AT_BASE_PLATFORM]
+        .into_iter()
+        .map(|kind| {
+            // SAFETY: getauxval returns 0 or the address of a string that lives as long as the process.
+            unsafe {
+                match libc::getauxval(kind) {
+                    0 => 0,
+                    address => {
+                        let address = std::ptr::with_exposed_provenance::<libc::c_char>(usize::try_from(address).unwrap_or(0));
+                        CStr::from_ptr(address).count_bytes() + 1
+                    }
+                }
+            }
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_about_ourselves() {
+        let cpus: u32 = allowed_cpus().unwrap().iter().map(|word| word.count_ones()).sum();
+        assert!(cpus >= 1);
+        let (soft, hard) = limit(libc::RLIMIT_NOFILE).unwrap();
+        assert!(soft > 0 && soft <= hard);
+        let us = i32::try_from(std::process::id()).unwrap();
+        assert!(same_memory(us, us).unwrap_or(true));
+        assert!((1..64).contains(&platform_bytes()));
+    }
+}

@@ -1,0 +1,196 @@
+//! What differs between machines: the registers we read, the breakpoint instruction, and first instructions of functions
+//! that need no single-step. x86-64 and AArch64; elsewhere a launch ends with an error.
+
+use std::io;
+
+use crate::sys::ptrace;
+
+/// `e_machine` of programs that can be traced; `None` on other machines.
+pub(super) const MACHINE: Option<u16> = if cfg!(target_arch = "x86_64") {
+    Some(62)
+} else if cfg!(target_arch = "aarch64") {
+    Some(183)
+} else {
+    None
+};
+
+/// Bytes of a breakpoint instruction.
+pub(super) const LENGTH: usize = if cfg!(target_arch = "aarch64") { 4 } else { 1 };
+
+/// The instruction bytes that a breakpoint replaces, or the breakpoint itself.
+pub(super) type Code = [u8; LENGTH];
+
+/// Registers of a stopped thread: `NT_PRSTATUS` as the kernel lays it out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registers([u64; WORDS]);
+
+/// What can be done about an instruction without running it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Emulated {
+    /// It does nothing: skip so many bytes.
+    Skip(u64),
+    /// It pushes this value: store it at the new stack pointer, then skip so many bytes.
+    Push {
+        /// The value.
+        value: u64,
+        /// Length of the instruction.
+        length: u64,
+    },
+}
+
+const NT_PRSTATUS: i32 = 1;
+
+impl Registers {
+    /// Of a stopped thread.
+    pub(super) fn read(tid: i32) -> io::Result<Self> {
+        let mut words = [0; WORDS];
+        if ptrace::registers(tid, NT_PRSTATUS, &mut words)? < WORDS {
+            // A thread in 32-bit mode has a smaller set.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(Self(words))
+    }
+
+    /// Into a stopped thread.
+    pub(super) fn write(&self, tid: i32) -> io::Result<()> {
+        ptrace::set_registers(tid, NT_PRSTATUS, &self.0)
+    }
+
+    /// Program counter.
+    pub(super) fn pc(&self) -> u64 {
+        self.0[PC]
+    }
+
+    /// Moves the program counter.
+    pub(super) fn set_pc(&mut self, pc: u64) {
+        self.0[PC] = pc;
+    }
+
+    /// Stack pointer.
+    pub(super) fn sp(&self) -> u64 {
+        self.0[SP]
+    }
+
+    /// Moves the stack pointer.
+    pub(super) fn set_sp(&mut self, sp: u64) {
+        self.0[SP] = sp;
+    }
+
+    /// First argument at the entry of a function.
+    pub(super) fn first_argument(&self) -> u64 {
+        self.0[ARGUMENT]
+    }
+}
+
+use machine::{ARGUMENT, PC, SP, WORDS};
+pub(super) use machine::{BREAKPOINT, TRAP_CODE, TRAP_OFFSET, emulate, is_nop, tls_base};
+
+#[cfg(not(target_arch = "aarch64"))]
+mod machine {
+    //! x86-64 (kernel `arch/x86/include/asm/user_64.h`, `user_regs_struct`).
+    use super::{Code, Emulated, Registers};
+
+    pub(super) const WORDS: usize = 27;
+    pub(super) const PC: usize = 16;
+    pub(super) const SP: usize = 19;
+    pub(super) const ARGUMENT: usize = 14;
+    const FS_BASE: usize = 21;
+    /// Where each of rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 … r15 stands.
+    const ORDER: [usize; 16] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0];
+
+    /// `int3`
+    pub(in crate::trace) const BREAKPOINT: Code = [0xcc];
+    /// After `int3` the program counter stands so many bytes behind it.
+    pub(in crate::trace) const TRAP_OFFSET: u64 = 1;
+    /// `si_code` of `int3`: `SI_KERNEL` (kernel `arch/x86/kernel/traps.c`, `do_int3_user`).
+    pub(in crate::trace) const TRAP_CODE: i32 = 0x80;
+
+    pub(in crate::trace) fn is_nop(code: Code) -> bool {
+        code == [0x90]
+    }
+
+    pub(in crate::trace) fn tls_base(_tid: i32, registers: &Registers) -> Option<u64> {
+        Some(registers.0[FS_BASE])
+    }
+
+    /// `endbr64`, `nop` and `push` of a register: how nearly every function begins.
+    pub(in crate::trace) fn emulate(code: [u8; 8], registers: &Registers) -> Option<Emulated> {
+        match code {
+            [0xf3, 0x0f, 0x1e, 0xfa, ..] => Some(Emulated::Skip(4)),
+            [0x90, ..] => Some(Emulated::Skip(1)),
+            [0x66, 0x90, ..] => Some(Emulated::Skip(2)),
+            [byte @ 0x50..=0x57, ..] => Some(Emulated::Push {
+                value: registers.0[ORDER[usize::from(byte - 0x50)]],
+                length: 1,
+            }),
+            [0x41, byte @ 0x50..=0x57, ..] => Some(Emulated::Push {
+                value: registers.0[ORDER[usize::from(byte - 0x50) + 8]],
+                length: 2,
+            }),
+            _ => None,
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn the_usual_first_instructions_are_known() {
+            let mut registers = Registers(std::array::from_fn(|i| i as u64));
+            registers.set_sp(4096);
+            let code = |bytes: &[u8]| std::array::from_fn(|i| bytes.get(i).copied().unwrap_or(0));
+            let push = |value, length| Some(Emulated::Push { value, length });
+            assert_eq!(emulate(code(&[0xf3, 0x0f, 0x1e, 0xfa]), &registers), Some(Emulated::Skip(4)));
+            assert_eq!(emulate(code(&[0x55]), &registers), push(4, 1), "push rbp");
+            assert_eq!(emulate(code(&[0x53]), &registers), push(5, 1), "push rbx");
+            assert_eq!(
+                emulate(code(&[0x54]), &registers),
+                push(4096, 1),
+                "push rsp stores the old value"
+            );
+            assert_eq!(emulate(code(&[0x41, 0x57]), &registers), push(0, 2), "push r15");
+            assert_eq!(emulate(code(&[0x41, 0x50]), &registers), push(9, 2), "push r8");
+            assert_eq!(emulate(code(&[0x48, 0x83, 0xec]), &registers), None, "sub rsp");
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod machine {
+    //! AArch64 (kernel `arch/arm64/include/uapi/asm/ptrace.h`, `user_pt_regs`: x0 … x30, sp, pc, pstate).
+    use super::{Code, Emulated, Registers};
+    use crate::sys::ptrace;
+
+    pub(super) const WORDS: usize = 34;
+    pub(super) const PC: usize = 32;
+    pub(super) const SP: usize = 31;
+    pub(super) const ARGUMENT: usize = 0;
+    const NT_ARM_TLS: i32 = 0x401;
+
+    /// `brk #0`
+    pub(in crate::trace) const BREAKPOINT: Code = 0xd420_0000u32.to_le_bytes();
+    pub(in crate::trace) const TRAP_OFFSET: u64 = 0;
+    /// `si_code` of `brk`: `TRAP_BRKPT`.
+    pub(in crate::trace) const TRAP_CODE: i32 = 1;
+    const NOP: u32 = 0xd503_201f;
+
+    pub(in crate::trace) fn is_nop(code: Code) -> bool {
+        u32::from_le_bytes(code) == NOP
+    }
+
+    pub(in crate::trace) fn tls_base(tid: i32, _registers: &Registers) -> Option<u64> {
+        let mut words = [0; 2];
+        ptrace::registers(tid, NT_ARM_TLS, &mut words).ok()?;
+        Some(words[0])
+    }
+
+    /// `nop` and the landing pads `bti` (hints 32, 34, 36, 38).
+    pub(in crate::trace) fn emulate(code: [u8; 8], _registers: &Registers) -> Option<Emulated> {
+        let [a, b, c, d, ..] = code;
+        match u32::from_le_bytes([a, b, c, d]) {
+            NOP | 0xd503_241f | 0xd503_245f | 0xd503_249f | 0xd503_24df => Some(Emulated::Skip(4)),
+            _ => None,
+        }
+    }
+}

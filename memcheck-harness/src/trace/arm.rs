@@ -1,0 +1,254 @@
+//! Arming the points of a program that was just loaded: its executable before it runs, its libraries when the loader has
+//! mapped them.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use crate::elf::{self, Function, ProbeSite};
+use crate::error::{Error, Result};
+use crate::model::{At, Class, ElfFacts, Name, ProblemKind};
+
+use super::arch;
+use super::breakpoint::{Owner, read_code};
+use super::proc::{self, MappedFile};
+use super::resolve::{self, Found};
+use super::session::Session;
+
+/// libc's function that calls `main`, its first argument (glibc `csu/libc-start.c`, musl `src/env/__libc_start_main.c`).
+const START_MAIN: &str = "__libc_start_main";
+
+/// One file with what was asked of it: each table is read once, and only if a point needs it.
+struct Searched {
+    file: File,
+    facts: OnceCell<ElfFacts>,
+    functions: Option<Vec<Function>>,
+    probes: Option<Vec<ProbeSite>>,
+}
+
+impl Searched {
+    fn new(file: File) -> Self {
+        Self {
+            file,
+            facts: OnceCell::new(),
+            functions: None,
+            probes: None,
+        }
+    }
+
+    /// An ELF file by its first bytes.
+    fn is_elf(&self) -> bool {
+        let mut magic = [0; 4];
+        self.file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF"
+    }
+
+    fn facts(&self) -> Result<&ElfFacts> {
+        if let Some(facts) = self.facts.get() {
+            return Ok(facts);
+        }
+        let facts = elf::facts(&self.file)?;
+        Ok(self.facts.get_or_init(|| facts))
+    }
+
+    fn symbol(&self, name: &str) -> Result<BTreeSet<u64>> {
+        Ok(elf::symbols(&self.file, &[name])?.get(name).copied().into_iter().collect())
+    }
+
+    /// Addresses (without bias) of a point; empty when the file does not have it. Only code: a breakpoint in data would
+    /// change what the program computes.
+    fn find(&mut self, at: &At) -> Result<BTreeSet<u64>> {
+        let mut found = self.look_up(at)?;
+        if !found.is_empty() {
+            let facts = self.facts()?;
+            found.retain(|address| resolve::is_code(facts, *address));
+        }
+        Ok(found)
+    }
+
+    fn look_up(&mut self, at: &At) -> Result<BTreeSet<u64>> {
+        Ok(match at {
+            At::Exec | At::Exit => BTreeSet::new(),
+            At::Main => self.symbol("main")?,
+            At::Probe { provider, name } => {
+                if self.probes.is_none() {
+                    self.probes = Some(elf::probes(&self.file)?);
+                }
+                resolve::probe(self.probes.as_deref().unwrap_or_default(), provider, name)
+            }
+            At::Function(name) => {
+                if self.functions.is_none() {
+                    self.functions = Some(elf::functions(&self.file)?);
+                }
+                match resolve::function(self.functions.as_deref().unwrap_or_default(), name) {
+                    Found::Nowhere => BTreeSet::new(),
+                    Found::At(addresses) => addresses,
+                    Found::Ambiguous(names) => {
+                        return Err(Error::config(format!("function `{name}` is the end of several names"))
+                            .detail(format!("write one of them in full: {}", names.join(", "))));
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl Session {
+    /// Arms the program that the main process has just loaded and not run yet. `tid` is its only thread.
+    pub(super) fn arm(&mut self, tid: i32) -> Result<()> {
+        let open = self.open_points();
+        let exe = File::open(format!("/proc/{tid}/exe"))
+            .map_err(|error| Error::machine(format!("could not open the target's executable through /proc: {error}")))?;
+        let mut exe = Searched::new(exe);
+        let facts = exe.facts()?;
+        if facts.class != Class::Elf64 || Some(facts.machine) != arch::MACHINE {
+            return Err(
+                Error::machine("the target is no 64-bit program of this machine's own architecture")
+                    .detail("programs in compatibility mode (32-bit) cannot be measured"),
+            );
+        }
+        if !open.iter().any(|(_, at)| !matches!(at, At::Exec | At::Exit)) {
+            return Ok(());
+        }
+        let entry =
+            proc::auxiliary(tid, proc::AT_ENTRY).ok_or_else(|| Error::machine("could not read the target's auxiliary vector"))?;
+        let bias = entry.wrapping_sub(facts.entry);
+        let is_dynamic = facts.interpreter.is_some();
+        let mut libraries = false;
+        for (index, at) in open {
+            let found = exe.find(&at)?;
+            for address in &found {
+                self.plant(tid, address.wrapping_add(bias), Owner::Point(index), &at)?;
+            }
+            // A probe may have further sites in libraries; anything else that was found is found.
+            libraries |= matches!(at, At::Probe { .. }) || (found.is_empty() && !matches!(at, At::Exec | At::Exit));
+            if at == At::Main && found.is_empty() && !is_dynamic {
+                return Err(no_main("it has no symbol of that name, and no libc that could tell"));
+            }
+        }
+        if libraries && is_dynamic {
+            self.plant(tid, entry, Owner::Entry, &At::Exec)?;
+        }
+        Ok(())
+    }
+
+    /// The program's entry point is reached: the loader has mapped the libraries.
+    pub(super) fn arm_libraries(&mut self, tid: i32) -> Result<()> {
+        let mut open = self.open_points();
+        // What the executable itself has is not looked for elsewhere.
+        open.retain(|(index, at)| match at {
+            At::Exec | At::Exit => false,
+            At::Probe { .. } => true,
+            At::Main | At::Function(_) => !self.breakpoints.has_owner(Owner::Point(*index)),
+        });
+        let entry = proc::auxiliary(tid, proc::AT_ENTRY);
+        let mut files: BTreeMap<((u32, u32), u64), Vec<MappedFile>> = BTreeMap::new();
+        for mapped in proc::executable_files(tid) {
+            files.entry((mapped.dev, mapped.inode)).or_default().push(mapped);
+        }
+        files.retain(|_, mappings| {
+            !mappings
+                .iter()
+                .any(|one| entry.is_some_and(|at| (one.start..one.end).contains(&at)))
+        });
+        let mut main_armed = false;
+        for mappings in files.values() {
+            main_armed |= self.arm_library(tid, mappings, &open)?;
+        }
+        if open.iter().any(|(_, at)| *at == At::Main) && !main_armed {
+            return Err(no_main(
+                "it has no symbol of that name, and its libc has no __libc_start_main",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Arms one library. True when it is the libc that will call `main`.
+    fn arm_library(&mut self, tid: i32, mappings: &[MappedFile], open: &[(usize, At)]) -> Result<bool> {
+        let Some(first) = mappings.first() else {
+            return Ok(false);
+        };
+        let mut library = match proc::open_mapped(tid, first) {
+            Ok(file) => Searched::new(file),
+            Err(why) => {
+                self.remark(not_searched(&first.path, &why));
+                return Ok(false);
+            }
+        };
+        if !library.is_elf() {
+            return Ok(false);
+        }
+        let mut starts_main = false;
+        for (index, at) in open {
+            let (owner, found) = if *at == At::Main {
+                (Owner::StartMain, library.symbol(START_MAIN))
+            } else {
+                (Owner::Point(*index), library.find(at))
+            };
+            let found = match found {
+                Ok(found) => found,
+                Err(error) if error.kind() == ProblemKind::Config => return Err(error),
+                Err(error) => {
+                    self.remark(not_searched(&first.path, &error.to_string()));
+                    continue;
+                }
+            };
+            if found.is_empty() {
+                continue;
+            }
+            let facts = library.facts()?;
+            for mapped in mappings {
+                let Some(bias) = resolve::bias(facts, mapped.start, mapped.offset, self.page_bytes) else {
+                    continue;
+                };
+                for address in found.iter().map(|address| address.wrapping_add(bias)) {
+                    if (mapped.start..mapped.end).contains(&address) {
+                        self.plant(tid, address, owner, at)?;
+                        starts_main |= owner == Owner::StartMain;
+                    }
+                }
+            }
+        }
+        Ok(starts_main)
+    }
+
+    /// libc is about to call `main`.
+    pub(super) fn arm_main(&mut self, tid: i32, address: u64) -> Result<()> {
+        for (index, at) in self.open_points() {
+            if at == At::Main {
+                self.plant(tid, address, Owner::Point(index), &at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_points(&self) -> Vec<(usize, At)> {
+        let points = self.points.iter().enumerate();
+        points
+            .filter(|(_, counted)| !counted.is_done())
+            .map(|(index, counted)| (index, counted.point.at.clone()))
+            .collect()
+    }
+
+    fn plant(&mut self, tid: i32, address: u64, owner: Owner, at: &At) -> Result<()> {
+        let failed =
+            |error: std::io::Error| Error::machine(format!("could not plant a breakpoint for {at} at {address:#x}: {error}"));
+        if matches!(at, At::Probe { .. }) && !self.breakpoints.is_planted(address) {
+            let code = read_code(tid, address).map_err(failed)?;
+            if !arch::is_nop(code) {
+                self.remark(format!("a site of {at} is not the nop that its note promises: not armed"));
+                return Ok(());
+            }
+        }
+        self.breakpoints.plant(tid, address, owner, self.page_bytes).map_err(failed)
+    }
+}
+
+fn not_searched(path: &Name, why: &str) -> String {
+    format!("{path} was not searched for checkpoints: {why}")
+}
+
+fn no_main(why: &str) -> Error {
+    Error::not_judged(format!("`main` of the target could not be found: {why}"))
+        .detail("stop at \"exec\", at a probe, or at a function instead; or build the program with its symbols")
+}

@@ -1,0 +1,140 @@
+//! Breakpoints in the memory of the main process: what is planted where and for whom, and which pages were touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use crate::sys::ptrace;
+
+use super::arch::{self, BREAKPOINT, Code, LENGTH};
+
+/// Who waits at a breakpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    /// The program's entry point: libraries are mapped now.
+    Entry,
+    /// libc's start function, whose first argument is `main`.
+    StartMain,
+    /// A point of the user's, by index.
+    Point(usize),
+}
+
+/// See the module. All of it belongs to one program image; a new image starts empty.
+#[derive(Debug, Default)]
+pub(super) struct Breakpoints {
+    planted: BTreeMap<u64, BTreeSet<Owner>>,
+    /// What stood at every address that ever held a breakpoint.
+    originals: BTreeMap<u64, Code>,
+    pages: BTreeSet<u64>,
+}
+
+/// The instruction bytes at an address of a stopped thread's memory.
+pub(super) fn read_code(tid: i32, address: u64) -> io::Result<Code> {
+    let bytes = ptrace::peek(tid, address & !7)?.to_ne_bytes();
+    let at = offset_in_word(address);
+    bytes
+        .get(at..at + LENGTH)
+        .and_then(|code| code.try_into().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Replaces the instruction bytes at an address.
+pub(super) fn write_code(tid: i32, address: u64, code: Code) -> io::Result<()> {
+    let word = address & !7;
+    let mut bytes = ptrace::peek(tid, word)?.to_ne_bytes();
+    let at = offset_in_word(address);
+    bytes
+        .get_mut(at..at + LENGTH)
+        .ok_or(io::ErrorKind::InvalidInput)?
+        .copy_from_slice(&code);
+    ptrace::poke(tid, word, u64::from_ne_bytes(bytes))
+}
+
+fn offset_in_word(address: u64) -> usize {
+    usize::try_from(address & 7).unwrap_or(0)
+}
+
+impl Breakpoints {
+    /// Plants a breakpoint for one more owner, through any stopped thread of that memory.
+    pub(super) fn plant(&mut self, tid: i32, address: u64, owner: Owner, page_bytes: u64) -> io::Result<()> {
+        if !self.planted.contains_key(&address) {
+            let original = read_code(tid, address)?;
+            write_code(tid, address, BREAKPOINT)?;
+            self.originals.insert(address, original);
+            self.pages.insert(address & !(page_bytes - 1));
+        }
+        self.planted.entry(address).or_default().insert(owner);
+        Ok(())
+    }
+
+    /// Takes an owner away from everywhere; breakpoints that nobody waits at any more are taken out. What is not there any
+    /// more (an unloaded library, a killed process) is left alone.
+    pub(super) fn retire(&mut self, tid: i32, owner: Owner) -> io::Result<()> {
+        let mut result = Ok(());
+        self.planted.retain(|address, owners| {
+            if !owners.remove(&owner) || !owners.is_empty() {
+                return true;
+            }
+            if let Some(original) = self.originals.get(address)
+                && read_code(tid, *address).is_ok_and(|code| code == BREAKPOINT)
+                && let Err(error) = write_code(tid, *address, *original)
+                && read_code(tid, *address).is_ok()
+            {
+                result = Err(error);
+            }
+            false
+        });
+        result
+    }
+
+    /// Who waits at an address; absent when no breakpoint is planted there.
+    pub(super) fn owners(&self, address: u64) -> Option<Vec<Owner>> {
+        Some(self.planted.get(&address)?.iter().copied().collect())
+    }
+
+    /// True when somebody waits anywhere.
+    pub(super) fn has_owner(&self, owner: Owner) -> bool {
+        self.planted.values().any(|owners| owners.contains(&owner))
+    }
+
+    /// True when a breakpoint is planted there.
+    pub(super) fn is_planted(&self, address: u64) -> bool {
+        self.planted.contains_key(&address)
+    }
+
+    /// What stood, or stands below the breakpoint, at an address that ever held one.
+    pub(super) fn original(&self, address: u64) -> Option<Code> {
+        self.originals.get(&address).copied()
+    }
+
+    /// Eight bytes of code as they are in the file.
+    pub(super) fn instruction(&self, tid: i32, address: u64) -> io::Result<[u8; 8]> {
+        let mut bytes = ptrace::peek(tid, address)?.to_ne_bytes();
+        for (at, original) in self.originals.range(address..address.saturating_add(8)) {
+            let offset = usize::try_from(at - address).unwrap_or(8);
+            for (byte, value) in bytes.iter_mut().skip(offset).zip(original) {
+                *byte = *value;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Takes every breakpoint out of a copy of this memory, through a stopped thread that has it.
+    pub(super) fn clean_copy(&self, tid: i32) -> io::Result<()> {
+        for (address, original) in &self.originals {
+            if read_code(tid, *address)? == BREAKPOINT && *original != BREAKPOINT {
+                write_code(tid, *address, *original)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pages that hold or held a breakpoint.
+    pub(super) fn pages(&self) -> impl Iterator<Item = u64> {
+        self.pages.iter().copied()
+    }
+}
+
+/// True when the breakpoint replaced an instruction that does nothing and has been passed by its trap.
+pub(super) fn is_passed(original: Code) -> bool {
+    arch::TRAP_OFFSET > 0 && arch::is_nop(original)
+}

@@ -1,0 +1,244 @@
+//! What an event of a thread means: breakpoint hits, signals, births, new programs, exits. Each handler leaves the thread
+//! held, with the way it goes on; the loop in `session` lets it go.
+
+use crate::error::Error;
+use crate::model::At;
+use crate::sys::names::{SIGTRAP, ends_by_default};
+use crate::sys::wait::{Event, Status};
+use crate::sys::{process, ptrace, seccomp};
+
+use super::arch::{self, BREAKPOINT, Registers};
+use super::breakpoint::{Breakpoints, Owner, is_passed, read_code, write_code};
+use super::clock::Halt;
+use super::proc;
+use super::session::Session;
+use super::tasks::{How, Space};
+
+impl Session {
+    /// Handles the event of a held thread.
+    pub(super) fn handle(&mut self, tid: i32, event: Status) -> Result<(), Halt> {
+        let Some(&task) = self.tasks.get(tid) else {
+            return Ok(());
+        };
+        if self.tasks.space(task.process) == Space::New && event != Status::Event(Event::Exec) {
+            self.find_space(tid, task.process);
+        }
+        let how = match event {
+            Status::Signal(signal) => self.signal(tid, task.process, signal)?,
+            Status::Group => How::Listen,
+            Status::Event(event) => {
+                self.event(tid, task.process, event)?;
+                How::Continue(0)
+            }
+            Status::Interrupt | Status::Exited(_) | Status::Killed(_) => How::Continue(0),
+        };
+        self.tasks.settle(tid, how);
+        Ok(())
+    }
+
+    /// A process stopped for the first time: does it share the main process' memory, or does it have a copy? A copy is freed
+    /// of our breakpoints before it runs.
+    fn find_space(&mut self, tid: i32, pid: i32) {
+        let main = self.main;
+        if pid == main {
+            self.tasks.set_space(pid, Space::Main);
+            return;
+        }
+        // A leader that has ended has no memory any more: any live thread of the main process will do.
+        let relative = self
+            .tasks
+            .iter()
+            .find_map(|(other, task)| (task.process == main && !task.leaving).then_some(other))
+            .unwrap_or(main);
+        // Without kcmp, a thread of the main process that waits for its vfork child tells as much.
+        let shared = process::same_memory(relative, tid)
+            .unwrap_or_else(|| self.tasks.iter().any(|(_, task)| task.process == main && task.in_vfork));
+        if shared {
+            self.tasks.set_space(pid, Space::Main);
+            return;
+        }
+        self.tasks.set_space(pid, Space::Copy);
+        // If this fails the thread is dying; a breakpoint that is left is taken out when it is hit.
+        let _ = self.breakpoints.clean_copy(tid);
+    }
+
+    fn event(&mut self, tid: i32, pid: i32, event: Event) -> Result<(), Halt> {
+        let message = ptrace::event_message(tid).unwrap_or(0);
+        match event {
+            Event::Clone | Event::Vfork => {
+                if let Ok(child @ 1..) = i32::try_from(message) {
+                    self.tasks.adopt(child);
+                }
+                self.set_in_vfork(tid, event == Event::Vfork);
+            }
+            Event::VforkDone => self.set_in_vfork(tid, false),
+            Event::Exec => {
+                self.tasks.keep_only(tid);
+                if pid == self.main {
+                    self.new_image(tid)?;
+                } else {
+                    self.tasks.set_space(pid, Space::Own);
+                }
+            }
+            Event::Seccomp if pid == self.main => self.exit_call(tid, message),
+            Event::Seccomp => {}
+            Event::Exit => {
+                let last = self.is_last(tid);
+                self.set_leaving(tid);
+                // Without the filter this is all we get: the other threads may be dying already.
+                if pid == self.main && !self.exit_filter && last {
+                    self.count_all(&At::Exit);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_in_vfork(&mut self, tid: i32, value: bool) {
+        if let Some(task) = self.tasks.get_mut(tid) {
+            task.in_vfork = value;
+        }
+    }
+
+    fn set_leaving(&mut self, tid: i32) {
+        if let Some(task) = self.tasks.get_mut(tid) {
+            task.leaving = true;
+        }
+    }
+
+    /// True when no other thread of the main process will go on after this one.
+    fn is_last(&self, tid: i32) -> bool {
+        !self
+            .tasks
+            .iter()
+            .any(|(other, task)| other != tid && task.process == self.main && !task.leaving)
+    }
+
+    fn exit_call(&mut self, tid: i32, data: u64) {
+        match data {
+            seccomp::EXIT_GROUP => self.count_all(&At::Exit),
+            seccomp::EXIT_THREAD if self.is_last(tid) => self.count_all(&At::Exit),
+            seccomp::EXIT_THREAD => self.set_leaving(tid),
+            _ => {}
+        }
+    }
+
+    /// The main process has loaded a program, which has not run yet.
+    fn new_image(&mut self, tid: i32) -> Result<(), Halt> {
+        let old = std::mem::take(&mut self.breakpoints);
+        self.tasks.set_space(self.main, Space::Main);
+        self.free_left_behind(&old)?;
+        self.images += 1;
+        self.arm(tid)?;
+        self.count_all(&At::Exec);
+        Ok(())
+    }
+
+    /// Children that shared the former memory keep it, breakpoints and all: they are taken out.
+    fn free_left_behind(&mut self, old: &Breakpoints) -> Result<(), Halt> {
+        let sharing = |&pid: &i32| pid != self.main && self.tasks.space(pid) == Space::Main;
+        for pid in self.tasks.processes().into_iter().filter(sharing).collect::<Vec<_>>() {
+            self.stop_processes(&[pid], None)?;
+            self.tasks.set_space(pid, Space::Copy);
+            let threads: Vec<i32> = self
+                .tasks
+                .iter()
+                .filter_map(|(tid, task)| (task.process == pid).then_some(tid))
+                .collect();
+            // One stopped thread is enough; a process that is dying needs nothing.
+            let _ = threads.into_iter().find(|tid| old.clean_copy(*tid).is_ok());
+        }
+        Ok(())
+    }
+
+    /// A signal that is about to be delivered: one of our traps, or the target's own.
+    fn signal(&mut self, tid: i32, pid: i32, signal: i32) -> Result<How, Halt> {
+        if signal == SIGTRAP && self.trap(tid, pid)? {
+            return Ok(How::Continue(0));
+        }
+        if pid == self.main && ends_by_default(signal) && self.waits_for_exit() && proc::is_default(tid, signal) {
+            self.count_all(&At::Exit);
+        }
+        Ok(How::Continue(signal))
+    }
+
+    fn waits_for_exit(&self) -> bool {
+        self.points
+            .iter()
+            .any(|counted| counted.point.at == At::Exit && !counted.is_done())
+    }
+
+    /// True when the trap was one of our breakpoints, and it is dealt with.
+    fn trap(&mut self, tid: i32, pid: i32) -> Result<bool, Halt> {
+        if !ptrace::signal_info(tid).is_ok_and(|info| info.code() == arch::TRAP_CODE) {
+            return Ok(false);
+        }
+        let Ok(mut registers) = Registers::read(tid) else {
+            return Ok(false);
+        };
+        let address = registers.pc().wrapping_sub(arch::TRAP_OFFSET);
+        let Some(original) = self.breakpoints.original(address) else {
+            return Ok(false);
+        };
+        let space = self.tasks.space(pid);
+        let standing = match space {
+            Space::Main => self.breakpoints.owners(address),
+            // A copy was made while the breakpoint was in place, and has it still.
+            Space::Copy => {
+                if read_code(tid, address).is_ok_and(|code| code == BREAKPOINT) {
+                    let _ = write_code(tid, address, original);
+                }
+                None
+            }
+            Space::Own | Space::New => return Ok(false),
+        };
+        let retry = self.tasks.get(tid).and_then(|task| task.retry);
+        if let Some(owners) = standing
+            && pid == self.main
+            && retry != Some(address)
+        {
+            self.hit(tid, &registers, &owners)?;
+        }
+        if let Some(task) = self.tasks.get_mut(tid) {
+            task.retry = None;
+        }
+        if !is_passed(original) {
+            registers.set_pc(address);
+            // Fails only for a thread that was killed meanwhile.
+            let _ = registers.write(tid);
+            let planted = self.breakpoints.is_planted(address) && space == Space::Main;
+            if let Some(task) = self.tasks.get_mut(tid) {
+                task.step_over = planted.then_some(address);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A breakpoint was hit in the main process.
+    fn hit(&mut self, tid: i32, registers: &Registers, owners: &[Owner]) -> Result<(), Halt> {
+        for owner in owners {
+            match owner {
+                Owner::Entry => {
+                    self.retire(tid, *owner)?;
+                    self.arm_libraries(tid)?;
+                }
+                Owner::StartMain => {
+                    self.retire(tid, *owner)?;
+                    self.arm_main(tid, registers.first_argument())?;
+                }
+                Owner::Point(index) => {
+                    self.count(*index);
+                    if self.points.get(*index).is_some_and(super::session::Counted::is_done) {
+                        self.retire(tid, *owner)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, tid: i32, owner: Owner) -> Result<(), Halt> {
+        let retired = self.breakpoints.retire(tid, owner);
+        Ok(retired.map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")))?)
+    }
+}

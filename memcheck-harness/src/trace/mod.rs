@@ -1,0 +1,206 @@
+//! Launch, pause, resume: the only module that controls a process.
+//!
+//! Every process of the target's tree is traced and dies with the case. What a stop means is decided here; what is read of
+//! a stopped process is `capture`'s. Linux on x86-64 and AArch64 (`arch`). All calls must be made by the thread that launched.
+
+mod arch;
+mod arm;
+mod breakpoint;
+mod clock;
+mod end;
+mod events;
+mod launch;
+mod output;
+mod pad;
+mod proc;
+mod resolve;
+mod session;
+mod stop;
+mod suggest;
+mod tasks;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::model::{AppliedSetting, At, Cancel, End, LaunchLimits, Name, OutputTail, PatchedPage, Stdin, Thread};
+
+use clock::Halt;
+use session::{Session, Turn};
+
+/// How to start a target.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Absolute path.
+    pub program: PathBuf,
+    /// `argv[0]`.
+    pub argv0: Name,
+    /// Arguments after it.
+    pub args: Vec<OsString>,
+    /// The whole environment, or (as-is) `None` for our own.
+    pub env: Option<Vec<(OsString, OsString)>>,
+    /// Working directory.
+    pub cwd: PathBuf,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// Resource limits.
+    pub limits: LaunchLimits,
+    /// CPUs to run on.
+    pub cpus: Option<u32>,
+    /// Address-space randomisation off, THP off, fixed stack limit, no core file, padded environment.
+    pub fixed: bool,
+    /// Limit for the whole run.
+    pub timeout: Duration,
+    /// Bytes kept of each output stream.
+    pub output_tail_bytes: usize,
+}
+
+/// A place to stop at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Where.
+    pub at: At,
+    /// Which pass, from 1.
+    pub hit: u64,
+}
+
+/// A target that runs (or waits for us to let it run). Dropping it kills the whole process tree.
+#[derive(Debug)]
+pub struct Running {
+    session: Box<Session>,
+    // ptrace belongs to the thread that launched: neither this nor `Stopped` may go to another one.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// A target all of whose threads are stopped at a point. Dropping it kills the whole process tree.
+#[derive(Debug)]
+pub struct Stopped {
+    session: Box<Session>,
+    threads: Vec<Thread>,
+    _not_send: PhantomData<*const ()>,
+}
+
+/// What happened next.
+#[derive(Debug)]
+pub enum Next {
+    /// Stopped at the point with this index.
+    Paused(Stopped, usize),
+    /// The target ended before another point was reached.
+    Ended(Ended),
+}
+
+/// A target that is gone.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How.
+    pub end: End,
+    /// What it printed.
+    pub output: OutputTail,
+    /// How often each point was passed, reached or not.
+    pub hits: Vec<u64>,
+    /// Remarks for the report: processes that were killed, output held open by a survivor.
+    pub notes: Vec<String>,
+    /// What was applied at launch.
+    pub settings: Vec<AppliedSetting>,
+}
+
+/// Starts the target under control, with every point armed as soon as its code is mapped. It waits before its first
+/// instruction until [`Running::next`].
+///
+/// # Errors
+/// The program or its directory cannot be used; this machine does not allow tracing; cancelled.
+pub fn launch(launch: &Launch, points: &[Point], cancel: &Cancel) -> Result<Running> {
+    match launch::start(launch, points, cancel) {
+        Ok(session) => Ok(Running {
+            session: Box::new(session),
+            _not_send: PhantomData,
+        }),
+        Err(Halt::Failed(error)) => Err(error),
+        Err(Halt::Cancelled(signal)) => Err(Error::interrupted(signal)),
+        Err(Halt::TimedOut) => Err(Error::not_judged(
+            "the time limit was over before the target could be started",
+        )),
+    }
+}
+
+impl Running {
+    /// Runs on to the next point or the end. Points that are reached by the same instruction are given one after another.
+    ///
+    /// # Errors
+    /// Cancelled; a point cannot be armed; the machine refuses something. The whole tree is dead then.
+    pub fn next(mut self) -> Result<Next> {
+        match self.session.advance() {
+            Ok(Turn::Paused(point, threads)) => Ok(Next::Paused(
+                Stopped {
+                    session: self.session,
+                    threads,
+                    _not_send: PhantomData,
+                },
+                point,
+            )),
+            Ok(Turn::Ended(end)) => Ok(Next::Ended(self.session.finish(end))),
+            Err(Halt::TimedOut) => Ok(Next::Ended(self.session.finish(End::TimedOut))),
+            Err(Halt::Cancelled(signal)) => Err(Error::interrupted(signal)),
+            Err(Halt::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.session.main
+    }
+}
+
+impl Stopped {
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.session.main
+    }
+
+    /// All threads with their registers, by id.
+    #[must_use]
+    pub fn threads(&self) -> &[Thread] {
+        &self.threads
+    }
+
+    /// Text pages that hold or held a breakpoint, by address.
+    #[must_use]
+    pub fn patched(&self) -> Vec<PatchedPage> {
+        self.session.patched()
+    }
+
+    /// Settings that were applied at launch, by name.
+    #[must_use]
+    pub fn settings(&self) -> &[AppliedSetting] {
+        &self.session.settings
+    }
+
+    /// Lets the target run again, from the next call of [`Running::next`] on.
+    #[must_use]
+    pub fn resume(self) -> Running {
+        Running {
+            session: self.session,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// Kills the whole tree and collects it.
+    ///
+    /// # Errors
+    /// None at present.
+    pub fn kill(mut self) -> Result<Ended> {
+        Ok(self.session.finish(End::Killed))
+    }
+}
+
+/// Names a user may have meant: probes or functions of a program close to a name, best first, escaped.
+#[must_use]
+pub fn suggestions(program: &Path, at: &At) -> Vec<String> {
+    suggest::near(program, at)
+}

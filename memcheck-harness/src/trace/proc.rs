@@ -1,0 +1,245 @@
+//! What the tracer reads under `/proc`: threads of a process, kinship, signal dispositions, the auxiliary vector, mapped
+//! files. Parsers take bytes; reading is another function.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::model::Name;
+use crate::sys::process;
+
+/// Address of the program's entry point in the auxiliary vector (getauxval(3)).
+pub(super) const AT_ENTRY: u64 = 9;
+
+/// Where a process stands among others (`/proc/PID/stat`, proc_pid_stat(5)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kin {
+    /// `R`, `S`, `Z`, …
+    pub(super) state: u8,
+    /// Its parent.
+    pub(super) parent: i32,
+    /// Its process group.
+    pub(super) group: i32,
+    /// Its session.
+    pub(super) session: i32,
+}
+
+/// An executable mapping of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct MappedFile {
+    /// First address.
+    pub(super) start: u64,
+    /// One past the last address.
+    pub(super) end: u64,
+    /// Offset in the file.
+    pub(super) offset: u64,
+    /// Device.
+    pub(super) dev: (u32, u32),
+    /// Inode on it.
+    pub(super) inode: u64,
+    /// Path as the kernel names it, escapes and all.
+    pub(super) path: Name,
+}
+
+/// The name does not end before the last `)`: it may hold any bytes.
+fn parse_stat(text: &[u8]) -> Option<Kin> {
+    let after = text.iter().rposition(|&byte| byte == b')')? + 1;
+    let mut fields = std::str::from_utf8(text.get(after..)?).ok()?.split_ascii_whitespace();
+    Some(Kin {
+        state: *fields.next()?.as_bytes().first()?,
+        parent: fields.next()?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
+        session: fields.next()?.parse().ok()?,
+    })
+}
+
+/// Of a process or thread; absent when it is gone.
+pub(super) fn kin(tid: i32) -> Option<Kin> {
+    parse_stat(&fs::read(format!("/proc/{tid}/stat")).ok()?)
+}
+
+/// True when a thread has ended and only its status is left.
+pub(super) fn is_zombie(tid: i32) -> bool {
+    kin(tid).is_some_and(|kin| matches!(kin.state, b'Z' | b'X'))
+}
+
+fn status_field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+        .map(str::trim)
+}
+
+fn status(tid: i32) -> Option<String> {
+    // The name of a thread may be no UTF-8.
+    Some(String::from_utf8_lossy(&fs::read(format!("/proc/{tid}/status")).ok()?).into_owned())
+}
+
+/// The process a thread belongs to.
+pub(super) fn process_of(tid: i32) -> Option<i32> {
+    status_field(&status(tid)?, "Tgid")?.parse().ok()
+}
+
+/// True when the signal is neither caught nor ignored by the process of this thread (`SigCgt`, `SigIgn`).
+pub(super) fn is_default(tid: i32, signal: i32) -> bool {
+    let Some(text) = status(tid) else {
+        return false;
+    };
+    let bit = 1u64 << (signal - 1).clamp(0, 63);
+    ["SigCgt", "SigIgn"].iter().all(|key| {
+        status_field(&text, key)
+            .and_then(|value| u64::from_str_radix(value, 16).ok())
+            .is_some_and(|mask| mask & bit == 0)
+    })
+}
+
+/// Thread ids of a process; empty when it is gone.
+pub(super) fn threads(pid: i32) -> BTreeSet<i32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return BTreeSet::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+/// The name of a thread.
+pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
+    let mut bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Some(Name::new(bytes))
+}
+
+/// Stack pointer and program counter of a thread that waits in the kernel (`/proc/PID/task/TID/syscall`); absent when it
+/// runs.
+pub(super) fn blocked_at(pid: i32, tid: i32) -> Option<(u64, u64)> {
+    parse_syscall(&fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?)
+}
+
+fn parse_syscall(text: &str) -> Option<(u64, u64)> {
+    let mut fields = text.split_ascii_whitespace().rev();
+    let mut hex = || u64::from_str_radix(fields.next()?.strip_prefix("0x")?, 16).ok();
+    let (pc, sp) = (hex()?, hex()?);
+    Some((sp, pc))
+}
+
+/// A value of the auxiliary vector of a 64-bit process.
+pub(super) fn auxiliary(pid: i32, kind: u64) -> Option<u64> {
+    find_auxiliary(&fs::read(format!("/proc/{pid}/auxv")).ok()?, kind)
+}
+
+fn find_auxiliary(bytes: &[u8], kind: u64) -> Option<u64> {
+    let (pairs, _) = bytes.as_chunks::<16>();
+    pairs.iter().find_map(|pair| {
+        let (key, value) = pair.split_at(8);
+        (key == kind.to_ne_bytes()).then(|| value.try_into().ok().map(u64::from_ne_bytes))?
+    })
+}
+
+/// Executable mappings of files, in address order; empty when the process is gone.
+pub(super) fn executable_files(tid: i32) -> Vec<MappedFile> {
+    let bytes = fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
+    bytes.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect()
+}
+
+/// One line of `/proc/PID/maps`; absent when it is no executable mapping of a file.
+fn parse_mapping(line: &[u8]) -> Option<MappedFile> {
+    let mut rest = line;
+    let mut field = || {
+        let end = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
+        let (field, tail) = rest.split_at(end);
+        rest = tail.get(1..).unwrap_or_default();
+        std::str::from_utf8(field).ok()
+    };
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (start, end) = field()?.split_once('-')?;
+    let executable = field()?.as_bytes().get(2) == Some(&b'x');
+    let offset = hex(field()?)?;
+    let (major, minor) = field()?.split_once(':')?;
+    let inode = field()?.parse().ok()?;
+    let path = rest.trim_ascii_start();
+    (executable && inode != 0 && path.first() == Some(&b'/')).then_some(MappedFile {
+        start: hex(start)?,
+        end: hex(end)?,
+        offset,
+        dev: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
+        inode,
+        path: Name::new(path),
+    })
+}
+
+/// Opens the very file that is mapped, or says why that is not possible.
+pub(super) fn open_mapped(tid: i32, mapped: &MappedFile) -> Result<File, String> {
+    // The link follows the mapping itself, whatever became of the path; it needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE.
+    let link = format!("/proc/{tid}/map_files/{:x}-{:x}", mapped.start, mapped.end);
+    if let Ok(file) = File::open(link) {
+        return Ok(file);
+    }
+    let path = in_root(tid, &mapped.path);
+    // A path that is no regular file any more must not be opened: a pipe would block.
+    let found = fs::metadata(&path).map_err(|error| error.to_string())?;
+    let same_device = found.dev() == process::device(mapped.dev);
+    // File systems without a device of their own (btrfs, overlay) show another number in maps than in stat.
+    if !found.is_file() || found.ino() != mapped.inode || !(same_device || mapped.dev.0 == 0) {
+        return Err("the file was replaced or deleted since it was mapped".to_owned());
+    }
+    File::open(&path).map_err(|error| error.to_string())
+}
+
+fn in_root(tid: i32, path: &Name) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    let inside = std::ffi::OsStr::from_bytes(path.as_bytes());
+    Path::new(&format!("/proc/{tid}/root")).join(Path::new(inside).strip_prefix("/").unwrap_or(Path::new("")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let kin = parse_stat(b"12 (a) Z 9 (x)) S 3 4 5 0 -1").unwrap();
+        assert_eq!((kin.state, kin.parent, kin.group, kin.session), (b'S', 3, 4, 5));
+        assert_eq!(parse_stat(b"12 (a"), None);
+        assert_eq!(parse_stat(b""), None);
+    }
+
+    #[test]
+    fn only_executable_mappings_of_files_are_kept() {
+        let mapped = parse_mapping(b"7f00-8f00 r-xp 00002000 fe:01 42                 /usr/lib/a b.so").unwrap();
+        assert_eq!((mapped.start, mapped.end, mapped.offset), (0x7f00, 0x8f00, 0x2000));
+        assert_eq!((mapped.dev, mapped.inode), ((0xfe, 1), 42));
+        assert_eq!(mapped.path, Name::from("/usr/lib/a b.so"));
+        assert_eq!(parse_mapping(b"7f00-8f00 r--p 00002000 fe:01 42   /usr/lib/a.so"), None);
+        assert_eq!(parse_mapping(b"7f00-8f00 r-xp 00000000 00:00 0    [vdso]"), None);
+        assert_eq!(parse_mapping(b"7f00-8f00 rwxp 00000000 00:00 0 "), None);
+        assert_eq!(parse_mapping(b"7f00"), None);
+    }
+
+    #[test]
+    fn a_blocked_thread_shows_its_stack_pointer() {
+        assert_eq!(
+            parse_syscall("56 0x1 0x2 0x3 0x4 0x5 0x6 0x7ffc 0x401000\n"),
+            Some((0x7ffc, 0x40_1000))
+        );
+        assert_eq!(parse_syscall("running\n"), None);
+    }
+
+    #[test]
+    fn our_own_process_is_understood() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(threads(pid).contains(&pid));
+        assert_eq!(process_of(pid), Some(pid));
+        assert!(auxiliary(pid, AT_ENTRY).is_some());
+        let exe = fs::metadata("/proc/self/exe").unwrap();
+        let mapped = executable_files(pid)
+            .into_iter()
+            .find(|file| file.inode == exe.ino())
+            .unwrap();
+        assert_eq!(open_mapped(pid, &mapped).unwrap().metadata().unwrap().ino(), exe.ino());
+        assert!(!is_zombie(pid));
+    }
+}

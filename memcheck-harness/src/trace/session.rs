@@ -1,0 +1,246 @@
+//! The life of one traced target: the state, the loop that waits and handles one event at a time, and what is counted.
+//! What an event means is in `events`, how threads are stopped in `stop`, how it all ends in `end`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::model::{AppliedSetting, At, End, PatchedPage, Thread};
+use crate::sys::ptrace;
+use crate::sys::wait::{self, Status};
+
+use super::Point;
+use super::breakpoint::Breakpoints;
+use super::clock::{Clock, Halt};
+use super::output::Output;
+use super::proc;
+use super::tasks::{How, State, Tasks};
+
+/// How long we sleep when somebody else's child on this thread keeps us from waiting for any of ours.
+const NAP: Duration = Duration::from_millis(1);
+
+/// A point and how often it was passed.
+#[derive(Clone, Debug)]
+pub(super) struct Counted {
+    /// Where, and which pass.
+    pub(super) point: Point,
+    /// Passes so far; none is counted after the one that was asked for.
+    pub(super) hits: u64,
+}
+
+impl Counted {
+    /// Its pass was reached: nothing waits for it any more.
+    pub(super) fn is_done(&self) -> bool {
+        self.hits >= self.point.hit
+    }
+}
+
+/// What a turn of the loop led to.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// All threads are stopped at the point with this index.
+    Paused(usize, Vec<Thread>),
+    /// The main process is gone.
+    Ended(End),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) main: i32,
+    pub(super) tasks: Tasks,
+    pub(super) points: Vec<Counted>,
+    /// Points whose pass was reached, not yet reported.
+    pub(super) due: VecDeque<usize>,
+    pub(super) breakpoints: Breakpoints,
+    pub(super) clock: Clock,
+    pub(super) output: Output,
+    pub(super) settings: Vec<AppliedSetting>,
+    pub(super) notes: Vec<String>,
+    /// How the main process ended.
+    pub(super) end: Option<End>,
+    /// The filter for the `exit` point is in force.
+    pub(super) exit_filter: bool,
+    /// Programs loaded by the main process so far.
+    pub(super) images: u64,
+    pub(super) page_bytes: u64,
+}
+
+impl Session {
+    /// Runs until a point is reached or the target ends.
+    pub(super) fn advance(&mut self) -> Result<Turn, Halt> {
+        self.clock.run();
+        let turn = self.turns();
+        self.clock.pause();
+        turn
+    }
+
+    fn turns(&mut self) -> Result<Turn, Halt> {
+        loop {
+            self.clock.check()?;
+            if let Some(point) = self.due.pop_front() {
+                self.stop_all()?;
+                if self.end.is_none() {
+                    return Ok(Turn::Paused(point, self.threads()));
+                }
+            }
+            if let Some(end) = &self.end {
+                return Ok(Turn::Ended(end.clone()));
+            }
+            if let Some((tid, event)) = self.tasks.next_event(|_| true) {
+                let handled = self.handle(tid, event);
+                self.unless_dying(handled)?;
+            } else if let Some(tid) = self.next_step_over() {
+                let done = self.step_over(tid);
+                self.unless_dying(done)?;
+            } else {
+                self.resume_settled(|_| true);
+                let (tid, status) = self.wait_any()?;
+                self.note(tid, status);
+            }
+        }
+    }
+
+    /// What fails because the target was killed at that moment is no failure: its end is reported by the next wait.
+    fn unless_dying(&self, result: Result<(), Halt>) -> Result<(), Halt> {
+        let alone = || {
+            !self
+                .tasks
+                .iter()
+                .any(|(tid, task)| task.process == self.main && tid != self.main)
+        };
+        match result {
+            Err(Halt::Failed(_)) if proc::is_zombie(self.main) && alone() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn next_step_over(&self) -> Option<i32> {
+        let mut settled = self.tasks.settled().into_iter();
+        settled.find_map(|(tid, _)| self.tasks.get(tid)?.step_over.map(|_| tid))
+    }
+
+    /// Lets held threads go whose events are handled. A thread that still has to step over its breakpoint stays.
+    pub(super) fn resume_settled(&mut self, wanted: impl Fn(i32) -> bool) {
+        for (tid, how) in self.tasks.settled() {
+            if !wanted(tid) || self.tasks.get(tid).is_none_or(|task| task.step_over.is_some()) {
+                continue;
+            }
+            // A thread that was killed meanwhile answers ESRCH; its end is reported by the next wait.
+            let _ = match how {
+                How::Continue(signal) => ptrace::cont(tid, signal),
+                How::Listen => ptrace::listen(tid),
+            };
+            self.tasks.run(tid);
+        }
+    }
+
+    /// Writes down a status: a stop is held and queued, an end forgets the thread.
+    pub(super) fn note(&mut self, tid: i32, status: Status) {
+        let (Status::Exited(_) | Status::Killed(_)) = status else {
+            self.tasks.hold(tid, status);
+            return;
+        };
+        self.tasks.remove(tid);
+        if tid == self.main {
+            self.end = Some(match status {
+                Status::Exited(code) => End::Exited(code),
+                Status::Killed(signal) => End::Signalled(crate::sys::names::signal_name(signal)),
+                _ => return,
+            });
+        }
+    }
+
+    /// The next status of anything we trace. Statuses of other children of this thread are left alone.
+    pub(super) fn wait_any(&mut self) -> Result<(i32, Status), Halt> {
+        loop {
+            self.clock.check()?;
+            match self.poll_any(true) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Error::tool(format!("could not wait for the target: {error}")).into());
+                }
+            }
+        }
+    }
+
+    /// As `wait_any`, without the clock; `None` when nothing is there yet.
+    pub(super) fn poll_any(&mut self, block: bool) -> io::Result<Option<(i32, Status)>> {
+        if self.tasks.len() == 1
+            && let Some((tid, _)) = self.tasks.iter().next()
+        {
+            return Ok(wait::one(tid, block)?.map(|status| (tid, status)));
+        }
+        let Some(tid) = wait::peek(block)? else {
+            return Ok(None);
+        };
+        if self.tasks.get(tid).is_none() && self.tasks.is_kin(tid) {
+            // A newborn may stop before the event of its parent tells us about it.
+            self.tasks.adopt(tid);
+        }
+        if self.tasks.get(tid).is_some() {
+            return Ok(wait::one(tid, false)?.map(|status| (tid, status)));
+        }
+        // Somebody else's child hides ours from `peek`: ask for each of ours instead.
+        let running: Vec<i32> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.state == State::Running)
+            .map(|(tid, _)| tid)
+            .collect();
+        for tid in running {
+            if let Ok(Some(status)) = wait::one(tid, false) {
+                return Ok(Some((tid, status)));
+            }
+        }
+        if block {
+            std::thread::sleep(NAP);
+        }
+        Ok(None)
+    }
+
+    /// Counts a pass of a point; the pass that was asked for makes it due.
+    pub(super) fn count(&mut self, index: usize) {
+        if let Some(counted) = self.points.get_mut(index)
+            && !counted.is_done()
+        {
+            counted.hits += 1;
+            if counted.is_done() {
+                self.due.push_back(index);
+            }
+        }
+    }
+
+    /// Counts a pass of every point of a kind.
+    pub(super) fn count_all(&mut self, at: &At) {
+        for index in 0..self.points.len() {
+            if self.points[index].point.at == *at {
+                self.count(index);
+            }
+        }
+    }
+
+    /// A held thread that has the main process' memory: breakpoints are written through it.
+    pub(super) fn held_in_main(&self) -> Option<i32> {
+        let held = |state: State| matches!(state, State::Held(..));
+        self.tasks
+            .iter()
+            .find(|(tid, task)| held(task.state) && self.tasks.shares_main(*tid))
+            .map(|(tid, _)| tid)
+    }
+
+    /// Adds a remark once.
+    pub(super) fn remark(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Pages of text that hold or held a breakpoint of the present program.
+    pub(super) fn patched(&self) -> Vec<PatchedPage> {
+        self.breakpoints.pages().map(|address| PatchedPage { address }).collect()
+    }
+}

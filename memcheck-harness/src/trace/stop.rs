@@ -1,0 +1,321 @@
+//! Stopping every thread that shares the target's memory, reading their registers, and stepping one thread over a
+//! breakpoint while the others stand still.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::model::{Name, Thread};
+use crate::sys::names::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
+use crate::sys::ptrace::SigInfo;
+use crate::sys::wait::{self, Event, Status};
+use crate::sys::{process, ptrace};
+
+use super::arch::{self, BREAKPOINT, Emulated, Registers};
+use super::breakpoint::write_code;
+use super::clock::Halt;
+use super::proc;
+use super::session::Session;
+use super::tasks::{How, Space, State};
+
+/// How long a pause waits for a vfork child to let its parent go; usually that takes microseconds.
+const VFORK_PATIENCE: Duration = Duration::from_millis(300);
+const VFORK_NAP: Duration = Duration::from_micros(200);
+
+/// Signals that an instruction raises by itself.
+const FAULTS: [i32; 4] = [SIGSEGV, SIGBUS, SIGILL, SIGFPE];
+
+impl Session {
+    /// Stops all threads of the main process, and of children that share its memory. Events that arrive on the way are
+    /// queued. Returns early when the main process has ended.
+    pub(super) fn stop_all(&mut self) -> Result<(), Halt> {
+        self.stop_processes(&[self.main], None)?;
+        self.await_vforks()?;
+        let sharing = self.sharing();
+        if sharing.len() > 1 {
+            self.stop_processes(&sharing, None)?;
+        }
+        Ok(())
+    }
+
+    /// Processes with the main process' memory.
+    fn sharing(&self) -> Vec<i32> {
+        let mut all = self.tasks.processes();
+        all.retain(|pid| self.tasks.space(*pid) == Space::Main);
+        all
+    }
+
+    /// Stops every thread of some processes but one. A thread that waits for its vfork child cannot stop; it does not touch
+    /// memory either.
+    ///
+    /// Only a running thread can make another one. So when all known threads are held, and a listing made afterwards shows no
+    /// unknown one, nothing runs.
+    pub(super) fn stop_processes(&mut self, pids: &[i32], except: Option<i32>) -> Result<(), Halt> {
+        let mut lost = BTreeSet::new();
+        loop {
+            let running: Vec<i32> = self
+                .tasks
+                .iter()
+                .filter(|(tid, task)| pids.contains(&task.process) && Some(*tid) != except && !lost.contains(tid))
+                .filter(|(_, task)| task.state == State::Running && !task.in_vfork)
+                .map(|(tid, _)| tid)
+                .collect();
+            // All are asked before the first is waited for: they stop at the same time.
+            for tid in &running {
+                // ESRCH: it is ending, and the wait says so.
+                let _ = ptrace::interrupt(*tid);
+            }
+            for tid in running {
+                if !self.wait_stop(tid)? {
+                    lost.insert(tid);
+                }
+            }
+            if self.end.is_some() {
+                return Ok(());
+            }
+            let mut found = false;
+            for pid in pids {
+                for tid in proc::threads(*pid) {
+                    if self.tasks.get(tid).is_none() && !lost.contains(&tid) {
+                        self.tasks.add(tid, *pid);
+                        found = true;
+                    }
+                }
+            }
+            if !found {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until one thread has stopped or ended. False when it does neither: a leader that has ended before its threads,
+    /// or a thread that is not traced by us.
+    fn wait_stop(&mut self, tid: i32) -> Result<bool, Halt> {
+        let is_leader = self.tasks.get(tid).is_some_and(|task| task.process == tid);
+        let mut block = !is_leader;
+        loop {
+            match wait::one(tid, block) {
+                Ok(Some(status)) => {
+                    self.note(tid, status);
+                    return Ok(true);
+                }
+                Ok(None) if proc::is_zombie(tid) => {
+                    if let Some(task) = self.tasks.get_mut(tid) {
+                        task.leaving = true;
+                    }
+                    return Ok(false);
+                }
+                Ok(None) => block = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.clock.check()?;
+                    block = !is_leader;
+                }
+                Err(error) if tid == self.main => {
+                    return Err(Error::tool(format!("could not wait for the target: {error}")).into());
+                }
+                Err(_) => {
+                    self.remark(format!(
+                        "thread {tid} of the target is not traced (CLONE_UNTRACED) and was not stopped"
+                    ));
+                    self.tasks.remove(tid);
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// Threads of the main process that wait for a vfork child stop as soon as the child has gone on: serves the other
+    /// processes for a while.
+    fn await_vforks(&mut self) -> Result<(), Halt> {
+        let main = self.main;
+        let began = Instant::now();
+        while self.end.is_none() && began.elapsed() < VFORK_PATIENCE && self.tasks.iter().any(|(_, task)| waits(task, main)) {
+            self.clock.check()?;
+            if let Some((tid, event)) = self.tasks.next_event(|task| task.process != main) {
+                self.handle(tid, event)?;
+                if self.tasks.get(tid).is_some_and(|task| task.step_over.is_some()) {
+                    self.step_over(tid)?;
+                }
+                continue;
+            }
+            let others: BTreeSet<i32> = self
+                .tasks
+                .iter()
+                .filter_map(|(tid, task)| (task.process != main).then_some(tid))
+                .collect();
+            self.resume_settled(|tid| others.contains(&tid));
+            match self.poll_any(false) {
+                Ok(Some((tid, status))) => self.note(tid, status),
+                Ok(None) => std::thread::sleep(VFORK_NAP),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::tool(format!("could not wait for the target: {error}")).into()),
+            }
+        }
+        return Ok(());
+
+        fn waits(task: &super::tasks::Task, main: i32) -> bool {
+            task.process == main && task.in_vfork && task.state == State::Running
+        }
+    }
+
+    /// The threads of the main process with their registers.
+    pub(super) fn threads(&self) -> Vec<Thread> {
+        let of_main = self.tasks.iter().filter(|(_, task)| task.process == self.main);
+        of_main
+            .map(|(tid, task)| {
+                let held = matches!(task.state, State::Held(..));
+                let registers = held.then(|| Registers::read(tid).ok()).flatten();
+                let blocked = if task.in_vfork && !held {
+                    proc::blocked_at(self.main, tid)
+                } else {
+                    None
+                };
+                Thread {
+                    tid,
+                    name: proc::name(self.main, tid).unwrap_or_else(|| Name::from("")),
+                    stack_pointer: registers.map(|all| all.sp()).or(blocked.map(|(sp, _)| sp)),
+                    program_counter: registers.map(|all| all.pc()).or(blocked.map(|(_, pc)| pc)),
+                    tls_base: registers.and_then(|all| arch::tls_base(tid, &all)),
+                }
+            })
+            .collect()
+    }
+
+    /// Runs the instruction below a breakpoint, on which a held thread stands, without any thread missing the breakpoint.
+    pub(super) fn step_over(&mut self, tid: i32) -> Result<(), Halt> {
+        let Some(address) = self.tasks.get_mut(tid).and_then(|task| task.step_over.take()) else {
+            return Ok(());
+        };
+        let Ok(registers) = Registers::read(tid) else {
+            return Ok(());
+        };
+        if registers.pc() != address || !self.breakpoints.is_planted(address) || self.emulate(tid, address, registers) {
+            return Ok(());
+        }
+        self.stop_processes(&self.sharing(), Some(tid))?;
+        let Some(original) = self.breakpoints.original(address) else {
+            return Ok(());
+        };
+        if self.end.is_some() || write_code(tid, address, original).is_err() {
+            // A thread that was killed: its end is reported by the next wait.
+            return Ok(());
+        }
+        // Signals wait until the instruction is done: a handler that ran now would come back to the breakpoint and be
+        // counted twice. Faults of the instruction itself must stay deliverable.
+        let mask = ptrace::signal_mask(tid).ok();
+        if mask.is_some() {
+            let _ = ptrace::set_signal_mask(tid, !FAULTS.into_iter().chain([SIGTRAP]).map(bit).sum::<u64>());
+        }
+        let same_program = self.step(tid, address)?;
+        if let Some(mask) = mask {
+            let _ = ptrace::set_signal_mask(tid, mask);
+        }
+        if same_program
+            && self.end.is_none()
+            && let Some(held) = self.held_in_main()
+            && self.breakpoints.is_planted(address)
+        {
+            write_code(held, address, BREAKPOINT)
+                .map_err(|error| Error::tool(format!("could not put a breakpoint back into the target: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Does what the first instruction of most functions does. False when it has to be run.
+    fn emulate(&self, tid: i32, address: u64, mut registers: Registers) -> bool {
+        let Some(emulated) = self
+            .breakpoints
+            .instruction(tid, address)
+            .ok()
+            .and_then(|code| arch::emulate(code, &registers))
+        else {
+            return false;
+        };
+        match emulated {
+            Emulated::Skip(length) => registers.set_pc(address + length),
+            Emulated::Push { value, length } => {
+                let sp = registers.sp().wrapping_sub(8);
+                // A stack that has to grow, or has overflowed, is the kernel's business: run the instruction.
+                if ptrace::store(tid, sp, value).is_err() {
+                    return false;
+                }
+                registers.set_sp(sp);
+                registers.set_pc(address + length);
+            }
+        }
+        registers.write(tid).is_ok()
+    }
+
+    /// One instruction. False when it loaded another program.
+    fn step(&mut self, tid: i32, address: u64) -> Result<bool, Halt> {
+        let mut held_back: Vec<SigInfo> = Vec::new();
+        let mut group_stop = false;
+        loop {
+            if ptrace::step(tid).is_err() {
+                self.tasks.run(tid);
+                return Ok(true);
+            }
+            self.tasks.run(tid);
+            if !self.wait_stop(tid)? {
+                return Ok(true);
+            }
+            let Some((_, event)) = self.tasks.next_event_of(tid) else {
+                return Ok(true);
+            };
+            match event {
+                Status::Signal(signal) => {
+                    let info = ptrace::signal_info(tid).ok();
+                    let by_kernel = info.is_some_and(|info| info.code() > 0);
+                    if signal == SIGTRAP && by_kernel {
+                        break;
+                    }
+                    if by_kernel && FAULTS.contains(&signal) {
+                        // The fault is delivered as any other signal; the instruction may be tried again.
+                        if let Some(task) = self.tasks.get_mut(tid) {
+                            task.retry = Some(address);
+                        }
+                        self.tasks.hold(tid, event);
+                        return Ok(true);
+                    }
+                    held_back.extend(info);
+                }
+                Status::Group => group_stop = true,
+                Status::Interrupt => {}
+                Status::Event(Event::Exec) => {
+                    self.tasks.hold(tid, event);
+                    return Ok(false);
+                }
+                Status::Event(_) | Status::Exited(_) | Status::Killed(_) => {
+                    self.tasks.hold(tid, event);
+                    return Ok(true);
+                }
+            }
+        }
+        if group_stop {
+            // The step left the group-stop; an interrupt leads back into it.
+            let _ = ptrace::interrupt(tid);
+        }
+        self.give_back(tid, &held_back);
+        Ok(true)
+    }
+
+    /// Signals that came in the middle of a step: the first takes the place of the step's own trap, further ones (which the
+    /// mask makes all but impossible) are sent again.
+    fn give_back(&mut self, tid: i32, held_back: &[SigInfo]) {
+        let Some((first, others)) = held_back.split_first() else {
+            return;
+        };
+        let _ = ptrace::set_signal_info(tid, first);
+        self.tasks.settle(tid, How::Continue(first.signal()));
+        if let Some(task) = self.tasks.get(tid) {
+            for other in others {
+                let _ = process::kill_thread(task.process, tid, other.signal());
+            }
+        }
+    }
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1).clamp(0, 63)
+}

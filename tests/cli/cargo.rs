@@ -1,0 +1,111 @@
+//! Cargo projects: written as the README says, built through cargo, gated.
+
+use tests::Project;
+
+use super::gate::edit;
+use super::memcheck;
+
+const MAIN: &str = r#"
+fn main() {
+    memcheck_probe::checkpoint!("start");
+    let blocks: Vec<Vec<u8>> = (0..4).map(|i| vec![i; 300_000]).collect();
+    memcheck_probe::checkpoint!("filled");
+    println!("{}", blocks.iter().map(Vec::len).sum::<usize>());
+}
+"#;
+
+fn project() -> Project {
+    let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/../memcheck-probe");
+    Project::new()
+        .file(
+            "Cargo.toml",
+            &format!(
+                "[package]\nname = \"hello\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\n\
+                 memcheck-probe = {{ path = \"{probe}\" }}\n\n[workspace]\n"
+            ),
+        )
+        .file("src/main.rs", MAIN)
+        .file(
+            "memcheck.toml",
+            r#"
+[defaults]
+profile = "dev"
+
+[[case]]
+name = "hello"
+target = { bin = "hello" }
+budget.own.anon = "8 MiB"
+checkpoint = [{ name = "start" }, { name = "filled" }, { name = "end", at = "exit" }]
+"#,
+        )
+}
+
+#[test]
+fn from_the_first_build_to_a_gate() {
+    let project = project();
+    let _ = memcheck(&project, &["memcheck", "accept"]).expect_code(0);
+    assert!(project.read("memcheck/snapshots/hello.snap").contains("mmap-chunk"));
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(0)
+        .expect_last_line("measured 3 checkpoints in 1 case: all passed");
+
+    project.write("src/main.rs", &MAIN.replace("300_000", "500_000"));
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(5)
+        .expect_all(&["hello @ filled", "Snapshot differs", "mmap-chunk"]);
+
+    project.write("src/main.rs", "fn main() { undeclared() }\n");
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(101)
+        .expect_all(&["cannot find function `undeclared`", "src/main.rs:1:13"])
+        .expect_last_line("measured 0 checkpoints in 1 case: 1 failed (1 not judged)");
+}
+
+#[test]
+fn a_target_that_is_not_there() {
+    let project = project();
+    edit(&project, "bin = \"hello\"", "bin = \"helo\"");
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(2)
+        .expect_all(&["memcheck.toml:7:", "helo", "did you mean `hello`?"]);
+    edit(&project, "bin = \"helo\"", "bin = \"hello\", package = \"word\"");
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(2)
+        .expect_all(&["memcheck.toml:7:", "word"]);
+}
+
+#[test]
+fn a_manifest_that_cargo_refuses() {
+    let project = project().file("Cargo.toml", "[package]\nname = \"hello\nversion = 1\n");
+    let _ = memcheck(&project, &["memcheck"]).expect_code(2).expect_stderr("Cargo.toml");
+}
+
+/// The project with a test of that text, which it names as a harness test.
+fn with_test(text: &str) -> Project {
+    let project = project().file("tests/memory.rs", text);
+    let manifest = project.read("Cargo.toml");
+    let named = "[[test]]\nname = \"memory\"\nharness = false\n\n[package.metadata.memcheck]\ntests = [\"memory\"]\n";
+    project.write("Cargo.toml", &format!("{manifest}\n{named}"));
+    project
+}
+
+#[test]
+fn a_harness_test_without_results_is_a_failure() {
+    let project = with_test("fn main() { println!(\"I am no harness\"); }\n");
+    let _ = memcheck(&project, &["memcheck", "accept"]).expect_code(0);
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(1)
+        .expect_all(&["no results of test memory of package hello", "exit code 0", "I am no harness"])
+        .expect_last_line("measured 3 checkpoints in 2 cases: 1 failed (1 not judged)");
+    project.write(
+        "tests/memory.rs",
+        "fn main() { std::fs::write(std::env::var(\"MEMCHECK_RESULTS\").unwrap(), \"{}\").unwrap() }\n",
+    );
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(1)
+        .expect_all(&["no results of test memory", "missing field"]);
+    project.write("tests/memory.rs", "fn main() { undeclared() }\n");
+    let _ = memcheck(&project, &["memcheck"])
+        .expect_code(101)
+        .expect_stderr("cannot find function `undeclared`");
+}

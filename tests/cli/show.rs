@@ -1,0 +1,182 @@
+//! `show`: tables of any program at any place, on standard output; nothing is judged and nothing is written.
+
+use serde_json::Value;
+use tests::{Project, Run};
+
+use super::{GROW, accepted, memcheck};
+
+/// The figures of the last row of that name.
+#[track_caller]
+fn row(run: &Run, name: &str) -> Vec<String> {
+    let words = |line: &str| -> Vec<String> { line.split_whitespace().map(str::to_owned).collect() };
+    let found = run
+        .stdout
+        .lines()
+        .map(words)
+        .rfind(|words| words.first().is_some_and(|word| word == name));
+    found.unwrap_or_else(|| panic!("no row {name} in\n{}\n{}", run.stdout, run.stderr))
+}
+
+/// The program of [`GROW`], built by hand.
+fn built() -> Project {
+    let project = Project::new().file("grow.c", GROW);
+    let header = concat!(env!("CARGO_MANIFEST_DIR"), "/../memcheck-probe");
+    let include = format!("-I{header}/include");
+    let built = project.run("cc".as_ref(), &["-g", "-o", "grow", "grow.c", &include]);
+    let _ = built.expect_code(0);
+    project
+}
+
+#[test]
+fn any_program_at_main_and_at_exit() {
+    let project = Project::new();
+    let run = memcheck(&project, &["show", "--", "/bin/sh", "-c", "echo --at"]).expect_code(0);
+    for text in [
+        "sh @ main",
+        "sh @ exit",
+        "exe.text",
+        "platform",
+        "memcheck",
+        "own",
+        "total",
+        "mappings",
+        "r-x",
+        "rw-",
+    ] {
+        assert!(run.stdout.contains(text), "no {text} in\n{}", run.stdout);
+    }
+    assert_eq!(run.stdout.matches("  total ").count(), 2, "{}", run.stdout);
+    assert!(run.stdout.lines().all(|line| line.chars().count() <= 100), "{}", run.stdout);
+    assert!(!run.stdout.contains('\x1b'));
+    assert!(project.files().is_empty());
+    assert!(!project.has("target"));
+}
+
+#[test]
+fn a_place_of_ones_own_and_the_change_since_another() {
+    let project = built();
+    let args = ["show", "--since", "probe:start", "--at", "probe:grown", "--", "./grow", "16"];
+    let run = memcheck(&project, &args)
+        .expect_code(0)
+        .expect_stdout("grow @ probe grown, change since probe start");
+    // 16 × 64 KiB and the page of the chunk's header.
+    assert_eq!(row(&run, "mmap-chunk")[1..5], ["+1", "+1028", "+1028", "+1028"]);
+    assert!(!run.stdout.contains("main-stack"), "{}", run.stdout);
+    let run = memcheck(&project, &["show", "--at", "function:main", "--fixed", "--", "./grow"]).expect_code(0);
+    assert_eq!(row(&run, "main-stack")[1], "1");
+    assert!(!run.stdout.contains("mmap-chunk"), "{}", run.stdout);
+}
+
+#[test]
+fn region_by_region_with_reasons() {
+    let run = memcheck(&Project::new(), &["show", "-v", "--at", "exit", "--", "/bin/sh", "-c", ":"]).expect_code(0);
+    assert!(run.stdout.matches("(certain)").count() > 10, "{}", run.stdout);
+    assert!(run.stdout.contains("libc.so.6"), "{}", run.stdout);
+}
+
+#[test]
+fn json_has_every_region_and_adds_up() {
+    let run = memcheck(
+        &Project::new(),
+        &["show", "--message-format", "json", "--", "/bin/sh", "-c", ":"],
+    )
+    .expect_code(0);
+    assert_eq!(run.stdout.lines().count(), 1);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((value["reason"].as_str(), value["schema"].as_u64()), (Some("show"), Some(0)));
+    let stops = value["checkpoints"].as_array().unwrap();
+    assert_eq!(stops.len(), 2);
+    for stop in stops {
+        for column in ["reserved", "resident", "anon"] {
+            let sum: u64 = stop["roles"]
+                .as_object()
+                .unwrap()
+                .values()
+                .map(|role| role[column].as_u64().unwrap())
+                .sum();
+            assert_eq!(Some(sum), stop["total"][column].as_u64(), "{column} in {stop}");
+        }
+        assert!(
+            stop["pieces"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|piece| piece["evidence"].is_string())
+        );
+        assert!(stop["roles"]["platform"]["access"].as_array().unwrap().len() > 1);
+    }
+}
+
+#[test]
+fn a_case_at_all_its_checkpoints_or_one() {
+    let project = accepted();
+    let before = project.files();
+    let run = memcheck(&project, &["show", "grow"]).expect_code(0);
+    for text in ["grow @ start (probe start)", "grow @ grown (probe grown)"] {
+        assert!(run.stdout.contains(text), "{}", run.stdout);
+    }
+    let one = memcheck(&project, &["show", "grow@grown"]).expect_code(0);
+    assert!(!one.stdout.contains("@ start"), "{}", one.stdout);
+    let since = memcheck(&project, &["show", "grow", "--at", "exit", "--since", "start"]).expect_code(0);
+    assert_eq!(row(&since, "main-heap")[1..3], ["+1", "+132"]);
+    assert_eq!(project.files(), before);
+}
+
+#[test]
+fn mistakes_and_places_that_are_not_reached() {
+    let project = accepted();
+    for (args, words) in [
+        (&["show"][..], "show needs something to show"),
+        (&["show", "grow", "--", "/bin/sh"], "not both"),
+        (&["show", "grwo"], "there is no case `grwo`"),
+        (&["show", "grow@nowhere"], "it has: start, grown"),
+        (&["show", "--at", "man", "--", "/bin/sh"], "`man` is no place to stop at"),
+        (
+            &["show", "--since", "main", "--at", "main", "--", "/bin/sh"],
+            "nothing could change",
+        ),
+    ] {
+        let run = memcheck(&project, args).expect_code(2).expect_stderr(words);
+        assert!(run.stdout.is_empty(), "{}", run.stdout);
+    }
+    let _ = memcheck(&project, &["show", "--", "no-such-program-at-all"])
+        .expect_code(2)
+        .expect_stdout("is not on PATH");
+    // What was reached is shown all the same.
+    let run = memcheck(
+        &project,
+        &[
+            "show",
+            "--at",
+            "main",
+            "--at",
+            "probe:none",
+            "--",
+            "/bin/sh",
+            "-c",
+            "echo words; exit 3",
+        ],
+    )
+    .expect_code(7)
+    .expect_stdout("sh @ main")
+    .expect_stdout("checkpoint `probe none` was not reached")
+    .expect_stdout("words");
+    assert!(run.stdout.contains("exit code 3"), "{}", run.stdout);
+    let _ = memcheck(&project, &["show", "--timeout", "1", "--", "/bin/sh", "-c", "sleep 60"])
+        .expect_code(7)
+        .expect_stdout("sh @ main")
+        .expect_stdout("--timeout SECONDS");
+}
+
+#[test]
+fn the_help_names_show_and_init_after_run() {
+    let help = memcheck(&Project::new(), &["--help"]).expect_code(0).stdout;
+    let at = |word: &str| {
+        help.find(&format!("\n  {word} "))
+            .unwrap_or_else(|| panic!("no {word} in {help}"))
+    };
+    assert!(
+        at("run") < at("show") && at("show") < at("init") && at("init") < at("accept"),
+        "{help}"
+    );
+}

@@ -1,0 +1,162 @@
+//! The harness door from outside: a test program with cases of a file and of Rust, in throw-away projects, with the arguments
+//! and variables that cargo, nextest and cargo-insta give it.
+
+use std::path::Path;
+
+use tests::{Project, Run, finish};
+
+const DOOR: &str = env!("CARGO_BIN_EXE_door");
+
+const GROW: &str = r#"
+#include <stdlib.h>
+#include "memcheck.h"
+
+int main(void) {
+    MEMCHECK_CHECKPOINT(start);
+    volatile char *block = malloc(65536);
+    for (int i = 0; i < 65536; i++)
+        block[i] = 1;
+    MEMCHECK_CHECKPOINT(grown);
+    return 0;
+}
+"#;
+
+const TOML: &str = r#"
+[[case]]
+name = "filed"
+target = { c = "grow.c" }
+checkpoint = [{ name = "start" }, { name = "grown" }]
+"#;
+
+fn project() -> Project {
+    Project::new().file("grow.c", GROW)
+}
+
+#[track_caller]
+fn door(project: &Project, args: &[&str], env: &[(&str, &str)]) -> Run {
+    let mut command = project.command(Path::new(DOOR), args);
+    finish(command.env("CARGO_MANIFEST_DIR", project.path()).envs(env.iter().copied()))
+}
+
+/// With the snapshots of both accepted.
+fn accepted() -> Project {
+    let project = project().file("memcheck.toml", TOML);
+    let _ = door(&project, &[], &[("INSTA_UPDATE", "always")]).expect_code(0);
+    project
+}
+
+#[test]
+fn listing_builds_and_writes_nothing() {
+    let project = project().file("memcheck.toml", TOML);
+    let all = door(&project, &["--list", "--format", "terse"], &[]).expect_code(0);
+    assert_eq!(all.stdout, "filed: test\nbuilt-grows: test\nbuilt-shrinks: test\n");
+    let ignored = door(&project, &["--list", "--format", "terse", "--ignored"], &[]).expect_code(0);
+    assert_eq!(ignored.stdout, "built-shrinks: test\n");
+    assert_eq!(project.paths(), ["grow.c", "memcheck.toml"]);
+    assert!(!project.has("target"), "nothing is built");
+}
+
+#[test]
+fn a_new_case_fails_and_leaves_a_pending_file_with_its_place_in_rust() {
+    let project = project();
+    let _ = door(&project, &[], &[])
+        .expect_code(101)
+        .expect_stdout("built-shrinks ... ignored")
+        .expect_stdout("Snapshot missing");
+    let pending = project.read("memcheck/snapshots/built-grows.snap.new");
+    assert!(pending.contains("door.rs\nassertion_line: "), "{pending}");
+}
+
+#[test]
+fn filters_are_those_of_libtest() {
+    let project = accepted();
+    let _ = door(&project, &["--exact", "filed", "--nocapture"], &[])
+        .expect_code(0)
+        .expect_stdout("1 passed");
+    let _ = door(&project, &["fil", "grow", "--no-capture", "--report-time"], &[])
+        .expect_code(0)
+        .expect_stdout("2 passed");
+    let _ = door(&project, &["--skip", "built"], &[])
+        .expect_code(0)
+        .expect_stdout("1 passed");
+    let _ = door(&project, &["nothing-has-this-name"], &[])
+        .expect_code(0)
+        .expect_stdout("0 passed");
+    let _ = door(&project, &["--no-such-flag"], &[]).expect_code(2);
+}
+
+#[test]
+fn a_check_that_does_not_hold_says_what_and_where() {
+    let project = accepted();
+    let _ = door(&project, &["--ignored"], &[])
+        .expect_code(101)
+        .expect_stdout("Check failed: from start to grown: the heap grew by")
+        .expect_stdout("door.rs:");
+}
+
+#[test]
+fn the_variables_of_insta_are_honoured() {
+    let project = project().file("memcheck.toml", TOML);
+    let list = project.path().join("list");
+    let list = list.to_str().unwrap();
+    let _ = door(&project, &[], &[("CI", "true")]).expect_code(101);
+    assert_eq!(project.paths(), ["grow.c", "memcheck.toml"], "CI writes nothing");
+    let cargo_insta = [
+        ("INSTA_UPDATE", "new"),
+        ("INSTA_FORCE_PASS", "1"),
+        ("INSTA_SNAPSHOT_REFERENCES_FILE", list),
+    ];
+    let _ = door(&project, &[], &cargo_insta).expect_code(0);
+    assert!(project.has("memcheck/snapshots/filed.snap.new") && project.has("memcheck/snapshots/environment.snap.new"));
+    for name in ["filed", "built-grows", "environment"] {
+        assert!(
+            project.read("list").contains(&format!("snapshots/{name}.snap\n")),
+            "{}",
+            project.read("list")
+        );
+    }
+    let elsewhere = project.path().join("pending");
+    let _ = door(&project, &["filed"], &[("INSTA_PENDING_DIR", elsewhere.to_str().unwrap())]).expect_code(101);
+    assert!(project.has("pending/memcheck/snapshots/filed.snap.new"));
+    let _ = door(&project, &[], &[("INSTA_UPDATE", "unseen")]).expect_code(0);
+    assert!(project.has("memcheck/snapshots/filed.snap") && project.has("memcheck/snapshots/environment.snap"));
+    assert!(!project.has("memcheck/snapshots/filed.snap.new"));
+    let _ = door(&project, &[], &[("INSTA_UPDATE", "sometimes")])
+        .expect_code(101)
+        .expect_stderr("INSTA_UPDATE");
+}
+
+#[test]
+fn results_are_of_the_cases_built_in_rust_and_complete() {
+    let project = accepted();
+    let path = project.path().join("results.json");
+    let env = [("MEMCHECK_RESULTS", path.to_str().unwrap()), ("INSTA_UPDATE", "no")];
+    let _ = door(&project, &[], &env).expect_code(0);
+    let text = project.read("results.json");
+    let report = memcheck_harness::report::read_results(text.as_bytes()).unwrap().unwrap();
+    let names: Vec<&str> = report.cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names, ["built-grows"]);
+    assert_eq!(report.cases[0].checkpoints.len(), 2);
+    // What was typed after the command holds here too.
+    let stricter = [env[0], env[1], ("MEMCHECK_OVERRIDES", "budget own.anon<=4KiB")];
+    let _ = door(&project, &[], &stricter)
+        .expect_code(101)
+        .expect_stdout("Budget exceeded");
+    let none = [env[0], env[1], ("MEMCHECK_OVERRIDES", "filter filed")];
+    let _ = door(&project, &[], &none).expect_code(0);
+    assert!(
+        memcheck_harness::report::read_results(project.read("results.json").as_bytes())
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn mistakes_name_the_place_in_rust() {
+    let project = project().file("memcheck.toml", &TOML.replace("filed", "built-grows"));
+    let _ = door(&project, &["--list"], &[])
+        .expect_code(101)
+        .expect_stderr("two cases are called `built-grows`")
+        .expect_stderr("door.rs:");
+    let _ = door(&Project::new(), &[], &[]).expect_code(101).expect_stdout("grow.c");
+}
