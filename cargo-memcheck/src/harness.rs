@@ -22,7 +22,7 @@ pub(crate) fn run(invocation: &Invocation, project: &Project, report: &mut RunRe
             }
             let cases = match results(invocation, project, workspace, package, test, progress) {
                 Ok(found) => found.map(|found| found.cases).unwrap_or_default(),
-                Err(error) if error.kind() == ProblemKind::Interrupted => {
+                Err(error) if matches!(error.kind(), ProblemKind::Interrupted(_)) => {
                     report.interrupted = project.cancel.signal();
                     return Ok(());
                 }

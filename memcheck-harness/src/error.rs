@@ -58,7 +58,7 @@ impl Error {
     /// A signal asked us to stop.
     #[must_use]
     pub fn interrupted(signal: i32) -> Self {
-        Self::new(ProblemKind::Interrupted, format!("interrupted by signal {signal}"))
+        Self::new(ProblemKind::Interrupted(signal), format!("interrupted by signal {signal}"))
     }
 
     /// Could not do `what` ("read", "write") with a file.

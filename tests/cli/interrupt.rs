@@ -8,6 +8,9 @@ use tests::{Project, Run, collect, gone, marker, processes_with, until};
 
 use super::{GROW, accepted, shell, start};
 
+/// Each with its exit code, 128 and its number.
+const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
+
 const PAUSE: &str =
     "#include <unistd.h>\n#include \"memcheck.h\"\nint main(void) {\n    MEMCHECK_CHECKPOINT(start);\n    for (;;) pause();\n}\n";
 
@@ -51,7 +54,7 @@ fn send(project: &Project, child: &Child, signal: &str) {
 
 #[test]
 fn a_signal_ends_the_run_and_the_target() {
-    for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+    for (signal, code) in SIGNALS {
         let word = marker(&format!("signal-{signal}"));
         let project = hanging(&word);
         let before = project.files();
@@ -65,14 +68,16 @@ fn a_signal_ends_the_run_and_the_target() {
 
 #[test]
 fn an_interrupted_accept_accepts_nothing() {
-    let word = marker("accept");
-    let project = hanging(&word);
-    let before = project.files();
-    let _ = signalled(&project, &["accept"], &word, "INT")
-        .expect_code(130)
-        .expect_stderr("interrupted");
-    assert!(gone(&word));
-    assert_eq!(project.files(), before);
+    for (signal, code) in SIGNALS {
+        let word = marker(&format!("accept-{signal}"));
+        let project = hanging(&word);
+        let before = project.files();
+        let _ = signalled(&project, &["accept"], &word, signal)
+            .expect_code(code)
+            .expect_stderr("interrupted");
+        assert!(gone(&word));
+        assert_eq!(project.files(), before);
+    }
 }
 
 /// Not even a moment to clean up: the kernel ends what we traced.
@@ -89,16 +94,18 @@ fn the_tool_is_killed() {
 
 #[test]
 fn a_build_is_ended_too() {
-    let word = marker("build");
-    let project = Project::new().file("make.sh", "while :; do sleep 0.1; done\n").file(
-        "memcheck.toml",
-        &format!(
-            "[[case]]\nname = \"slow\"\ntarget = {{ path = \"slow\", build = \"sh make.sh {word}\" }}\n\
+    for (signal, code) in SIGNALS {
+        let word = marker(&format!("build-{signal}"));
+        let project = Project::new().file("make.sh", "while :; do sleep 0.1; done\n").file(
+            "memcheck.toml",
+            &format!(
+                "[[case]]\nname = \"slow\"\ntarget = {{ path = \"slow\", build = \"sh make.sh {word}\" }}\n\
                  checkpoint = [{{ name = \"end\", at = \"exit\" }}]\n"
-        ),
-    );
-    let _ = signalled(&project, &[], &word, "INT").expect_code(130);
-    assert!(gone(&word));
+            ),
+        );
+        let _ = signalled(&project, &[], &word, signal).expect_code(code);
+        assert!(gone(&word));
+    }
 }
 
 /// Ctrl-C in a terminal reaches the whole foreground group; the target must not take it for its own end.
@@ -107,7 +114,10 @@ fn a_signal_to_the_whole_group() {
     let word = marker("group");
     let project = hanging(&word);
     // Our child leads no group, so setsid makes it the leader of one without a further process.
-    let child = project.command(Path::new("setsid"), &[super::TOOL]).spawn().unwrap();
+    let child = project
+        .command(Path::new("setsid"), &["env", "--default-signal=INT", super::TOOL])
+        .spawn()
+        .unwrap();
     assert!(until(Duration::from_secs(20), || !processes_with(&word).is_empty()));
     let _ = shell(&project, &format!("kill -INT -{}", child.id())).expect_code(0);
     let _ = collect(child).expect_code(130);

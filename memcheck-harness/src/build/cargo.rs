@@ -88,7 +88,7 @@ pub(super) fn build(
     for (group, members) in groups {
         let artifacts = run(&group, &members, &workspace.root, plan, tools, cancel);
         if let Err(error) = &artifacts
-            && error.kind() == ProblemKind::Interrupted
+            && matches!(error.kind(), ProblemKind::Interrupted(_))
         {
             return Err(error.clone());
         }

@@ -168,7 +168,7 @@ fn build_with(
             }
         };
         match program.and_then(|program| finish(program, case)) {
-            Err(error) if error.kind() == ProblemKind::Interrupted => return Err(error),
+            Err(error) if matches!(error.kind(), ProblemKind::Interrupted(_)) => return Err(error),
             Err(error) => binaries.push(Err(at_case(error, case))),
             Ok(binary) => binaries.push(Ok(binary)),
         }

@@ -85,7 +85,7 @@ mod tests {
 
     fn own(patterns: &[&str]) -> impl Fn(&str) -> bool {
         let plan = Plan {
-            root: PathBuf::from("/work/[app]"),
+            root: PathBuf::from("/src/[app]"),
             file: PathBuf::from("memcheck.toml"),
             is_cargo: true,
             data_dir: PathBuf::from("/build/target/memcheck-data"),
@@ -104,9 +104,9 @@ mod tests {
     #[test]
     fn what_lies_below_the_project_or_its_target_directory_is_own() {
         let own = own(&[]);
-        assert!(own("/work/[app]/libx.so") && own("/build/target/release/server"));
+        assert!(own("/src/[app]/libx.so") && own("/build/target/release/server"));
         for path in [
-            "/work/[app]s/libx.so",
+            "/src/[app]s/libx.so",
             "/usr/lib/libc.so.6",
             "[heap]",
             "",
@@ -121,7 +121,7 @@ mod tests {
         let own = own(&["/opt/vendor/**", "../shared/*.so", "libown.so*", "/srv/*/x.so"]);
         for path in [
             "/opt/vendor/a/b.so",
-            "/work/[app]/../shared/x.so",
+            "/src/[app]/../shared/x.so",
             "/usr/lib/libown.so.1",
             "/srv/a/x.so",
         ] {

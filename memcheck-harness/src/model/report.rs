@@ -237,7 +237,7 @@ pub enum ProblemKind {
     /// The tool failed (1).
     Tool,
     /// A signal stopped the tool (128+N).
-    Interrupted,
+    Interrupted(i32),
 }
 
 /// How the target ended.

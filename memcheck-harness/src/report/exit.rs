@@ -39,15 +39,24 @@ pub fn of_problem(kind: ProblemKind) -> u8 {
         ProblemKind::Config => USAGE,
         ProblemKind::Machine => MACHINE,
         ProblemKind::Tool => TOOL,
-        ProblemKind::Interrupted => SIGNAL + SIGINT,
+        ProblemKind::Interrupted(signal) => of_signal(signal),
     }
+}
+
+/// 128+N; a number that is no signal's counts as SIGINT.
+fn of_signal(signal: i32) -> u8 {
+    let number = u8::try_from(signal)
+        .ok()
+        .filter(|number| (1..=64).contains(number))
+        .unwrap_or(SIGINT);
+    SIGNAL + number
 }
 
 /// The exit code of a run: interrupted > usage > build > machine > tool > not judged > nothing > budget > snapshot.
 #[must_use]
 pub fn code(report: &RunReport) -> u8 {
     if let Some(signal) = report.interrupted {
-        return SIGNAL.saturating_add(u8::try_from(signal).unwrap_or(SIGINT));
+        return of_signal(signal);
     }
     let mut codes: Vec<u8> = report
         .cases
@@ -63,8 +72,8 @@ pub fn code(report: &RunReport) -> u8 {
     if report.checkpoints() == 0 && report.cases.iter().all(|case| case.problem.is_none()) {
         codes.push(NOTHING);
     }
-    if codes.iter().any(|code| *code > SIGNAL) {
-        return SIGNAL + SIGINT;
+    if let Some(code) = codes.iter().find(|code| **code > SIGNAL) {
+        return *code;
     }
     ORDER.into_iter().find(|code| codes.contains(code)).unwrap_or(OK)
 }

@@ -113,7 +113,7 @@ pub(super) fn problem_value(problem: &Problem) -> Value {
             ProblemKind::Config => "config",
             ProblemKind::Machine => "machine",
             ProblemKind::Tool => "tool",
-            ProblemKind::Interrupted => "interrupted",
+            ProblemKind::Interrupted(_) => "interrupted",
         },
         "title": problem.title,
         "details": problem.details,

@@ -43,7 +43,7 @@ pub(super) fn of_case(case: &CaseReport, style: Style, out: &mut dyn Write) -> i
         ProblemKind::Config => "Configuration:",
         ProblemKind::Machine => "This machine cannot measure:",
         ProblemKind::Tool => "The tool failed:",
-        ProblemKind::Interrupted => "Interrupted:",
+        ProblemKind::Interrupted(_) => "Interrupted:",
     };
     let (first, rest) = first_line(&problem.title);
     let lines = wrap(&clean(&format!("{head} {first}")), columns(style).saturating_sub(4));
