@@ -11,6 +11,8 @@ use std::process::{Child, Command};
 
 use tests::{Project, Run};
 
+#[path = "cli/attach.rs"]
+mod attach;
 #[path = "cli/broken.rs"]
 mod broken;
 #[path = "cli/cargo.rs"]

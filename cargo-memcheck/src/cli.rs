@@ -128,7 +128,7 @@ struct NamesArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 #[command(
-    override_usage = "cargo memcheck show [OPTIONS] CASE[@CHECKPOINT]\n       cargo memcheck show [OPTIONS] -- PROGRAM [ARGUMENT]..."
+    override_usage = "cargo memcheck show [OPTIONS] CASE[@CHECKPOINT]\n       cargo memcheck show [OPTIONS] -- PROGRAM [ARGUMENT]...\n       cargo memcheck show [OPTIONS] --pid PID"
 )]
 struct ShowArgs {
     /// A case of memcheck.toml, launched as the suite does
@@ -145,6 +145,10 @@ struct ShowArgs {
     /// Show the change since this place
     #[arg(long, value_name = "WHERE")]
     since: Option<String>,
+    /// A running process, as it is now: stopped, read, and let go on untouched
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..),
+          conflicts_with_all = ["case", "program", "at", "since", "fixed", "as_is"])]
+    pid: Option<i32>,
     /// Launch PROGRAM with the settings of the suite: no randomisation, a small environment
     #[arg(long)]
     fixed: bool,
@@ -256,6 +260,8 @@ pub(crate) struct ShowOptions {
     pub(crate) case: Option<String>,
     /// A program and its arguments.
     pub(crate) program: Vec<String>,
+    /// A running process.
+    pub(crate) pid: Option<i32>,
     /// Places as typed.
     pub(crate) at: Vec<String>,
     pub(crate) since: Option<String>,
@@ -368,6 +374,7 @@ fn show_command(args: ShowArgs) -> (Command, Overrides) {
     let options = ShowOptions {
         case: args.case,
         program: args.program,
+        pid: args.pid,
         at: args.at,
         since: args.since,
         fixed: args.fixed,

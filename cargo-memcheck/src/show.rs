@@ -16,6 +16,9 @@ use crate::terminal;
 
 /// Launches, stops, prints the tables on standard output.
 pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCode> {
+    if let Some((pid, project)) = running(invocation, show)? {
+        return process(invocation, show, pid, &project);
+    }
     let mut project = match (&show.case, show.program.split_first()) {
         (Some(name), None) => of_case(invocation, name)?,
         (None, Some((program, args))) => of_program(invocation, show, program, args)?,
@@ -54,10 +57,42 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
     Ok(ExitCode::from(code))
 }
 
+/// The process that was asked for, by `--pid` or as a number that is no case's name.
+fn running(invocation: &Invocation, show: &ShowOptions) -> Result<Option<(i32, Project)>> {
+    let number = || show.case.as_ref()?.parse().ok().filter(|pid| *pid > 0);
+    match (show.pid, number()) {
+        (Some(pid), _) => Ok(Some((pid, alone(invocation, Vec::new())?))),
+        (None, Some(_)) if !show.program.is_empty() => Ok(None),
+        (None, Some(pid)) => match project::find(invocation)? {
+            Some(project) if !project.plan.cases.is_empty() => Ok(None),
+            Some(project) => Ok(Some((pid, project))),
+            None => Ok(Some((pid, alone(invocation, Vec::new())?))),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// A running process as it is now.
+fn process(invocation: &Invocation, show: &ShowOptions, pid: i32, project: &Project) -> Result<ExitCode> {
+    if !show.at.is_empty() || show.since.is_some() || show.fixed {
+        return Err(usage(
+            "a running process is shown as it is now: --at, --since and --fixed are for programs that are launched",
+        ));
+    }
+    let timeout = Duration::from_secs(show.timeout.unwrap_or(30));
+    let case = pipeline::attached(&project.plan, pid, timeout, &project.cancel)?;
+    terminal::print(|out| match invocation.format {
+        MessageFormat::Human => report::show(&case, None, invocation.output_style, out),
+        MessageFormat::Json => report::show_json(&case, None, out),
+    })?;
+    Ok(terminal::ok())
+}
+
 fn usage(title: &str) -> Error {
     Error::config(title)
         .detail("cargo memcheck show CASE[@CHECKPOINT]          a case of memcheck.toml")
         .detail("cargo memcheck show -- PROGRAM [ARGUMENT …]    any program")
+        .detail("cargo memcheck show --pid PID                  a running process")
 }
 
 /// A case of the plan as the suite launches it; the name may carry `@CHECKPOINT`.
@@ -80,16 +115,21 @@ fn of_case(invocation: &Invocation, name: &str) -> Result<Project> {
 
 /// A plan of one case that nobody wrote down.
 fn of_program(invocation: &Invocation, show: &ShowOptions, program: &str, args: &[String]) -> Result<Project> {
-    let cancel = Cancel::new();
-    interrupt::on_signals(&cancel)?;
-    let root = &invocation.start;
     let target = Target::Command {
         program: program.to_owned(),
     };
     let name = program.rsplit('/').next().unwrap_or(program);
-    let mut case = Case::new(name, root, target);
+    let mut case = Case::new(name, &invocation.start, target);
     case.args = args.to_vec();
     case.as_is = !show.fixed;
+    alone(invocation, vec![case])
+}
+
+/// A plan of cases that nobody wrote down.
+fn alone(invocation: &Invocation, cases: Vec<Case>) -> Result<Project> {
+    let cancel = Cancel::new();
+    interrupt::on_signals(&cancel)?;
+    let root = &invocation.start;
     Ok(Project {
         plan: Plan {
             root: root.clone(),
@@ -97,8 +137,8 @@ fn of_program(invocation: &Invocation, show: &ShowOptions, program: &str, args: 
             is_cargo: false,
             data_dir: root.join("target/memcheck-data"),
             defaults: Defaults::default(),
-            cases: vec![case],
-            cases_in_file: 1,
+            cases_in_file: cases.len(),
+            cases,
         },
         workspace: None,
         nothing_matches: None,

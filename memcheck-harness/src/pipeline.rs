@@ -1,11 +1,15 @@
 //! The order of the steps, and nothing else: build → launch → pause → capture → classify → budget / normalize → compare.
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
+mod attached;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+pub use attached::attached;
 
 use crate::build::{self, BuildEvent};
 use crate::capture::{self, ObjectCache};

@@ -9,13 +9,14 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Tool → Debian package, for the message.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("cargo", "rustup"),
     ("cargo-insta", "it with `cargo install --locked cargo-insta --version 1.49.0`"),
     ("cc", "gcc"),
     ("checksec", "checksec"),
     ("gdb", "gdb"),
     ("git", "git"),
+    ("java", "default-jre-headless"),
     ("pmap", "procps"),
     ("python3", "python3"),
     ("readelf", "binutils"),

@@ -23,7 +23,7 @@ use self::objects::Process;
 use self::procdir::ProcDir;
 use crate::error::{Error, Result};
 use crate::model::{Capture, Class, Name, PatchedPage, Recording, Region, Status, Thread};
-use crate::trace::Stopped;
+use crate::trace::{Attached, Stopped};
 
 /// Reads everything of a stopped process, before anything reads its memory.
 ///
@@ -39,6 +39,22 @@ pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
 /// Not permitted, or the process is ending.
 pub fn memory(stopped: &Stopped) -> Result<LiveMemory> {
     memory_of(stopped.pid(), stopped.threads())
+}
+
+/// As [`read`], of a process that somebody else started: nothing of ours is in it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_attached(attached: &Attached, objects: &mut ObjectCache) -> Result<Capture> {
+    read_process(attached.pid(), attached.threads(), Vec::new(), objects)
+}
+
+/// As [`memory`], of a process that somebody else started.
+///
+/// # Errors
+/// As [`memory`].
+pub fn memory_attached(attached: &Attached) -> Result<LiveMemory> {
+    memory_of(attached.pid(), attached.threads())
 }
 
 pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPage>, cache: &mut ObjectCache) -> Result<Capture> {

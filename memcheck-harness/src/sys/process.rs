@@ -18,8 +18,13 @@ pub(crate) fn page_bytes() -> u64 {
 
 /// True when we run as root.
 pub(crate) fn is_root() -> bool {
+    user() == 0
+}
+
+/// Our effective user.
+pub(crate) fn user() -> u32 {
     // SAFETY: no arguments, cannot fail.
-    unsafe { libc::geteuid() == 0 }
+    unsafe { libc::geteuid() }
 }
 
 /// Sends a signal to a process (or, negative, to a process group). Only for ids that we have not collected yet: they

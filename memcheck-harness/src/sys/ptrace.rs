@@ -78,6 +78,11 @@ pub(crate) fn listen(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_LISTEN, tid, 0, 0).map(drop)
 }
 
+/// Lets it go, delivering `signal` (0: none); a process in a group-stop stays stopped.
+pub(crate) fn detach(tid: i32, signal: i32) -> io::Result<()> {
+    request(libc::PTRACE_DETACH, tid, 0, usize::try_from(signal).unwrap_or(0)).map(drop)
+}
+
 /// Lets it run one instruction.
 pub(crate) fn step(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SINGLESTEP, tid, 0, 0).map(drop)

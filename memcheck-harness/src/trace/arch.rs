@@ -76,6 +76,18 @@ impl Registers {
         self.0[SP] = sp;
     }
 
+    /// Undoes what our interrupt did to a system call that the kernel does not restart by itself: it then ends with `EINTR`,
+    /// as after a stop signal (signal(7), "Interruption of system calls and library functions by stop signals"), which the
+    /// program would not have seen without us. The kernel restarts it on the way out, unless a handler is to run.
+    pub(super) fn restart_interrupted_call(tid: i32) {
+        if let Ok(mut registers) = Self::read(tid)
+            && machine::mark_for_restart(&mut registers.0)
+        {
+            // Fails only for a thread that was killed meanwhile.
+            let _ = registers.write(tid);
+        }
+    }
+
     /// First argument at the entry of a function.
     pub(super) fn first_argument(&self) -> u64 {
         self.0[ARGUMENT]
@@ -107,6 +119,36 @@ mod machine {
 
     pub(in crate::trace) fn is_nop(code: Code) -> bool {
         code == [0x90]
+    }
+
+    const RAX: usize = 10;
+    const ORIG_RAX: usize = 15;
+    /// Calls that wait and, interrupted, have done nothing yet: they can be made again.
+    const RESTARTABLE: [libc::c_long; 10] = [
+        libc::SYS_epoll_wait,
+        libc::SYS_epoll_pwait,
+        libc::SYS_epoll_pwait2,
+        libc::SYS_semop,
+        libc::SYS_semtimedop,
+        libc::SYS_rt_sigtimedwait,
+        libc::SYS_recvfrom,
+        libc::SYS_recvmsg,
+        libc::SYS_accept,
+        libc::SYS_accept4,
+    ];
+    /// `-ERESTARTNOHAND` (kernel `include/linux/errno.h`): `arch_do_signal_or_restart` makes the call again after the stop,
+    /// or answers `EINTR` when a handler runs.
+    const RESTART_WITHOUT_HANDLER: u64 = (-514_i64).cast_unsigned();
+
+    /// True when the registers were changed.
+    pub(super) fn mark_for_restart(words: &mut [u64; WORDS]) -> bool {
+        let interrupted = words[RAX] == (-i64::from(libc::EINTR)).cast_unsigned();
+        // Outside of a system call the field is -1.
+        let is_known = RESTARTABLE.iter().any(|call| words[ORIG_RAX] == call.cast_unsigned());
+        if interrupted && is_known {
+            words[RAX] = RESTART_WITHOUT_HANDLER;
+        }
+        interrupted && is_known
     }
 
     pub(in crate::trace) fn tls_base(_tid: i32, registers: &Registers) -> Option<u64> {
@@ -177,6 +219,11 @@ mod machine {
 
     pub(in crate::trace) fn is_nop(code: Code) -> bool {
         u32::from_le_bytes(code) == NOP
+    }
+
+    /// The kernel has decided about a restart before the stop (`arch/arm64/kernel/signal.c`, `do_signal`): too late here.
+    pub(super) fn mark_for_restart(_words: &mut [u64; WORDS]) -> bool {
+        false
     }
 
     pub(in crate::trace) fn tls_base(tid: i32, _registers: &Registers) -> Option<u64> {

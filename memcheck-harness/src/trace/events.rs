@@ -30,7 +30,11 @@ impl Session {
                 self.event(tid, task.process, event)?;
                 How::Continue(0)
             }
-            Status::Interrupt | Status::Exited(_) | Status::Killed(_) => How::Continue(0),
+            Status::Interrupt => {
+                Registers::restart_interrupted_call(tid);
+                How::Continue(0)
+            }
+            Status::Exited(_) | Status::Killed(_) => How::Continue(0),
         };
         self.tasks.settle(tid, how);
         Ok(())

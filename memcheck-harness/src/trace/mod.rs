@@ -5,6 +5,7 @@
 
 mod arch;
 mod arm;
+mod attach;
 mod breakpoint;
 mod clock;
 mod end;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::model::{AppliedSetting, At, Cancel, End, LaunchLimits, Name, OutputTail, PatchedPage, Stdin, Thread};
 
+pub use attach::{Attached, attach};
 use clock::Halt;
 use session::{Session, Turn};
 

@@ -23,6 +23,18 @@ pub(super) struct Kin {
     pub(super) group: i32,
     /// Its session.
     pub(super) session: i32,
+    /// `PF_*` of the kernel's `include/linux/sched.h`.
+    pub(super) flags: u64,
+}
+
+/// `PF_KTHREAD`: a thread of the kernel's own (the same bit since Linux 2.6.27).
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+impl Kin {
+    /// A thread of the kernel's own, without memory of its own.
+    pub(super) fn is_kernel_thread(&self) -> bool {
+        self.flags & PF_KTHREAD != 0
+    }
 }
 
 /// An executable mapping of a file.
@@ -51,6 +63,8 @@ fn parse_stat(text: &[u8]) -> Option<Kin> {
         parent: fields.next()?.parse().ok()?,
         group: fields.next()?.parse().ok()?,
         session: fields.next()?.parse().ok()?,
+        // The terminal and its process group come first.
+        flags: fields.nth(2)?.parse().ok()?,
     })
 }
 
@@ -78,6 +92,22 @@ fn status(tid: i32) -> Option<String> {
 /// The process a thread belongs to.
 pub(super) fn process_of(tid: i32) -> Option<i32> {
     status_field(&status(tid)?, "Tgid")?.parse().ok()
+}
+
+/// Who traces a thread: a process id, 0 for nobody; absent when the thread is gone.
+pub(super) fn tracer_of(tid: i32) -> Option<i32> {
+    status_field(&status(tid)?, "TracerPid")?.parse().ok()
+}
+
+/// The effective user of a process, and the owner of its directory in `/proc`: root instead of that user when the process is
+/// not dumpable (proc_pid(5)).
+pub(super) fn users(pid: i32) -> Option<(u32, u32)> {
+    let effective = status_field(&status(pid)?, "Uid")?
+        .split_ascii_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()?;
+    Some((effective, fs::metadata(format!("/proc/{pid}")).ok()?.uid()))
 }
 
 /// True when the signal is neither caught nor ignored by the process of this thread (`SigCgt`, `SigIgn`).
@@ -201,8 +231,10 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let kin = parse_stat(b"12 (a) Z 9 (x)) S 3 4 5 0 -1").unwrap();
+        let kin = parse_stat(b"12 (a) Z 9 (x)) S 3 4 5 0 -1 4194304 9").unwrap();
         assert_eq!((kin.state, kin.parent, kin.group, kin.session), (b'S', 3, 4, 5));
+        assert!(!kin.is_kernel_thread());
+        assert!(parse_stat(b"2 (kthreadd) S 0 0 0 0 -1 2129984 0").unwrap().is_kernel_thread());
         assert_eq!(parse_stat(b"12 (a"), None);
         assert_eq!(parse_stat(b""), None);
     }
