@@ -57,6 +57,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libtest_mimic", &["harness"]),
     ("memcheck_probe", &["build"]),
     ("nix", &["build", "capture", "sys", "trace"]),
+    ("regex", &["config", "trace"]),
     ("rustc_demangle", &["elf"]),
     ("serde", &["model", "report"]),
     ("serde_json", &["report"]),

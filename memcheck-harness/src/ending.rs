@@ -12,11 +12,28 @@ pub(crate) fn runs_to_its_end(case: &Case) -> bool {
     case.after_last == AfterLast::Run || states_an_end || case.checkpoints.iter().any(|c| c.at == At::Exit)
 }
 
+/// True when nothing is left to wait for: the last checkpoint was reached, and of those before only optional ones were not.
+/// `reached` are indices of checkpoints.
+#[must_use]
+pub(crate) fn is_complete(case: &Case, reached: &[usize]) -> bool {
+    let is_last = reached.contains(&case.checkpoints.len().saturating_sub(1));
+    is_last
+        && case
+            .checkpoints
+            .iter()
+            .enumerate()
+            .all(|(i, spec)| spec.is_optional() || reached.contains(&i))
+}
+
 /// Why the case cannot be judged, if it cannot: a checkpoint that was not reached, or an end that was not expected.
 /// `reached` are indices of checkpoints; `suggest` gives names close to a place that was never passed.
 #[must_use]
 pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &dyn Fn(&At) -> Vec<String>) -> Option<Problem> {
-    let missed = case.checkpoints.iter().enumerate().find(|(i, _)| !reached.contains(i));
+    let missed = case
+        .checkpoints
+        .iter()
+        .enumerate()
+        .find(|(i, spec)| !spec.is_optional() && !reached.contains(i));
     if let Some((index, spec)) = missed {
         return Some(not_reached(case, index, spec, reached, ended, suggest));
     }
@@ -24,9 +41,13 @@ pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &d
         return Some(Problem {
             kind: ProblemKind::NotJudged,
             title: format!("the target did not end within {} after its last checkpoint", seconds(case)),
-            details: vec![
-                "it was killed; after_last = \"kill\" does not wait for the end, timeout = \"…\" gives it more time".to_owned(),
-            ],
+            details: vec![match unfinished_series(case, reached) {
+                Some((name, passes)) => format!(
+                    "it was killed; series `{name}` was reached {passes} times and waits for more: limit = {passes} ends it there"
+                ),
+                None => "it was killed; after_last = \"kill\" does not wait for the end, timeout = \"…\" gives it more time"
+                    .to_owned(),
+            }],
         });
     }
     let expected = case.exit.clone().unwrap_or_default();
@@ -46,6 +67,18 @@ pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &d
             case.place
         )],
     })
+}
+
+/// A series at the end of the case that did not come to its limit, and how often it was reached.
+fn unfinished_series<'c>(case: &'c Case, reached: &[usize]) -> Option<(&'c str, usize)> {
+    let last = case.checkpoints.last()?;
+    let series = last.every.as_ref()?.series.as_str();
+    let is_of_it = |index: &usize| {
+        let every = case.checkpoints.get(*index).and_then(|spec| spec.every.as_ref());
+        every.is_some_and(|every| every.series == series)
+    };
+    let passes = reached.iter().filter(|index| is_of_it(index)).count();
+    (!reached.contains(&(case.checkpoints.len() - 1))).then_some((series, passes))
 }
 
 /// Checkpoints are to be reached in the order in which they are written: a snapshot tells each as a change since the one before.
@@ -160,7 +193,7 @@ fn toml_of(end: &End) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OutputTail, Target};
+    use crate::model::{Every, OutputTail, Target};
 
     fn case(exit: ExpectedEnd) -> Case {
         let mut case = Case::new(
@@ -227,6 +260,38 @@ mod tests {
             judge(ExpectedEnd::Success, End::TimedOut)
                 .unwrap()
                 .contains("did not end within 30 s")
+        );
+    }
+
+    #[test]
+    fn of_a_series_only_the_first_must_be_reached() {
+        let mut case = case(ExpectedEnd::Any);
+        for number in 1..=3 {
+            let mut one = CheckpointSpec::new(format!("round.{number}"), At::Function("round".to_owned()));
+            one.hit = number;
+            one.every = Some(Every {
+                series: "round".to_owned(),
+                number,
+                limit: 3,
+            });
+            case.checkpoints.insert(case.checkpoints.len() - 1, one);
+        }
+        let title = |reached: &[usize], end| {
+            let problem = problem(&case, reached, &ended(end, &[]), &|_| Vec::new());
+            problem.map_or_else(String::new, |problem| {
+                format!("{} {}", problem.title, problem.details.join(" "))
+            })
+        };
+        assert_eq!(title(&[0, 1, 2, 5], End::Exited(0)), "");
+        assert!(title(&[0, 1, 5], End::Exited(0)).contains("`round.1` was not reached"));
+        assert!(is_complete(&case, &[0, 1, 2, 5]));
+        assert!(!is_complete(&case, &[0, 1, 5]));
+        assert!(!is_complete(&case, &[0, 1, 2, 3]));
+        case.checkpoints.pop();
+        let unfinished = problem(&case, &[0, 1, 2, 3], &ended(End::TimedOut, &[]), &|_| Vec::new()).unwrap();
+        assert!(
+            unfinished.details[0].contains("`round` was reached 2 times"),
+            "{unfinished:?}"
         );
     }
 

@@ -391,7 +391,8 @@ fn walk(
         let map = classify::classify(&captured, &memory, own);
         look(maps.last().map(|(index, _)| *index), index, stopped.pid(), &map)?;
         maps.push((index, map));
-        if maps.len() == points.len() && !ending::runs_to_its_end(case) {
+        let reached: Vec<usize> = maps.iter().map(|(index, _)| *index).collect();
+        if !ending::runs_to_its_end(case) && ending::is_complete(case, &reached) {
             return stopped.kill();
         }
         running = stopped.resume();

@@ -4,20 +4,23 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{AfterLast, Case, CheckpointSpec, Children, ExpectedEnd, Package, Profile, Stdin, Workspace};
+use crate::model::{AfterLast, Alone, Case, CheckpointSpec, Children, ExpectedEnd, Package, Profile, Stdin, StepSpec, Workspace};
 
 use super::Overrides;
 use super::budget::{self, Budget};
 use super::checkpoint;
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
+use super::kind;
 use super::name;
 use super::settings::{self, Settings};
+use super::signal;
 use super::snapshot;
+use super::step;
 use super::suggest::{self, listed};
 use super::target::{self, CargoContext, TargetForm};
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 14] = [
     "name",
     "package",
     "target",
@@ -28,48 +31,17 @@ const KEYS: [&str; 10] = [
     "children",
     "features",
     "checkpoint",
+    "step",
+    "tty",
+    "serial",
+    "group",
 ];
 
 /// Keys that newer versions know.
-const LATER: [&str; 4] = ["serial", "group", "detach", "step"];
+const LATER: [&str; 1] = ["detach"];
 
 /// More checkpoints in one case are a mistake.
 const MAX_CHECKPOINTS: usize = 1000;
-
-/// Signals that end a process or can be sent to it, by the names of signal(7).
-const SIGNALS: [&str; 31] = [
-    "SIGABRT",
-    "SIGALRM",
-    "SIGBUS",
-    "SIGCHLD",
-    "SIGCONT",
-    "SIGFPE",
-    "SIGHUP",
-    "SIGILL",
-    "SIGINT",
-    "SIGIO",
-    "SIGKILL",
-    "SIGPIPE",
-    "SIGPROF",
-    "SIGPWR",
-    "SIGQUIT",
-    "SIGSEGV",
-    "SIGSTKFLT",
-    "SIGSTOP",
-    "SIGSYS",
-    "SIGTERM",
-    "SIGTRAP",
-    "SIGTSTP",
-    "SIGTTIN",
-    "SIGTTOU",
-    "SIGURG",
-    "SIGUSR1",
-    "SIGUSR2",
-    "SIGVTALRM",
-    "SIGWINCH",
-    "SIGXCPU",
-    "SIGXFSZ",
-];
 
 /// A case as written.
 #[derive(Clone, Debug)]
@@ -86,6 +58,9 @@ pub(super) struct Written {
     features: Option<Spot<Vec<Spot<String>>>>,
     settings: Settings,
     pub(super) checkpoints: Vec<checkpoint::Written>,
+    steps: Vec<step::Written>,
+    tty: bool,
+    alone: Alone,
 }
 
 impl Written {
@@ -139,6 +114,11 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         _ => value.choice(&[("ignore", Children::Ignore)]),
     });
     let checkpoints = checkpoints(table);
+    let steps = step::read(table, checkpoints.as_deref().unwrap_or_default());
+    let tty = table.get("tty").and_then(|value| {
+        kind::is_here(&value, "tty")?;
+        value.flag()
+    });
     Some(Written {
         span: table.span.clone(),
         name: named?,
@@ -152,7 +132,28 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         features,
         settings: settings::read(table),
         checkpoints: checkpoints?,
+        steps,
+        tty: tty.unwrap_or(false),
+        alone: alone(table),
     })
+}
+
+/// `serial` and `group`.
+fn alone(table: &Table<'_>) -> Alone {
+    let known = |key| {
+        let value = table.get(key)?;
+        kind::is_here(&value, key).map(|()| value)
+    };
+    let serial = known("serial").and_then(|value| value.flag()).unwrap_or(false);
+    let group = known("group");
+    if let (true, Some(group)) = (serial, &group) {
+        group.fail::<()>("`serial` and `group` are both given", "`serial` alone says more");
+    }
+    match group.and_then(|value| value.word("\"port\"").map(str::to_owned)) {
+        _ if serial => Alone::Serial,
+        Some(group) => Alone::Group(group),
+        None => Alone::No,
+    }
 }
 
 fn checkpoints(table: &Table<'_>) -> Option<Vec<checkpoint::Written>> {
@@ -178,7 +179,7 @@ fn checkpoints(table: &Table<'_>) -> Option<Vec<checkpoint::Written>> {
     let read: Option<Vec<_>> = read.into_iter().collect();
     let read = read?;
     checkpoint::check_order(table.doc, &read);
-    Some(read)
+    Some(checkpoint::expand(table.doc, read))
 }
 
 fn exit(value: &Value<'_>) -> Option<ExpectedEnd> {
@@ -200,30 +201,10 @@ fn exit(value: &Value<'_>) -> Option<ExpectedEnd> {
                 table.missing("signal", "{ signal = \"SIGSEGV\" }");
                 return None;
             };
-            let name = signal.word("\"SIGSEGV\"")?;
-            if SIGNALS.contains(&name) || is_real_time(name) {
-                return Some(ExpectedEnd::Signal(name.to_owned()));
-            }
-            let full = format!("SIG{}", name.to_ascii_uppercase());
-            let hint = match SIGNALS.iter().find(|known| **known == full) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => suggest::did_you_mean(name, SIGNALS).unwrap_or_default(),
-            };
-            signal.fail(format!("there is no signal {}", quote(name)), hint)
+            signal::read(&signal).map(ExpectedEnd::Signal)
         }
         _ => value.wrong("a number, { signal = \"SIGSEGV\" } or \"any\""),
     }
-}
-
-/// `SIGRTMIN`, `SIGRTMIN+n`, `SIGRTMAX`, `SIGRTMAX-n` with n up to 30 (glibc leaves 34 to 64 to programs).
-fn is_real_time(name: &str) -> bool {
-    let rest = match (name.strip_prefix("SIGRTMIN"), name.strip_prefix("SIGRTMAX")) {
-        (Some(""), _) | (_, Some("")) => return true,
-        (Some(rest), _) => rest.strip_prefix('+'),
-        (_, Some(rest)) => rest.strip_prefix('-'),
-        _ => None,
-    };
-    rest.is_some_and(|n| n.len() <= 2 && n.bytes().all(|b| b.is_ascii_digit()) && n.parse::<u8>().is_ok_and(|n| n <= 30))
 }
 
 /// What a case means.
@@ -301,6 +282,8 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
             place: doc.place(&checkpoint.span),
             at: checkpoint.at.value,
             hit: checkpoint.hit.value,
+            every: checkpoint.every,
+            settle: checkpoint.settle,
             snapshot: checkpoint.snapshot,
             limits,
         });
@@ -325,6 +308,18 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
     case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;
     case.checkpoints = checkpoints.collect();
+    step::check_last(doc, &case, &written.steps);
+    case.steps = written
+        .steps
+        .into_iter()
+        .map(|step| StepSpec {
+            place: doc.place(&step.span),
+            after: step.after.value,
+            run: step.run,
+        })
+        .collect();
+    case.tty = written.tty;
+    case.alone = written.alone;
     case.snapshot = snapshot::options(settings.snapshot);
     Some(case)
 }

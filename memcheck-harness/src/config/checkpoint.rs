@@ -1,29 +1,20 @@
-//! `[[case.checkpoint]]`: name, `at`, `hit`, whether it is part of the snapshot, its budget.
-//! Owns the kinds of `at` and which orders of checkpoints are possible.
+//! `[[case.checkpoint]]`: name, which pass, how many, whether it is part of the snapshot, its budget.
+//! Owns which orders of checkpoints are possible, and what a series becomes.
 
-use crate::model::At;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{At, Every};
 
 use super::budget::{self, Budget};
-use super::cursor::{Form, Spot, Table, Value};
+use super::cursor::{Spot, Table};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
-use super::name;
-use super::suggest;
+use super::{at, duration, kind, name};
 
-/// Kinds of `at` that newer versions know.
-const LATER: [&str; 12] = [
-    "returns",
-    "line",
-    "syscall",
-    "signal",
-    "output",
-    "tty",
-    "thread",
-    "library",
-    "touch",
-    "after",
-    "idle",
-    "step-done",
-];
+/// How many passes of a series are captured when nobody says.
+const DEFAULT_LIMIT: u64 = 100;
+/// More captures in one case are a mistake.
+const MAX_LIMIT: u64 = 10_000;
 
 /// A checkpoint as written.
 #[derive(Clone, Debug)]
@@ -33,13 +24,18 @@ pub(super) struct Written {
     pub(super) name: Spot<String>,
     pub(super) at: Spot<At>,
     pub(super) hit: Spot<u64>,
+    /// How many passes, for a series that was not expanded yet.
+    limit: Option<Spot<u64>>,
+    /// For one of an expanded series.
+    pub(super) every: Option<Every>,
+    pub(super) settle: Option<Duration>,
     pub(super) snapshot: bool,
     pub(super) budget: Budget,
 }
 
 /// Reads one checkpoint.
 pub(super) fn read(table: &Table<'_>) -> Option<Written> {
-    table.only(&["name", "at", "hit", "snapshot", "budget"], &["every", "limit", "settle"]);
+    table.only(&["name", "at", "hit", "every", "limit", "settle", "snapshot", "budget"], &[]);
     let named = match table.get("name") {
         Some(value) => name::checkpoint(&value),
         None => {
@@ -48,7 +44,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         }
     };
     let at = match table.get("at") {
-        Some(value) => at(&value),
+        Some(value) => at::read(&value),
         None => named.clone().map(|named| Spot {
             value: At::Probe {
                 provider: "memcheck".to_owned(),
@@ -64,71 +60,51 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
             span: table.span.clone(),
         }),
     };
-    let snapshot = table.get("snapshot").map_or(Some(true), |value| value.flag());
+    let settle = table.get("settle").and_then(|value| {
+        kind::is_here(&value, "settle")?;
+        duration::read(&value, "200ms")
+    });
+    let snapshot = match table.get("snapshot") {
+        Some(value) => value.flag(),
+        None => Some(at.as_ref().is_some_and(|at| !at.value.is_timed())),
+    };
     let budget = table.get("budget").map(|value| budget::read(&value)).unwrap_or_default();
     Some(Written {
         span: table.span.clone(),
         name: named?,
         at: at?,
         hit: hit?,
+        limit: series(table),
+        every: None,
+        settle,
         snapshot: snapshot?,
         budget,
     })
 }
 
-fn at(value: &Value<'_>) -> Option<Spot<At>> {
-    let at = match value.form() {
-        Form::Text("exec") => At::Exec,
-        Form::Text("main") => At::Main,
-        Form::Text("exit") => At::Exit,
-        Form::Text(text) if LATER.contains(&text) => {
-            return value.fail(
-                format!("at = \"{text}\" is not supported by this version"),
-                "use a probe, a function or \"exit\"",
-            );
-        }
-        Form::Text(text) => {
-            let label = suggest::did_you_mean(text, ["exec", "main", "exit"]);
-            let example = Some(format!("write {{ probe = {text:?} }}")).filter(|_| !text.is_empty() && text.len() <= 60);
-            let label = label.or(example).unwrap_or_default();
-            return value.fail(
-                format!("`at` must be \"exec\", \"main\", \"exit\" or a table, not {}", quote(text)),
-                label,
-            );
-        }
-        Form::Table => place(&value.table("at")?)?,
-        _ => return value.wrong("\"exec\", \"main\", \"exit\" or a table such as { probe = \"ready\" }"),
-    };
-    Some(value.spot(at))
-}
-
-fn place(table: &Table<'_>) -> Option<At> {
-    table.only(&["probe", "function"], &LATER);
-    match (table.get("probe"), table.get("function")) {
-        (Some(_), Some(function)) => function.fail("`at` gives both `probe` and `function`", "give one of them"),
-        (Some(value), None) => {
-            let text = value.word("\"ready\"")?;
-            let (provider, name) = text.split_once(':').unwrap_or(("memcheck", text));
-            if provider.is_empty() || name.is_empty() || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-                return value.fail(format!("{} is no probe", quote(text)), "write \"name\" or \"provider:name\"");
-            }
-            Some(At::Probe {
-                provider: provider.to_owned(),
-                name: name.to_owned(),
-            })
-        }
-        (None, Some(value)) => Some(At::Function(value.word("\"pool_grow\"")?.to_owned())),
-        (None, None) => {
-            if table.entries().is_empty() {
-                let title = "`at` does not say where to stop";
-                table.doc.report(Diagnostic::at(
-                    table.span.clone(),
-                    title,
-                    "write for example { probe = \"ready\" }",
-                ));
+/// `every` and `limit`.
+fn series(table: &Table<'_>) -> Option<Spot<u64>> {
+    let limit = table.get("limit");
+    match table.get("every").map(|value| (value.flag(), value)) {
+        Some((Some(true), every)) => match limit {
+            Some(limit) => limit.whole(1, MAX_LIMIT).map(|number| limit.spot(number)),
+            None => Some(every.spot(DEFAULT_LIMIT)),
+        },
+        _ => {
+            if let Some(limit) = limit {
+                limit.fail::<()>("`limit` has no meaning without `every`", "add every = true");
             }
             None
         }
+    }
+}
+
+impl Written {
+    /// The last pass that it counts.
+    fn last_hit(&self) -> u64 {
+        self.limit
+            .as_ref()
+            .map_or(self.hit.value, |limit| self.hit.value.saturating_add(limit.value - 1))
     }
 }
 
@@ -147,14 +123,19 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
             continue;
         }
         let at = &checkpoint.at;
-        let once = matches!(at.value, At::Exec | At::Main | At::Exit);
-        if once && checkpoint.hit.value > 1 {
+        let once = at.value.is_once();
+        if (once || at.value.is_timed()) && checkpoint.hit.value > 1 {
             let title = format!("`{}` is reached once, `hit` must be 1", at.value);
             report(&checkpoint.hit.span, title, "remove `hit`".to_owned());
-        } else if let Some(other) = earlier
-            .iter()
-            .find(|other| other.at.value == at.value && (once || other.hit.value >= checkpoint.hit.value))
+        } else if let Some(limit) = &checkpoint.limit
+            && (once || matches!(at.value, At::Idle | At::StepDone))
         {
+            let title = format!("`{}` is reached once, `every` makes no series of it", at.value);
+            report(&limit.span, title, "remove `every`".to_owned());
+        } else if let Some(other) = earlier.iter().find(|other| {
+            let meets = once || other.last_hit() >= checkpoint.hit.value;
+            other.at.value == at.value && meets && !at.value.is_timed()
+        }) {
             let title = format!(
                 "checkpoint `{}` cannot come after `{}`",
                 checkpoint.name.value, other.name.value
@@ -162,7 +143,7 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
             let label = if once {
                 format!("`{}` is reached once", at.value)
             } else {
-                format!("the same place: add hit = {}", other.hit.value.saturating_add(1))
+                format!("the same place: add hit = {}", other.last_hit().saturating_add(1))
             };
             report(&at.span, title, label);
         } else if at.value == At::Exec && i > 0 {
@@ -174,4 +155,50 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
             report(&checkpoint.name.span, title, label);
         }
     }
+}
+
+/// Each series becomes as many checkpoints as it may have passes: `name.1`, `name.2`, ….
+pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Written> {
+    let mut all: Vec<Written> = Vec::with_capacity(checkpoints.len());
+    for mut checkpoint in checkpoints {
+        let Some(limit) = checkpoint.limit.take() else {
+            all.push(checkpoint);
+            continue;
+        };
+        if all.len() as u64 + limit.value > MAX_LIMIT {
+            let title = format!("more than {MAX_LIMIT} captures in a case");
+            doc.report(Diagnostic::at(limit.span, title, ""));
+            return all;
+        }
+        let series = checkpoint.name.value.clone();
+        for number in 1..=limit.value {
+            let mut one = checkpoint.clone();
+            one.name.value = format!("{series}.{number}");
+            // A time counts from the checkpoint before, anything else from the start of the target.
+            if !one.at.value.is_timed() {
+                one.hit.value = checkpoint.hit.value.saturating_add(number - 1);
+            }
+            one.every = Some(Every {
+                series: series.clone(),
+                number,
+                limit: limit.value,
+            });
+            all.push(one);
+        }
+    }
+    // Names that are written twice were reported before; here one of the two is made by a series.
+    let mut names: BTreeMap<&str, bool> = BTreeMap::new();
+    for checkpoint in &all {
+        let made = checkpoint.every.is_some();
+        if names
+            .insert(&checkpoint.name.value, made)
+            .is_some_and(|before| before || made)
+        {
+            let title = format!("two checkpoints are called {}", quote(&checkpoint.name.value));
+            let label = "rename this one, or the series";
+            doc.report(Diagnostic::at(checkpoint.name.span.clone(), title, label));
+            break;
+        }
+    }
+    all
 }

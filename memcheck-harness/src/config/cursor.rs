@@ -242,6 +242,17 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Any integer of 64 bits.
+    pub(super) fn integer(&self) -> Option<i64> {
+        let DeValue::Integer(integer) = self.value else {
+            return self.wrong("a whole number");
+        };
+        match i64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) => Some(number),
+            Err(_) => self.fail(format!("{} has more than 64 bits", quote(self.key)), ""),
+        }
+    }
+
     /// True or false.
     pub(super) fn flag(&self) -> Option<bool> {
         match self.value {

@@ -2,18 +2,23 @@
 //! Owns names, defaults, merging and the errors with their places; touches no process and builds nothing.
 
 mod added;
+mod at;
 mod budget;
 mod case;
 mod checkpoint;
 mod cursor;
 mod diagnostic;
+mod duration;
 mod handed;
+mod kind;
 mod locate;
 mod name;
 mod own;
 mod plan;
 mod settings;
+mod signal;
 mod snapshot;
+mod step;
 mod suggest;
 mod target;
 

@@ -9,6 +9,7 @@ use crate::model::{AfterLast, LaunchLimits, Profile};
 use super::budget::{self, Budget};
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::quote;
+use super::duration;
 use super::snapshot::{self, Written as SnapshotSettings};
 
 /// The keys read here.
@@ -23,9 +24,6 @@ pub(super) const KEYS: [&str; 9] = [
     "snapshot",
     "budget",
 ];
-
-/// The longest time limit: one day.
-const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is written at one level.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +50,7 @@ pub(super) fn read(table: &Table<'_>) -> Settings {
             ),
             name => Some(value.spot(profile(name))),
         }),
-        timeout: get("timeout").and_then(|value| timeout(&value)),
+        timeout: get("timeout").and_then(|value| duration::read(&value, "30s")),
         env: get("env").map(|value| env(&value)).unwrap_or_default(),
         limits: get("limits").and_then(|value| limits(&value)).unwrap_or_default(),
         cpus: get("cpus").and_then(|value| u32::try_from(value.whole(1, 65_536)?).ok()),
@@ -92,36 +90,6 @@ pub(super) fn profile(name: &str) -> Profile {
     }
 }
 
-fn timeout(value: &Value<'_>) -> Option<Duration> {
-    if let Form::Whole = value.form() {
-        let seconds = value.whole(0, u64::MAX)?;
-        return value.fail("`timeout` needs a unit", format!("write \"{seconds}s\" or \"{seconds}ms\""));
-    }
-    let text = value.text("\"30s\"")?;
-    let Some(duration) = duration(text) else {
-        return value.fail(
-            format!("{} is not a duration", quote(text)),
-            "write for example \"30s\", \"500ms\" or \"2m\"",
-        );
-    };
-    if duration.is_zero() || duration > MAX_TIMEOUT {
-        return value.fail("`timeout` must be more than 0 and at most 24 hours", "");
-    }
-    Some(duration)
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let number: u64 = number.parse().ok()?;
-    match unit.trim_start() {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" | "min" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        _ => None,
-    }
-}
-
 fn env(value: &Value<'_>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     for (key, value) in value.table("env").map(|table| table.entries()).unwrap_or_default() {
@@ -151,28 +119,4 @@ fn limits(value: &Value<'_>) -> Option<LaunchLimits> {
         address_space_bytes: size("as"),
         open_files: table.get("nofile").and_then(|value| value.whole(1, u64::from(u32::MAX))),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_whole_numbers_with_a_unit() {
-        assert_eq!(duration("30s"), Some(Duration::from_secs(30)));
-        assert_eq!(duration("500 ms"), Some(Duration::from_millis(500)));
-        assert_eq!(duration("2m"), Some(Duration::from_secs(120)));
-        for text in [
-            "",
-            "30",
-            "s",
-            "1.5s",
-            "-1s",
-            "1h",
-            "99999999999999999999s",
-            "9999999999999999999m",
-        ] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-    }
 }

@@ -275,6 +275,32 @@ fn the_documented_example_means_what_it_says() {
     );
 }
 
+#[test]
+fn a_series_is_as_many_checkpoints_as_it_may_have_passes() {
+    let text = case(
+        "",
+        "at = { probe = \"round\" }\nhit = 2\nevery = true\nlimit = 3\nbudget.own.anon = \"1 MiB\"",
+    );
+    let text = format!(
+        "{text}[[case.checkpoint]]\nname = \"end\"\nat = \"exit\"\nbudget.own.anon = {{ max_growth = \"0 B\", over = \"first.2\" }}\n"
+    );
+    let plan = plain(&text).unwrap();
+    let series: Vec<_> = plan.cases[0]
+        .checkpoints
+        .iter()
+        .map(|one| (one.name.as_str(), one.hit, one.is_optional(), one.limits.len()))
+        .collect();
+    assert_eq!(
+        series,
+        [
+            ("first.1", 2, false, 1),
+            ("first.2", 3, true, 1),
+            ("first.3", 4, true, 1),
+            ("end", 1, false, 1)
+        ]
+    );
+}
+
 /// A case with one line of its own and one line of its checkpoint.
 fn case(own: &str, checkpoint: &str) -> String {
     let target = if own.contains("target") {
@@ -325,14 +351,14 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             "known keys are name, package",
         ),
         (
-            own("serial = true"),
-            ":4:1: `serial` is not supported by this version",
-            "serial",
+            own("detach = true"),
+            ":4:1: `detach` is not supported by this version",
+            "detach",
         ),
         (
-            checkpoint("every = true"),
-            ":7:1: `every` is not supported by this version",
-            "every",
+            own("serial = true"),
+            ":4:10: `serial` is not supported by this version",
+            "remove it",
         ),
         (
             checkpoint("att = 1"),
@@ -529,7 +555,7 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
         // Checkpoints.
         (
             checkpoint("at = \"mian\""),
-            ":7:6: `at` must be \"exec\", \"main\", \"exit\" or a table, not `mian`",
+            ":7:6: `at` must be \"exec\", \"main\", \"exit\", \"idle\", \"step-done\" or a table, not `mian`",
             "did you mean `main`?",
         ),
         (
@@ -538,14 +564,42 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             "write { probe = \"ready\" }",
         ),
         (
-            checkpoint("at = \"idle\""),
-            "at = \"idle\" is not supported by this version",
-            "use a probe",
+            checkpoint("at = { touch = \"guard\" }"),
+            ":7:16: `touch` is not supported by this version",
+            "remove it",
         ),
         (
-            checkpoint("at = { syscall = \"pause\" }"),
-            "`syscall` is not supported by this version",
-            "syscall",
+            checkpoint("at = \"function\""),
+            "or a table, not `function`",
+            "write { function = \"…\" }",
+        ),
+        (
+            checkpoint("limit = 3"),
+            ":7:9: `limit` has no meaning without `every`",
+            "add every = true",
+        ),
+        (
+            checkpoint("every = true\nlimit = 0"),
+            ":8:9: `limit` must lie between 1 and 10000",
+            "",
+        ),
+        (
+            checkpoint("at = \"exit\"\nevery = true\nlimit = 2"),
+            "`exit` is reached once, `every` makes no series of it",
+            "remove `every`",
+        ),
+        (
+            format!("{}[[case.checkpoint]]\nname = \"first.2\"\n", checkpoint("every = true")),
+            "two checkpoints are called `first.2`",
+            "rename this one, or the series",
+        ),
+        (
+            format!(
+                "{}[[case.checkpoint]]\nname = \"b\"\nat = {{ probe = \"first\" }}\n",
+                checkpoint("hit = 3\nevery = true\nlimit = 4")
+            ),
+            "checkpoint `b` cannot come after `first`",
+            "add hit = 7",
         ),
         (
             checkpoint("at = { prob = \"x\" }"),

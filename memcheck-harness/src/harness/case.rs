@@ -178,6 +178,42 @@ impl Case {
         self.set("after_last", what)
     }
 
+    /// Number of CPUs the target may use.
+    #[track_caller]
+    pub fn cpus(self, count: u32) -> Self {
+        self.set("cpus", count)
+    }
+
+    /// Standard output and error are a terminal: most programs then write line by line.
+    #[track_caller]
+    pub fn tty(self, tty: bool) -> Self {
+        self.set("tty", tty)
+    }
+
+    /// Never at the same time as any other case.
+    #[track_caller]
+    pub fn serial(self, serial: bool) -> Self {
+        self.set("serial", serial)
+    }
+
+    /// Never at the same time as another case of the same group.
+    #[track_caller]
+    pub fn group(self, name: &str) -> Self {
+        self.set("group", name)
+    }
+
+    /// A command that starts after a checkpoint and drives the target: program and arguments.
+    #[track_caller]
+    pub fn step(mut self, after: &str, run: impl Into<Value>) -> Self {
+        let lines = [
+            line("[[case.step]]".to_owned()),
+            assignment("after", after),
+            assignment("run", run),
+        ];
+        self.checkpoints.extend(lines);
+        self
+    }
+
     /// A limit for every checkpoint of the case.
     #[track_caller]
     pub fn budget(mut self, metric: &str, limit: impl Into<Value>) -> Self {
@@ -229,7 +265,7 @@ impl Checkpoint {
         self
     }
 
-    /// Where it stops: `"exec"`, `"main"`, `"exit"`, or an [`At`](super::At).
+    /// Where it stops: `"exec"`, `"main"`, `"exit"`, `"idle"`, `"step-done"`, or an [`At`](super::At).
     #[track_caller]
     pub fn at(self, at: impl Into<Value>) -> Self {
         self.set("at", at)
@@ -239,6 +275,18 @@ impl Checkpoint {
     #[track_caller]
     pub fn hit(self, hit: u64) -> Self {
         self.set("hit", hit)
+    }
+
+    /// Every pass counts, `limit` at most, each as a checkpoint of its own: `name.1`, `name.2`, ….
+    #[track_caller]
+    pub fn every(self, limit: u64) -> Self {
+        self.set("every", true).set("limit", limit)
+    }
+
+    /// Reached only when the numbers have not changed for so long: `"200ms"`.
+    #[track_caller]
+    pub fn settle(self, time: &str) -> Self {
+        self.set("settle", time)
     }
 
     /// Part of the snapshot or not.

@@ -97,27 +97,108 @@ impl From<Vec<String>> for Value {
     }
 }
 
-/// Where a checkpoint stops: `"exec"`, `"main"` and `"exit"` are plain texts, the others are made here.
+/// Where a checkpoint stops: `"exec"`, `"main"`, `"exit"`, `"idle"` and `"step-done"` are plain texts, the others are made here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct At(String);
+pub struct At(Vec<String>);
 
 impl At {
+    fn of(word: &str, value: impl Into<Value>) -> Self {
+        Self(Vec::new()).and(word, value)
+    }
+
+    fn and(mut self, word: &str, value: impl Into<Value>) -> Self {
+        self.0.push(format!("{word} = {}", value.into().0));
+        self
+    }
+
     /// At a marker `name`, or at any USDT probe `provider:name`.
     #[must_use]
     pub fn probe(name: &str) -> Self {
-        Self(format!("{{ probe = {} }}", quoted(name)))
+        Self::of("probe", name)
     }
 
     /// At the entry of a function.
     #[must_use]
     pub fn function(name: &str) -> Self {
-        Self(format!("{{ function = {} }}", quoted(name)))
+        Self::of("function", name)
+    }
+
+    /// When a function returns.
+    #[must_use]
+    pub fn returns(name: &str) -> Self {
+        Self::of("returns", name)
+    }
+
+    /// At a line of the source: `"src/pool.rs:42"`.
+    #[must_use]
+    pub fn line(place: &str) -> Self {
+        Self::of("line", place)
+    }
+
+    /// Before a system call, by the kernel's name.
+    #[must_use]
+    pub fn syscall(name: &str) -> Self {
+        Self::of("syscall", name)
+    }
+
+    /// [`At::syscall`] only when argument `number` (from 0) is `value`. To be called once for each argument.
+    #[must_use]
+    pub fn arg(self, number: u8, value: i64) -> Self {
+        self.and(&format!("args.{number}"), Value(value.to_string()))
+    }
+
+    /// Before a signal is delivered: `"SIGUSR1"`.
+    #[must_use]
+    pub fn signal(name: &str) -> Self {
+        Self::of("signal", name)
+    }
+
+    /// At the write that completes a line of output which matches a regular expression.
+    #[must_use]
+    pub fn output(pattern: &str) -> Self {
+        Self::of("output", pattern)
+    }
+
+    /// [`At::output`] on `"stdout"` or `"stderr"` alone.
+    #[must_use]
+    pub fn stream(self, name: &str) -> Self {
+        self.and("stream", name)
+    }
+
+    /// At the `"start"` or the `"end"` of a thread.
+    #[must_use]
+    pub fn thread(edge: &str) -> Self {
+        Self::of("thread", edge)
+    }
+
+    /// [`At::thread`] only for threads of this name.
+    #[must_use]
+    pub fn name(self, name: &str) -> Self {
+        self.and("name", name)
+    }
+
+    /// When the code of a library is mapped: the first part of its file name, such as `"libfoo"`.
+    #[must_use]
+    pub fn library(name: &str) -> Self {
+        Self::of("library", name)
+    }
+
+    /// When a variable, `"guard"` or `"stack"` is written to.
+    #[must_use]
+    pub fn touch(what: &str) -> Self {
+        Self::of("touch", what)
+    }
+
+    /// So long after the checkpoint before, or after the start: `"200ms"`.
+    #[must_use]
+    pub fn after(time: &str) -> Self {
+        Self::of("after", time)
     }
 }
 
 impl From<At> for Value {
     fn from(at: At) -> Self {
-        Self(at.0)
+        Self(format!("{{ {} }}", at.0.join(", ")))
     }
 }
 
@@ -194,6 +275,10 @@ mod tests {
         assert_eq!(toml(4.into()), "4");
         assert_eq!(toml(["-O1", "a\"b"].into()), r#"["-O1", "a\"b"]"#);
         assert_eq!(toml(At::probe("app:ready").into()), "{ probe = \"app:ready\" }");
+        let call = At::syscall("prctl").arg(0, 15).arg(1, -1);
+        assert_eq!(toml(call.into()), "{ syscall = \"prctl\", args.0 = 15, args.1 = -1 }");
+        let line = At::output("^ready$").stream("stderr");
+        assert_eq!(toml(line.into()), "{ output = \"^ready$\", stream = \"stderr\" }");
         let limit = Limit::max("2 MiB").and_growth("5%", "approved");
         assert_eq!(
             toml(limit.into()),

@@ -4,6 +4,7 @@
 mod bytes;
 mod cancel;
 mod capture;
+mod checkpoint;
 mod map;
 mod memory;
 mod metric;
@@ -14,11 +15,13 @@ mod region;
 mod report;
 mod role;
 mod snapshot;
+mod syscall;
 mod workspace;
 
 pub use bytes::{ByteSize, ByteSizeError};
 pub use cancel::Cancel;
 pub use capture::{Capture, PageRun, PatchedPage, Recording, Status, Thread};
+pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use map::{
     ArenaFact, Confidence, Evidence, HeapFact, Item, MemoryMap, Note, Piece, ProcessTotals, RoleSum, StackState, ThreadFact,
 };
@@ -27,8 +30,8 @@ pub use metric::{Metric, MetricError, ProcessMeasure, RoleMeasure, Subject, Tier
 pub use name::Name;
 pub use object::{Class, ElfFacts, ElfType, Hardening, Object, ObjectKind, Relro, Segment, SegmentKind};
 pub use plan::{
-    AfterLast, At, Binary, Bound, Case, CheckpointSpec, Children, Defaults, ExpectedEnd, Growth, GrowthBound, LaunchLimits,
-    Limit, Over, Place, Plan, Profile, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
+    AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ExpectedEnd, Growth, GrowthBound, LaunchLimits, Limit, Over,
+    Place, Plan, Profile, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
 };
 pub use region::{Perms, Region, Usage, VmFlags};
 pub use report::{
@@ -37,4 +40,5 @@ pub use report::{
 };
 pub use role::{Allocator, Role};
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
+pub use syscall::{syscall_names, syscall_number};
 pub use workspace::{Package, PackageTarget, Workspace};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Metric, Name, Role};
+use super::{CheckpointSpec, Metric, Name, Role, StepSpec};
 
 /// Where something was written: a place in `memcheck.toml`, or the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -102,6 +102,12 @@ pub struct Case {
     pub as_is: bool,
     /// Checkpoints in the order in which they are to be reached.
     pub checkpoints: Vec<CheckpointSpec>,
+    /// Commands that drive the target, in the order of the file.
+    pub steps: Vec<StepSpec>,
+    /// Standard output and error are a terminal instead of two pipes: programs then write line by line.
+    pub tty: bool,
+    /// Which other cases may run at the same time.
+    pub alone: Alone,
     /// What the snapshot holds.
     pub snapshot: SnapshotOptions,
 }
@@ -240,6 +246,18 @@ pub enum Children {
     Ignore,
 }
 
+/// Which other cases may run at the same time as a case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Alone {
+    /// All.
+    #[default]
+    No,
+    /// None of those with the same word (`group = "port"`).
+    Group(String),
+    /// None at all (`serial = true`).
+    Serial,
+}
+
 /// After the last checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterLast {
@@ -248,56 +266,6 @@ pub enum AfterLast {
     Kill,
     /// Let it run to its end and check `exit`.
     Run,
-}
-
-/// One checkpoint of a case.
-#[derive(Clone, Debug)]
-pub struct CheckpointSpec {
-    /// Unique in its case.
-    pub name: String,
-    /// Where `[[case.checkpoint]]` stands.
-    pub place: Place,
-    /// Where to stop.
-    pub at: At,
-    /// Which pass counts, from 1.
-    pub hit: u64,
-    /// Part of the snapshot.
-    pub snapshot: bool,
-    /// Effective limits, merged from defaults, case, checkpoint and command line.
-    pub limits: BTreeMap<Metric, Limit>,
-}
-
-/// Where to stop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum At {
-    /// Before the loader runs.
-    Exec,
-    /// When `main` is entered.
-    Main,
-    /// At the entry of `exit_group`, the last thread's `exit`, or the delivery of a fatal signal.
-    Exit,
-    /// At a marker or any USDT probe.
-    Probe {
-        /// `memcheck` for our own markers.
-        provider: String,
-        /// The probe's name.
-        name: String,
-    },
-    /// At the entry of a function.
-    Function(String),
-}
-
-impl fmt::Display for At {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exec => f.pad("exec"),
-            Self::Main => f.pad("main"),
-            Self::Exit => f.pad("exit"),
-            Self::Probe { provider, name } if provider == "memcheck" => f.pad(&format!("probe {name}")),
-            Self::Probe { provider, name } => f.pad(&format!("probe {provider}:{name}")),
-            Self::Function(name) => f.pad(&format!("function {name}")),
-        }
-    }
 }
 
 /// A number in a limit with the place where it was written.
@@ -418,22 +386,10 @@ impl Case {
             after_last: AfterLast::default(),
             as_is: false,
             checkpoints: Vec::new(),
+            steps: Vec::new(),
+            tty: false,
+            alone: Alone::default(),
             snapshot: SnapshotOptions::default(),
-        }
-    }
-}
-
-impl CheckpointSpec {
-    /// The first pass of a place, in the snapshot, without limits.
-    #[must_use]
-    pub fn new(name: impl Into<String>, at: At) -> Self {
-        Self {
-            name: name.into(),
-            place: Place::default(),
-            at,
-            hit: 1,
-            snapshot: true,
-            limits: BTreeMap::new(),
         }
     }
 }

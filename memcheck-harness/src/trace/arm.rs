@@ -68,7 +68,6 @@ impl Searched {
 
     fn look_up(&mut self, at: &At) -> Result<BTreeSet<u64>> {
         Ok(match at {
-            At::Exec | At::Exit => BTreeSet::new(),
             At::Main => self.symbol("main")?,
             At::Probe { provider, name } => {
                 if self.probes.is_none() {
@@ -89,6 +88,7 @@ impl Searched {
                     }
                 }
             }
+            _ => BTreeSet::new(),
         })
     }
 }
@@ -107,7 +107,7 @@ impl Session {
                     .detail("programs in compatibility mode (32-bit) cannot be measured"),
             );
         }
-        if !open.iter().any(|(_, at)| !matches!(at, At::Exec | At::Exit)) {
+        if !open.iter().any(|(_, at)| at.is_code()) {
             return Ok(());
         }
         let entry =
@@ -121,7 +121,7 @@ impl Session {
                 self.plant(tid, address.wrapping_add(bias), Owner::Point(index), &at)?;
             }
             // A probe may have further sites in libraries; anything else that was found is found.
-            libraries |= matches!(at, At::Probe { .. }) || (found.is_empty() && !matches!(at, At::Exec | At::Exit));
+            libraries |= matches!(at, At::Probe { .. }) || (found.is_empty() && at.is_code());
             if at == At::Main && found.is_empty() && !is_dynamic {
                 return Err(no_main("it has no symbol of that name, and no libc that could tell"));
             }
@@ -137,9 +137,8 @@ impl Session {
         let mut open = self.open_points();
         // What the executable itself has is not looked for elsewhere.
         open.retain(|(index, at)| match at {
-            At::Exec | At::Exit => false,
             At::Probe { .. } => true,
-            At::Main | At::Function(_) => !self.breakpoints.has_owner(Owner::Point(*index)),
+            at => at.is_code() && !self.breakpoints.has_owner(Owner::Point(*index)),
         });
         let entry = proc::auxiliary(tid, proc::AT_ENTRY);
         let mut files: BTreeMap<((u32, u32), u64), Vec<MappedFile>> = BTreeMap::new();

@@ -26,7 +26,6 @@ pub(super) fn near(program: &Path, at: &At) -> Vec<String> {
         return Vec::new();
     };
     match at {
-        At::Exec | At::Main | At::Exit => Vec::new(),
         At::Probe { provider, name } => {
             let own = provider == "memcheck";
             let names: BTreeSet<String> = elf::probes(&file)
@@ -44,7 +43,7 @@ pub(super) fn near(program: &Path, at: &At) -> Vec<String> {
             let wanted = if own { name.clone() } else { format!("{provider}:{name}") };
             choose(&wanted, &names, names.len() <= LISTED)
         }
-        At::Function(name) => {
+        At::Function(name) | At::Returns(name) => {
             let names: BTreeSet<String> = elf::functions(&file)
                 .unwrap_or_default()
                 .into_iter()
@@ -52,6 +51,7 @@ pub(super) fn near(program: &Path, at: &At) -> Vec<String> {
                 .collect();
             choose(name, &names, false)
         }
+        _ => Vec::new(),
     }
 }
 
