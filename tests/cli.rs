@@ -11,6 +11,8 @@ use std::process::{Child, Command};
 
 use tests::{Project, Run};
 
+#[path = "cli/accept.rs"]
+mod accept;
 #[path = "cli/attach.rs"]
 mod attach;
 #[path = "cli/broken.rs"]

@@ -9,6 +9,8 @@ use memcheck_harness::config::Overrides;
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::report::Style;
 
+use crate::terminal;
+
 /// Snapshots and budgets for the memory of native Linux programs (not Valgrind's Memcheck).
 ///
 /// Builds and launches the cases of memcheck.toml, stops them at their checkpoints, and compares what each kind of memory
@@ -22,7 +24,7 @@ use memcheck_harness::report::Style;
     subcommand_precedence_over_arg = true,
     after_help = EXIT_CODES
 )]
-struct Typed {
+pub(crate) struct Typed {
     #[command(subcommand)]
     command: Option<TypedCommand>,
     #[command(flatten)]
@@ -46,9 +48,9 @@ enum TypedCommand {
     /// Make pending snapshots the approved ones; measure cases that have none yet three times and approve them
     Accept(AcceptArgs),
     /// Go through pending snapshots one by one
-    Review(NamesArgs),
-    /// Drop pending snapshots
-    Reject(NamesArgs),
+    Review(PendingArgs),
+    /// Drop pending snapshots, damaged ones too
+    Reject(PendingArgs),
     /// List cases and their checkpoints
     List(RunArgs),
     /// List every metric a budget can name
@@ -124,6 +126,14 @@ struct NamesArgs {
     names: Vec<String>,
     #[command(flatten)]
     build: BuildArgs,
+}
+
+/// Of commands that build and measure nothing.
+#[derive(Clone, Debug, Default, Args)]
+struct PendingArgs {
+    /// Only these cases (whole names)
+    #[arg(value_name = "CASE")]
+    names: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -270,18 +280,48 @@ pub(crate) struct ShowOptions {
     pub(crate) timeout: Option<u64>,
 }
 
-/// Parses the command line. Usage errors and `--help` end the process here, as every command line tool does.
-pub(crate) fn parse() -> Result<Invocation> {
+/// Parses the command line. Usage errors and `--help` end the process here, as every command line tool does; who asked for
+/// JSON gets the error as a document too.
+pub(crate) fn parse() -> Typed {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     // Cargo starts a subcommand as `cargo-memcheck memcheck …`; the alias on a clone does not.
     if args.get(1).is_some_and(|arg| arg == "memcheck") {
         args.remove(1);
     }
-    let typed = Typed::parse_from(args);
-    meaning(typed)
+    let wants_json = wants_json(&args);
+    Typed::try_parse_from(args).unwrap_or_else(|error| {
+        if wants_json && error.use_stderr() {
+            // The text of clap is laid out for people: `error: …`, then usage and tips.
+            let text = error.render().to_string();
+            let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+            let title = lines.next().unwrap_or_default().trim_start_matches("error: ");
+            let problem = lines.fold(Error::config(title), Error::detail);
+            terminal::document(&problem);
+        }
+        error.exit()
+    })
 }
 
-fn meaning(typed: Typed) -> Result<Invocation> {
+/// Whether JSON was asked for, of a command line that may not be one.
+fn wants_json(args: &[OsString]) -> bool {
+    let typed = args.iter().take_while(|arg| *arg != "--");
+    let words: Vec<&str> = typed.filter_map(|arg| arg.to_str()).collect();
+    words.contains(&"--message-format=json") || words.windows(2).any(|pair| pair == ["--message-format", "json"])
+}
+
+impl Typed {
+    /// How to print on standard error, and in which form results are wanted.
+    pub(crate) fn output(&self) -> (Style, MessageFormat) {
+        let style = style(&self.global, std::io::stderr().is_terminal());
+        (style, self.global.message_format)
+    }
+}
+
+/// What was typed, together with the environment.
+///
+/// # Errors
+/// It contradicts itself.
+pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
     if typed.command.is_some() && typed.run != RunArgs::default() {
         return Err(
             Error::config("only -j, -v, --color, --message-format and --manifest-path may stand before a command")
@@ -305,8 +345,8 @@ fn meaning(typed: Typed) -> Result<Invocation> {
             };
             (command, named(&accept.names))
         }
-        Some(TypedCommand::Reject(names)) => (Command::Reject(names.names.clone()), named(&names)),
-        Some(TypedCommand::Review(names)) => (Command::Review(names.names.clone()), named(&names)),
+        Some(TypedCommand::Reject(args)) => (Command::Reject(args.names), Overrides::default()),
+        Some(TypedCommand::Review(args)) => (Command::Review(args.names), Overrides::default()),
         Some(TypedCommand::Metrics) => (Command::Metrics, Overrides::default()),
     };
     let global = typed.global;
@@ -383,14 +423,21 @@ fn show_command(args: ShowArgs) -> (Command, Overrides) {
     (Command::Show(options), overrides)
 }
 
+/// Nothing but whole names.
+fn only(names: Vec<String>) -> Overrides {
+    Overrides {
+        filters: names,
+        exact: true,
+        ..Overrides::default()
+    }
+}
+
 fn named(args: &NamesArgs) -> Overrides {
     Overrides {
-        filters: args.names.clone(),
-        exact: true,
         profile: args.build.profile.clone(),
         triple: args.build.target.clone(),
         cargo_args: cargo_args(&args.build),
-        ..Overrides::default()
+        ..only(args.names.clone())
     }
 }
 

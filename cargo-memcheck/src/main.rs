@@ -1,6 +1,7 @@
 //! `cargo memcheck`: parses what was typed and calls one straight-line function per subcommand.
 
 mod accept;
+mod actions;
 mod cli;
 mod first;
 mod init;
@@ -15,7 +16,9 @@ mod terminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::parse()
+    let typed = cli::parse();
+    let (style, format) = typed.output();
+    cli::meaning(typed)
         .and_then(|invocation| match invocation.command {
             cli::Command::Run(ref run) => measure::run(&invocation, run),
             cli::Command::Show(ref options) => show::show(&invocation, options),
@@ -27,5 +30,5 @@ fn main() -> ExitCode {
             cli::Command::List(ref filters) => list::list(&invocation, filters),
             cli::Command::Metrics => list::metrics(&invocation),
         })
-        .unwrap_or_else(|failure| terminal::fail(&failure))
+        .unwrap_or_else(|failure| terminal::fail(&failure, style, format))
 }

@@ -12,11 +12,20 @@ use memcheck_harness::report::{self, Style, exit};
 
 use crate::cli::{Invocation, MessageFormat};
 
-/// Prints an error and gives its exit code.
-pub(crate) fn fail(error: &Error) -> ExitCode {
+/// Prints an error and gives its exit code. Who reads JSON gets it as a document too.
+pub(crate) fn fail(error: &Error, style: Style, format: MessageFormat) -> ExitCode {
     // Nothing is left to do when standard error is gone.
-    let _ = report::error(error.problem(), Style::default(), &mut io::stderr().lock());
+    let _ = report::error(error.problem(), style, &mut io::stderr().lock());
+    if format == MessageFormat::Json {
+        document(error);
+    }
     ExitCode::from(exit::of_problem(error.kind()))
+}
+
+/// An error as a document on standard output, for whoever reads that.
+pub(crate) fn document(error: &Error) {
+    // Nothing is left to do when standard output is gone.
+    let _ = report::error_json(error.problem(), &mut io::stdout().lock());
 }
 
 /// Writes to standard output; a closed pipe is success, a full disk is not.

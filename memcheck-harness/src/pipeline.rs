@@ -16,8 +16,8 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, MemoryMap, Name, OutputTail, Plan, Problem, RunReport,
-    Snapshot, SnapshotOutcome, Workspace,
+    Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, EnvironmentStatus, MemoryMap, Name, OutputTail, Plan,
+    Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
@@ -145,7 +145,16 @@ pub struct Recorded {
     pub refused: Vec<String>,
 }
 
-/// Builds the cases and measures each `times` times without judging. One entry per case.
+/// What [`record`] gives.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// How this machine compares with the environment of record.
+    pub environment: EnvironmentStatus,
+    /// One entry per case, in plan order.
+    pub cases: Vec<Result<Recorded>>,
+}
+
+/// Builds the cases and measures each `times` times without judging.
 ///
 /// # Errors
 /// When nothing could be measured at all.
@@ -156,17 +165,20 @@ pub fn record(
     times: usize,
     cancel: &Cancel,
     observe: &(dyn Fn(Event<'_>) + Sync),
-) -> Result<Vec<Result<Recorded>>> {
+) -> Result<Recording> {
     let binaries = build::build(plan, workspace, cancel, &|event| observe(Event::Build(event)))?;
     // Leaves the environment of record as a pending file where there is none.
-    let _ = empty_report(plan, &binaries, options)?;
+    let environment = empty_report(plan, &binaries, options)?.environment_status;
     observe(Event::Measuring(plan.cases.len()));
     let own = config::ownership(plan)?;
     let recorded = in_parallel(options.jobs, plan.cases.len(), |index| {
         let (case, binary) = (plan.cases.get(index)?, binaries.get(index)?);
         Some(record_case(case, binary, &own, options, times, cancel))
     });
-    Ok(recorded.into_iter().flatten().collect())
+    Ok(Recording {
+        environment,
+        cases: recorded.into_iter().flatten().collect(),
+    })
 }
 
 /// Builds the cases and measures each once without judging anything: no snapshot is read or written, limits do not count, and

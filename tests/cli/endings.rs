@@ -56,8 +56,9 @@ fn a_checkpoint_that_is_never_reached() {
         .expect_last_line("measured 1 checkpoint in 1 case: 1 failed (1 not judged)");
     assert_eq!(project.files(), before, "what was not judged leaves nothing to accept");
     let _ = memcheck(&project, &["accept"])
-        .expect_code(0)
-        .expect_stderr("nothing was pending");
+        .expect_code(7)
+        .expect_stderr("was not reached")
+        .expect_last_line("nothing was pending, nothing was accepted");
 }
 
 #[test]

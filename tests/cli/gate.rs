@@ -36,7 +36,7 @@ fn from_no_snapshot_to_green() {
 
     let _ = memcheck(&project, &["accept"])
         .expect_code(0)
-        .expect_last_line("nothing was pending");
+        .expect_last_line("nothing was pending: measured again, 1 case is as approved");
     assert_eq!(project.files(), first, "a second accept changes nothing");
     std::fs::remove_file(project.path().join(snap("grow"))).unwrap();
     let _ = memcheck(&project, &["accept", "grow"]).expect_code(0);

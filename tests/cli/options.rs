@@ -2,18 +2,9 @@
 
 use std::path::Path;
 
+use super::accept::two;
 use super::gate::edit;
 use super::{GROW, TOOL, accepted, grow, memcheck};
-
-/// The project with a second case, `shrink`, both accepted.
-fn two() -> tests::Project {
-    let project = grow();
-    let toml = project.read("memcheck.toml");
-    let second = toml.replace("\"grow\"", "\"shrink\"");
-    project.write("memcheck.toml", &format!("{toml}\n{second}"));
-    let _ = memcheck(&project, &["accept"]).expect_code(0);
-    project
-}
 
 #[test]
 fn filters_choose_cases() {

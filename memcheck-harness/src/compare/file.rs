@@ -89,7 +89,16 @@ fn is_same(_: &fs::Metadata, b: &fs::Metadata) -> bool {
 /// A snapshot's file and the two directories it lies in (`memcheck/snapshots`) must not be links: a link in a checkout
 /// could lead anywhere.
 pub(super) fn refuse_links(path: &Path) -> Result<()> {
-    for part in path.ancestors().take(3) {
+    refuse(path.ancestors().take(3))
+}
+
+/// The two directories alone, for a file that is to be removed.
+pub(super) fn refuse_linked_directories(directory: &Path) -> Result<()> {
+    refuse(directory.ancestors().take(2))
+}
+
+fn refuse<'a>(parts: impl Iterator<Item = &'a Path>) -> Result<()> {
+    for part in parts {
         if fs::symlink_metadata(part).is_ok_and(|found| found.file_type().is_symlink()) {
             return Err(Error::not_judged(format!("{} is a symbolic link", part.display()))
                 .detail("snapshots are neither read nor written through links: put a plain file or directory there"));

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use environment::{environment, path as environment_path, propose_environment};
-pub use pending::{Pending, accept, pending, reject};
+pub use pending::{Pending, accept, is_current, pending, reject};
 pub use write::write_whole;
 
 use crate::error::{Error, Result};
@@ -127,7 +127,8 @@ pub fn compare(
 }
 
 /// False for a case that is gated by its budgets only.
-fn has_snapshot(case: &Case) -> bool {
+#[must_use]
+pub fn has_snapshot(case: &Case) -> bool {
     !case.snapshot.off && case.checkpoints.iter().any(|spec| spec.snapshot)
 }
 

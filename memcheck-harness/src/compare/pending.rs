@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::write::write_whole;
 use super::{Options, SNAPSHOT_DIR, environment, file};
 use crate::error::{Error, Result};
-use crate::model::Plan;
+use crate::model::{Plan, Problem};
 use crate::normalize;
 
 /// A pending change: `X.snap.new` beside (or instead of) `X.snap`.
@@ -19,10 +19,12 @@ pub struct Pending {
     pub target: PathBuf,
     /// The pending file.
     pub path: PathBuf,
-    /// Its text without header.
+    /// Its text without header; empty when it cannot be read.
     pub text: String,
     /// The approved text, if there is one that can be read.
     pub approved: Option<String>,
+    /// Why the pending file is no snapshot of its case: it can be rejected, never accepted.
+    pub damage: Option<Problem>,
 }
 
 impl Pending {
@@ -31,14 +33,22 @@ impl Pending {
     pub fn is_environment(&self) -> bool {
         self.target.file_name().is_some_and(|name| name == super::environment::FILE)
     }
+
+    /// The name of the case it belongs to; absent for the environment of record.
+    #[must_use]
+    pub fn case(&self) -> Option<&str> {
+        let stem = stem(self.path.file_name()?.to_str()?)?;
+        (!is_environment(stem)).then(|| case_name(stem))
+    }
 }
 
 /// All pending changes below the snapshot directories of a plan (its packages', the environment file too), by target. When
 /// cases were selected, those of the selected cases and the environment's only. A pending file that says what is approved
-/// already is removed rather than listed; files with names of other kinds are not ours and left alone.
+/// already is removed rather than listed; files with names of other kinds are not ours and left alone. A pending file that
+/// cannot be read, or is not what its name says, is listed with its damage: it must not stand in the way of the others.
 ///
 /// # Errors
-/// A directory or a pending file cannot be read.
+/// A directory cannot be read.
 pub fn pending(plan: &Plan, options: Options<'_>) -> Result<Vec<Pending>> {
     let mut directories: BTreeSet<PathBuf> = plan.cases.iter().map(|case| case.package_dir.join(SNAPSHOT_DIR)).collect();
     if let Some(directory) = environment::path(plan).parent() {
@@ -73,6 +83,9 @@ pub fn pending(plan: &Plan, options: Options<'_>) -> Result<Vec<Pending>> {
 /// The pending file is gone, changed since it was read or holds no snapshot of its case; the approved file is damaged
 /// (it is left as it is); or writing fails.
 pub fn accept(pending: &Pending) -> Result<()> {
+    if let Some(damage) = &pending.damage {
+        return Err(Error::from(damage.clone()));
+    }
     let path = pending.path.display();
     let file = file::read(&pending.path)?.ok_or_else(|| Error::tool(format!("{path} is gone")).detail("measure again"))?;
     if file.text != pending.text {
@@ -85,11 +98,28 @@ pub fn accept(pending: &Pending) -> Result<()> {
     remove(&pending.path)
 }
 
-/// Drops a pending change.
+/// Whether a pending change says what was measured now (`text`, as [`super::compare`] renders it). Where the measurement of
+/// several runs varies, any value of the pending text will do.
+#[must_use]
+pub fn is_current(pending: &Pending, text: &str) -> bool {
+    if pending.text == text {
+        return true;
+    }
+    let (Ok(shown), Ok(now)) = (normalize::parse(&pending.text), normalize::parse(text)) else {
+        return false;
+    };
+    // Merging turns every difference into `varies`: nothing is left of it when they differed only where it varies already.
+    normalize::merge(&[shown, now.clone()]) == now
+}
+
+/// Drops a pending change, a damaged one too. What is a link is removed itself, not what it leads to.
 ///
 /// # Errors
-/// The file cannot be removed.
+/// The file cannot be removed, is a directory, or lies behind a link.
 pub fn reject(pending: &Pending) -> Result<()> {
+    if let Some(directory) = pending.path.parent() {
+        file::refuse_linked_directories(directory)?;
+    }
     remove(&pending.path)
 }
 
@@ -161,21 +191,45 @@ fn is_wanted(plan: &Plan, name: &str) -> bool {
 }
 
 fn load(path: PathBuf, target: PathBuf) -> Result<Option<Pending>> {
-    let Some(file) = file::read(&path)? else {
-        return Ok(None);
-    };
     // What cannot be read shows as nothing approved; accepting then says what is wrong with it.
     let approved = file::read(&target).ok().flatten().map(|file| file.text);
-    if approved.as_ref() == Some(&file.text) {
+    let (text, damage) = match file::read(&path) {
+        Ok(None) => return Ok(None),
+        Ok(Some(file)) => (file.text, None),
+        Err(error) => (String::new(), Some(rejectable(&error, &path))),
+    };
+    if damage.is_none() && approved.as_ref() == Some(&text) {
         remove(&path)?;
         return Ok(None);
     }
-    Ok(Some(Pending {
+    let mut pending = Pending {
         target,
         path,
-        text: file.text,
+        text,
         approved,
-    }))
+        damage,
+    };
+    if pending.damage.is_none() {
+        pending.damage = check_content(&pending).err().map(Error::into_problem);
+    }
+    Ok(Some(pending))
+}
+
+/// A pending file is nobody's work: whatever is wrong with it, the remedy is to drop it.
+fn rejectable(error: &Error, path: &Path) -> Problem {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let case = stem(name).filter(|stem| !is_environment(stem)).map(case_name);
+    Problem {
+        details: vec![remedy(case)],
+        ..error.problem().clone()
+    }
+}
+
+fn remedy(case: Option<&str>) -> String {
+    match case {
+        Some(case) => format!("drop it: cargo memcheck reject {case}"),
+        None => "drop it: cargo memcheck reject".to_owned(),
+    }
 }
 
 /// A pending file may come from elsewhere (a job's artifact): its text must be what its name says.
@@ -193,7 +247,9 @@ fn check_content(pending: &Pending) -> Result<()> {
             }
         })
     };
-    checked.map_err(|error| Error::tool(format!("{} is no snapshot: {error}", pending.path.display())).detail("reject it"))
+    checked.map_err(|error| {
+        Error::not_judged(format!("{} is no snapshot: {error}", pending.path.display())).detail(remedy(pending.case()))
+    })
 }
 
 #[cfg(test)]
@@ -296,6 +352,50 @@ mod tests {
         let foreign = pending(&plan, WRITE).unwrap().remove(0);
         assert!(accept(&foreign).unwrap_err().to_string().contains("another case"));
         assert!(!foreign.target.exists());
+    }
+
+    #[test]
+    fn a_damaged_pending_file_is_listed_can_be_rejected_and_blocks_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let cases = [case(dir.path(), "a"), case(dir.path(), "b"), case(dir.path(), "c")];
+        let plan = plan(dir.path(), &cases);
+        for case in &cases {
+            let _ = compare(&plan, case, &heap(&case.name, 4), None, WRITE);
+        }
+        let waiting = pending(&plan, WRITE).unwrap();
+        fs::write(&waiting[0].path, "<<<<<<< ours\n").unwrap();
+        fs::remove_file(&waiting[1].path).unwrap();
+        std::os::unix::fs::symlink(&waiting[2].path, &waiting[1].path).unwrap();
+        let waiting = pending(&plan, WRITE).unwrap();
+        let names: Vec<_> = waiting
+            .iter()
+            .map(|one| (one.case().unwrap(), one.damage.is_some()))
+            .collect();
+        assert_eq!(names, [("a", true), ("b", true), ("c", false)]);
+        let error = accept(&waiting[0]).unwrap_err().to_string();
+        assert!(error.contains("conflict markers") && error.contains("reject a"), "{error}");
+        reject(&waiting[0]).unwrap();
+        reject(&waiting[1]).unwrap();
+        assert!(waiting[2].path.exists(), "the link is removed, not what it leads to");
+        accept(&waiting[2]).unwrap();
+        assert!(pending(&plan, WRITE).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_pending_file_is_current_when_it_says_what_is_measured_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let case = case(dir.path(), "c");
+        let plan = plan(dir.path(), std::slice::from_ref(&case));
+        let _ = compare(&plan, &case, &heap("c", 4), None, WRITE);
+        let waiting = pending(&plan, WRITE).unwrap().remove(0);
+        let text = |kib: &[u64]| {
+            let runs: Vec<_> = kib.iter().map(|kib| heap("c", *kib)).collect();
+            normalize::render(&normalize::merge(&runs))
+        };
+        assert!(is_current(&waiting, &text(&[4])));
+        assert!(!is_current(&waiting, &text(&[8])));
+        assert!(is_current(&waiting, &text(&[8, 12])), "it varies from run to run");
+        assert!(!is_current(&waiting, "nonsense"));
     }
 
     #[test]

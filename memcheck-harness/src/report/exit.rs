@@ -72,10 +72,32 @@ pub fn code(report: &RunReport) -> u8 {
     if report.checkpoints() == 0 && report.cases.iter().all(|case| case.problem.is_none()) {
         codes.push(NOTHING);
     }
-    if let Some(code) = codes.iter().find(|code| **code > SIGNAL) {
-        return *code;
+    worst(codes)
+}
+
+/// The weightiest of several codes, what a command that worked on several cases ends with: interrupted > usage > build >
+/// machine > tool > not judged > nothing > budget > snapshot > ok. A code that is none of ours counts as a failure of the
+/// tool, never as a success.
+#[must_use]
+pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
+    let weight = |code: u8| match ORDER.iter().position(|known| *known == code) {
+        _ if code == OK => 0,
+        // 128+N; BUILD lies below.
+        _ if code > SIGNAL => ORDER.len() + 1,
+        Some(at) => ORDER.len() - at,
+        None => weight_of_tool(),
+    };
+    let mut worst = OK;
+    for code in codes {
+        if weight(code) > weight(worst) {
+            worst = code;
+        }
     }
-    ORDER.into_iter().find(|code| codes.contains(code)).unwrap_or(OK)
+    worst
+}
+
+fn weight_of_tool() -> usize {
+    ORDER.iter().position(|code| *code == TOOL).map_or(1, |at| ORDER.len() - at)
 }
 
 #[cfg(test)]
@@ -107,6 +129,20 @@ mod tests {
         let mut report = run(cases);
         report.interrupted = Some(15);
         assert_eq!(code(&report), 143);
+    }
+
+    #[test]
+    fn any_order_gives_the_same_worst() {
+        let all = [OK, SNAPSHOT, BUDGET, NOTHING, NOT_JUDGED, TOOL, MACHINE, BUILD, USAGE, 130];
+        for (i, weightier) in all.into_iter().enumerate() {
+            for lighter in &all[..=i] {
+                assert_eq!(worst([*lighter, weightier]), weightier);
+                assert_eq!(worst([weightier, *lighter]), weightier);
+            }
+        }
+        assert_eq!(worst([]), OK);
+        assert_eq!(worst([42, SNAPSHOT]), 42, "a foreign code is no success");
+        assert_eq!(worst([129, 143]), 129, "the first signal");
     }
 
     #[test]

@@ -6,7 +6,9 @@ use std::io::{self, Write};
 use super::Style;
 use super::text::{Ink, clean, columns, labelled, paint, plural, wrap};
 use super::{problem, progress, table};
-use crate::model::{CaseReport, ChangeCause, CheckpointReport, LimitResult, Outcome, Place, RunReport, SnapshotStatus, Verdict};
+use crate::model::{
+    CaseReport, ChangeCause, CheckpointReport, EnvironmentStatus, LimitResult, Outcome, Place, RunReport, SnapshotStatus, Verdict,
+};
 
 /// Checkpoints explained in full before the rest is only named.
 const SECTIONS: usize = 3;
@@ -117,9 +119,10 @@ fn sections(case: &CaseReport, verbose: bool) -> Sections<'_> {
             continue;
         }
         found.affected.push(checkpoint);
-        let same = found.full.iter().find(|earlier| {
-            differences(earlier) == differences(checkpoint) && broken_limits(checkpoint).is_subset(&broken_limits(earlier))
-        });
+        let same = found
+            .full
+            .iter()
+            .find(|earlier| cells(earlier) == cells(checkpoint) && broken_limits(checkpoint).is_subset(&broken_limits(earlier)));
         match same {
             Some(earlier) => found.same.push((&checkpoint.name, &earlier.name)),
             None if verbose || found.full.len() < SECTIONS => found.full.push(checkpoint),
@@ -140,7 +143,7 @@ fn broken_limits(checkpoint: &CheckpointReport) -> BTreeSet<(&str, Option<u64>, 
 }
 
 /// Which cells changed by how much.
-fn differences(checkpoint: &CheckpointReport) -> BTreeSet<(&str, &str, i128)> {
+fn cells(checkpoint: &CheckpointReport) -> BTreeSet<(&str, &str, i128)> {
     checkpoint
         .changes
         .iter()
@@ -346,7 +349,7 @@ fn environment(report: &RunReport, case: &CaseReport, style: Style, out: &mut dy
     let first = match (&status.recorded, status.differences.is_empty()) {
         (None, _) => "No environment of record is approved yet.".to_owned(),
         (Some(_), true) => "Same environment as approved.".to_owned(),
-        (Some(_), false) => format!("Not the environment of record: {}.", differences_text(report)),
+        (Some(_), false) => format!("Not the environment of record: {}.", differences(&report.environment_status)),
     };
     let settings: Vec<String> = case
         .settings
@@ -380,9 +383,10 @@ fn environment(report: &RunReport, case: &CaseReport, style: Style, out: &mut dy
 }
 
 /// `glibc 2.36 → 2.41, kernel 6.1 → 6.18`
-pub(super) fn differences_text(report: &RunReport) -> String {
-    let differences = &report.environment_status.differences;
-    let all: Vec<String> = differences
+#[must_use]
+pub fn differences(status: &EnvironmentStatus) -> String {
+    let all: Vec<String> = status
+        .differences
         .iter()
         .map(|(name, recorded, here)| clean(&format!("{name} {recorded} → {here}")))
         .collect();

@@ -11,6 +11,9 @@ use crate::model::{
     RunReport, SnapshotStatus, StackState, Verdict,
 };
 
+/// The schema of all JSON lines: 0 until the format is frozen.
+pub(super) const SCHEMA: u32 = 0;
+
 /// Writes one object per case, then the run.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 
 pub mod exit;
 
+mod action;
 mod human;
 mod json;
 mod metrics;
@@ -21,8 +22,9 @@ pub(crate) mod fixtures;
 
 use crate::model::{CaseReport, Outcome, RunReport};
 
+pub use action::{Action, action, action_json, ended_json, error_json};
 pub use exit::code as exit_code;
-pub use human::{case, case_counted};
+pub use human::{case, case_counted, differences};
 pub use json::json;
 pub use metrics::metrics;
 pub use problem::error;

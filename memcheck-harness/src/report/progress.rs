@@ -11,8 +11,8 @@ use super::text::{Ink, clean, columns, guarded, paint, plural, wrap};
 /// Those of the writer.
 pub fn verb(style: Style, verb: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
     let ink = match verb {
-        "Waiting" | "Skipping" | "Pending" => Ink::Progress,
-        "Warning" => Ink::Warn,
+        "Waiting" | "Skipping" | "Skipped" | "Pending" | "Unchanged" => Ink::Progress,
+        "Warning" | "Outdated" | "Varies" => Ink::Warn,
         "Failed" | "Rejected" => Ink::Bad,
         _ => Ink::Good,
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::human::differences_text;
+use super::human::differences;
 use super::text::{Ink, clean, paint, plural};
 use super::{Style, progress};
 use crate::model::{CaseReport, Outcome, ProblemKind, RunReport, SnapshotStatus, Verdict};
@@ -149,7 +149,7 @@ fn environment(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
         style,
         &format!(
             "not the environment of {recorded}: {}; {} compared, {equal} equal, {differ} {verb}{rule}",
-            differences_text(report),
+            differences(&report.environment_status),
             plural(equal + differ, "case")
         ),
         out,
