@@ -21,6 +21,8 @@ mod broken;
 mod cargo;
 #[path = "cli/ci.rs"]
 mod ci;
+#[path = "cli/compare.rs"]
+mod compare;
 #[path = "cli/endings.rs"]
 mod endings;
 #[path = "cli/files.rs"]

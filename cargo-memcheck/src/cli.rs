@@ -43,6 +43,8 @@ enum TypedCommand {
     Run(RunArgs),
     /// Show the memory of a program or a case by kind, judging and writing nothing
     Show(ShowArgs),
+    /// Compare memory with another commit, both sides measured here
+    Compare(CompareArgs),
     /// Write a first memcheck.toml
     Init(InitArgs),
     /// Make pending snapshots the approved ones; measure cases that have none yet three times and approve them
@@ -172,6 +174,28 @@ struct ShowArgs {
     build: BuildArgs,
 }
 
+#[derive(Clone, Debug, Default, Args)]
+#[command(override_usage = "cargo memcheck compare [OPTIONS] [--base REF] [CASE]...")]
+struct CompareArgs {
+    /// Only cases whose name contains one of these
+    #[arg(value_name = "CASE")]
+    names: Vec<String>,
+    /// Compare with this commit, built and measured in a worktree of its own; of a branch, with the commit where yours left it
+    /// (default: the default branch)
+    #[arg(long, value_name = "REF", num_args = 0..=1, default_missing_value = "")]
+    base: Option<String>,
+    /// Judge all limits as the base states them, so that a change cannot raise its own
+    #[arg(long, value_name = "SIDE", value_enum)]
+    limits_from: Option<LimitsFrom>,
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LimitsFrom {
+    Base,
+}
+
 #[derive(Clone, Copy, Debug, Default, Args)]
 struct InitArgs {
     /// For a C project without cargo: with memcheck.h
@@ -222,7 +246,7 @@ pub(crate) enum MessageFormat {
 }
 
 /// What was asked for, with everything the environment adds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Invocation {
     pub(crate) command: Command,
     /// Directory to look for `memcheck.toml` from.
@@ -243,10 +267,11 @@ pub(crate) struct Invocation {
 }
 
 /// A subcommand with its own arguments.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
     Run(RunOptions),
     Show(ShowOptions),
+    CompareBase(BaseOptions),
     Init { c: bool },
     Accept(Vec<String>),
     AcceptEnvironment,
@@ -261,6 +286,16 @@ pub(crate) enum Command {
 pub(crate) struct RunOptions {
     pub(crate) pass_without_cases: bool,
     pub(crate) no_pending: bool,
+}
+
+/// What to compare with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BaseOptions {
+    /// As typed; absent: the default branch.
+    pub(crate) reference: Option<String>,
+    /// What a CI service calls the branch that a change is for.
+    pub(crate) default_branch: Option<String>,
+    pub(crate) limits_from_base: bool,
 }
 
 /// What to show and where.
@@ -332,6 +367,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         None => run_command(typed.run),
         Some(TypedCommand::Run(args)) => run_command(args),
         Some(TypedCommand::Show(args)) => show_command(args),
+        Some(TypedCommand::Compare(args)) => compare_command(args),
         Some(TypedCommand::Init(args)) => (Command::Init { c: args.c }, Overrides::default()),
         Some(TypedCommand::List(args)) => {
             let filters = args.filters.clone();
@@ -432,6 +468,23 @@ fn only(names: Vec<String>) -> Overrides {
     }
 }
 
+fn compare_command(args: CompareArgs) -> (Command, Overrides) {
+    let overrides = Overrides {
+        exact: false,
+        ..named(&NamesArgs {
+            names: args.names,
+            build: args.build,
+        })
+    };
+    let text = |name| variable(name).and_then(|value| value.into_string().ok());
+    let options = BaseOptions {
+        reference: args.base.filter(|name| !name.is_empty()),
+        default_branch: text("GITHUB_BASE_REF").filter(|name| !name.is_empty()),
+        limits_from_base: args.limits_from == Some(LimitsFrom::Base),
+    };
+    (Command::CompareBase(options), overrides)
+}
+
 fn named(args: &NamesArgs) -> Overrides {
     Overrides {
         profile: args.build.profile.clone(),
@@ -525,7 +578,9 @@ mod tests {
             &["--manifest-path", "."],
             &["--verbose"],
         ];
-        for command in ["run", "show", "init", "accept", "review", "reject", "list", "metrics"] {
+        for command in [
+            "run", "show", "compare", "init", "accept", "review", "reject", "list", "metrics",
+        ] {
             let alone = invocation(&[command]);
             for global in globals {
                 let args = [global, &[command]].concat();

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use memcheck_harness::config::Source;
 use memcheck_harness::error::{Error, Result};
-use memcheck_harness::model::{CaseReport, End, ExpectedEnd, Place, ProblemKind};
-use memcheck_harness::{build, init, pipeline, report};
+use memcheck_harness::model::{Cancel, CaseReport, End, ExpectedEnd, Place, ProblemKind, Workspace};
+use memcheck_harness::{build, init, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, RunOptions};
-use crate::{project, terminal};
+use crate::project::{self, Project};
+use crate::terminal;
 
 /// How long a program may run before its exit is given up: a server never comes to it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -29,25 +30,9 @@ pub(crate) fn contact(invocation: &Invocation, run: &RunOptions) -> Result<ExitC
         return Err(Error::config("--budget needs a memcheck.toml: nothing is gated without one")
             .detail("cargo memcheck init  writes it"));
     }
-    let source = Source {
-        root: workspace.root.clone(),
-        path: workspace.root.join("memcheck.toml"),
-        text: init::for_cargo(&workspace),
-    };
-    let mut project = project::read(invocation, &source, Some(workspace))?;
-    for case in &mut project.plan.cases {
-        case.exit = Some(ExpectedEnd::Any);
-        case.timeout = PATIENCE;
-        // There is no file that these places could be looked up in.
-        case.place = Place::default();
-        case.target_place = Place::default();
-        for checkpoint in &mut case.checkpoints {
-            checkpoint.place.clone_from(&Place {
-                file: "tried without a memcheck.toml".to_owned(),
-                ..Place::default()
-            });
-        }
-    }
+    let cancel = Cancel::new();
+    interrupt::on_signals(&cancel)?;
+    let project = plan(invocation, workspace, cancel)?;
     let progress = terminal::Progress::new(invocation);
     let mut cases = pipeline::observe(
         &project.plan,
@@ -72,6 +57,30 @@ pub(crate) fn contact(invocation: &Invocation, run: &RunOptions) -> Result<ExitC
     }
     terminal::say(|out| writeln!(out, "{}", last_line(&cases, project.plan.cases_in_file)))?;
     Ok(ExitCode::from(code(&cases, run.pass_without_cases)))
+}
+
+/// Every bin at `main` and at its exit: what `init` would write down, each with a short time and any end.
+pub(crate) fn plan(invocation: &Invocation, workspace: Workspace, cancel: Cancel) -> Result<Project> {
+    let source = Source {
+        root: workspace.root.clone(),
+        path: workspace.root.join("memcheck.toml"),
+        text: init::for_cargo(&workspace),
+    };
+    let mut project = project::read_with(invocation, &source, Some(workspace), cancel)?;
+    for case in &mut project.plan.cases {
+        case.exit = Some(ExpectedEnd::Any);
+        case.timeout = PATIENCE;
+        // There is no file that these places could be looked up in.
+        case.place = Place::default();
+        case.target_place = Place::default();
+        for checkpoint in &mut case.checkpoints {
+            checkpoint.place.clone_from(&Place {
+                file: "tried without a memcheck.toml".to_owned(),
+                ..Place::default()
+            });
+        }
+    }
+    Ok(project)
 }
 
 /// A program that does not end by itself is no failure here, but the missing table is explained.

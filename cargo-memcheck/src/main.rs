@@ -2,6 +2,7 @@
 
 mod accept;
 mod actions;
+mod base;
 mod cli;
 mod first;
 mod init;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         .and_then(|invocation| match invocation.command {
             cli::Command::Run(ref run) => measure::run(&invocation, run),
             cli::Command::Show(ref options) => show::show(&invocation, options),
+            cli::Command::CompareBase(ref options) => base::compare(&invocation, options),
             cli::Command::Init { c } => init::init(&invocation, c),
             cli::Command::Accept(ref names) => accept::accept(&invocation, names),
             cli::Command::AcceptEnvironment => accept::environment(&invocation),

@@ -51,6 +51,16 @@ pub(crate) fn no_configuration(invocation: &Invocation) -> Error {
 pub(crate) fn read(invocation: &Invocation, source: &Source, workspace: Option<Workspace>) -> Result<Project> {
     let cancel = Cancel::new();
     memcheck_harness::interrupt::on_signals(&cancel)?;
+    read_with(invocation, source, workspace, cancel)
+}
+
+/// As [`read`], sharing the wish to stop with what goes on already.
+pub(crate) fn read_with(
+    invocation: &Invocation,
+    source: &Source,
+    workspace: Option<Workspace>,
+    cancel: Cancel,
+) -> Result<Project> {
     let page_bytes = capture::page_bytes_here()
         .ok_or_else(|| Error::machine("the size of a page is unknown: /proc is not mounted or not readable"))?;
     let plan = config::plan(source, workspace.as_ref(), &invocation.overrides, page_bytes)?;

@@ -3,6 +3,8 @@
 //!
 //! It fails closed: what cannot be known here counts as broken ([`Verdict::Unknown`]) and says why.
 
+use std::collections::BTreeMap;
+
 use crate::model::{
     Bound, Case, Cell, CheckpointSpec, Growth, GrowthBound, Limit, LimitResult, MemoryMap, Metric, Over, Place, ProcessMeasure,
     Role, RoleMeasure, Row, RowKey, Snapshot, SnapshotElf, SnapshotOptions, State, Subject, Unit, Verdict,
@@ -12,9 +14,25 @@ use crate::model::{
 pub const PERCENT_FLOOR_BYTES: u64 = 16 << 10;
 
 /// Judges every limit of every checkpoint that was reached: (index into the case's checkpoints, its map). One list per map,
-/// ordered by metric name, then `max`, `min`, `max_growth`.
+/// ordered by metric name, then `max`, `min`, `max_growth`. Growth over the base is passed over: only [`judge_over_base`] has one.
 #[must_use]
 pub fn judge(case: &Case, maps: &[(usize, &MemoryMap)], approved: Option<&Snapshot>) -> Vec<Vec<LimitResult>> {
+    judge_all(case, maps, approved, None)
+}
+
+/// As [`judge`], with the maps of the base at the checkpoints (by name) that it reached as well. What the base does not have is
+/// new, and nothing could grow: growth over the base is then passed over.
+#[must_use]
+pub fn judge_over_base(case: &Case, maps: &[(usize, &MemoryMap)], base: &BTreeMap<&str, &MemoryMap>) -> Vec<Vec<LimitResult>> {
+    judge_all(case, maps, None, Some(base))
+}
+
+fn judge_all(
+    case: &Case,
+    maps: &[(usize, &MemoryMap)],
+    approved: Option<&Snapshot>,
+    base: Option<&BTreeMap<&str, &MemoryMap>>,
+) -> Vec<Vec<LimitResult>> {
     maps.iter()
         .map(|(index, map)| {
             let Some(spec) = case.checkpoints.get(*index) else {
@@ -26,6 +44,7 @@ pub fn judge(case: &Case, maps: &[(usize, &MemoryMap)], approved: Option<&Snapsh
                 map,
                 maps,
                 approved,
+                base: base.and_then(|base| base.get(spec.name.as_str()).copied()),
             };
             spec.limits
                 .iter()
@@ -42,6 +61,8 @@ struct Run<'a> {
     map: &'a MemoryMap,
     maps: &'a [(usize, &'a MemoryMap)],
     approved: Option<&'a Snapshot>,
+    /// The same checkpoint of the base.
+    base: Option<&'a MemoryMap>,
 }
 
 fn judge_metric(run: &Run<'_>, metric: &Metric, limit: &Limit) -> Vec<LimitResult> {
@@ -54,18 +75,27 @@ fn judge_metric(run: &Run<'_>, metric: &Metric, limit: &Limit) -> Vec<LimitResul
         results.push(result(metric, "min".to_owned(), (*min, None), &value, place, |v| v >= *min));
     }
     if let Some(growth) = &limit.growth {
-        results.push(judge_growth(run, metric, growth, &value));
+        results.extend(judge_growth(run, metric, growth, &value));
     }
     results
 }
 
-fn judge_growth(run: &Run<'_>, metric: &Metric, growth: &Growth, value: &Result<u64, String>) -> LimitResult {
+/// Nothing for growth over a base that there is none of here.
+fn judge_growth(run: &Run<'_>, metric: &Metric, growth: &Growth, value: &Result<u64, String>) -> Option<LimitResult> {
     let (over, reference) = match &growth.over {
         Over::Checkpoint(name) => (name.as_str(), checkpoint_reference(run, metric, name)),
         Over::Approved => ("approved", approved_reference(run, metric)),
+        Over::Base => {
+            let base = run.base?;
+            let value = base.metric(metric);
+            (
+                "base",
+                value.ok_or_else(|| format!("at the base: {}", why_absent(base, metric))),
+            )
+        }
     };
     let rule = format!("max_growth over {over}");
-    match reference {
+    Some(match reference {
         Ok(reference) => {
             let limit = reference.saturating_add(allowance(growth.bound, reference, metric.unit()));
             result(metric, rule, (limit, Some(reference)), value, &growth.place, |v| v <= limit)
@@ -81,7 +111,7 @@ fn judge_growth(run: &Run<'_>, metric: &Metric, growth: &Growth, value: &Result<
             // Without the value there is nothing to compare either way; that is the more basic reason.
             reason: value.as_ref().err().cloned().unwrap_or(reason),
         },
-    }
+    })
 }
 
 fn result(
@@ -233,7 +263,7 @@ fn why_absent(map: &MemoryMap, metric: &Metric) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 
@@ -412,6 +442,31 @@ mod tests {
             assert_eq!(found[0].1, Verdict::Unknown, "{name}");
             assert!(found[0].2.contains(reason), "{name}: {}", found[0].2);
         }
+    }
+
+    #[test]
+    fn growth_over_the_base_is_judged_only_where_there_is_one() {
+        let limit = growth(GrowthBound::Absolute(4096), Over::Base);
+        let case = case(&[("main-heap.anon", limit)]);
+        let (before, now) = (
+            map(&[(Role::MainHeap, 65536, Some(4096))]),
+            map(&[(Role::MainHeap, 65536, Some(12288))]),
+        );
+        assert_eq!(judge(&case, &[(1, &now)], None), [vec![]]);
+        assert_eq!(
+            judge_over_base(&case, &[(1, &now)], &BTreeMap::from([("a", &before)])),
+            [vec![]]
+        );
+        let found = judge_over_base(&case, &[(1, &now)], &BTreeMap::from([("b", &before)])).remove(0);
+        let found = &found[0];
+        assert_eq!(
+            (found.rule.as_str(), found.limit, found.reference, found.verdict),
+            ("max_growth over base", Some(8192), Some(4096), Verdict::Over)
+        );
+        let unknown = map(&[(Role::MainHeap, 65536, None)]);
+        let found = judge_over_base(&case, &[(1, &now)], &BTreeMap::from([("b", &unknown)])).remove(0);
+        assert_eq!(found[0].verdict, Verdict::Unknown);
+        assert!(found[0].reason.starts_with("at the base: "), "{}", found[0].reason);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
+mod versus;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,11 +17,13 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, EnvironmentStatus, MemoryMap, Name, OutputTail, Plan,
-    Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
+    Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, EnvironmentStatus, Limit, MemoryMap, Name, OutputTail, Over,
+    Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
+
+pub use versus::{Compared, Party, Terms, versus};
 
 /// How to run a plan.
 #[derive(Clone, Debug)]
@@ -328,9 +331,16 @@ struct Measured {
 impl Measured {
     fn failed(problem: Problem) -> Self {
         Self {
+            problem: Some(problem),
+            ..Self::nothing()
+        }
+    }
+
+    fn nothing() -> Self {
+        Self {
             maps: Vec::new(),
             ended: None,
-            problem: Some(problem),
+            problem: None,
             notes: Vec::new(),
             duration: Duration::ZERO,
             main_stack_is_fixed: false,
@@ -428,6 +438,7 @@ fn judge(
     };
     let approved = approved.and_then(Approved::states);
     let mut measured = measured;
+    measured.notes.extend(over_base(case));
     let maps = std::mem::take(&mut measured.maps);
     let mut checkpoints = Vec::new();
     for ((index, map), limits) in maps.into_iter().zip(limits) {
@@ -439,6 +450,15 @@ fn judge(
         checkpoints.push(report);
     }
     case_report(case, target, measured, checkpoints, snapshot)
+}
+
+/// What is said of limits that only `compare --base` can judge.
+fn over_base(case: &Case) -> Option<String> {
+    let mut limits = case.checkpoints.iter().flat_map(|spec| spec.limits.values());
+    let is_over_base = |limit: &Limit| limit.growth.as_ref().is_some_and(|growth| growth.over == Over::Base);
+    limits
+        .any(is_over_base)
+        .then(|| "limits over \"base\" are judged by cargo memcheck compare --base only".to_owned())
 }
 
 /// A checkpoint that was reached, not judged yet.

@@ -1,6 +1,7 @@
 //! Workspace discovery and builds: cargo targets, C fixtures, build commands, programs on PATH → `Binary`.
 //! Owns the order of builds, the lock around them, and what is known of a finished program. Launches no target.
 
+mod base;
 mod c;
 mod cargo;
 mod child;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::model::{Binary, Cancel, Case, Environment, Name, Package, Plan, ProblemKind, Target, Workspace};
 
+pub use self::base::{Base, base};
 pub use self::harness_test::TestEnd;
 use self::tools::Tools;
 

@@ -147,7 +147,7 @@ fn growth(metric: &Metric, table: &Table<'_>) -> Option<WrittenGrowth> {
         (Some(bound), None) => {
             return bound.fail(
                 "`max_growth` needs `over`",
-                "add over = \"approved\", or over = an earlier checkpoint",
+                "add over = \"approved\", \"base\", or an earlier checkpoint",
             );
         }
         (None, Some(over)) => return over.fail("`over` needs `max_growth`", "add for example max_growth = \"5%\""),
@@ -156,12 +156,7 @@ fn growth(metric: &Metric, table: &Table<'_>) -> Option<WrittenGrowth> {
     let name = over.word("\"approved\"")?;
     let name = match name {
         "approved" => Over::Approved,
-        "base" => {
-            return over.fail(
-                "`over = \"base\"` is not supported by this version",
-                "use \"approved\" or an earlier checkpoint",
-            );
-        }
+        "base" => Over::Base,
         _ => Over::Checkpoint(name.to_owned()),
     };
     let allowed = match bound.form() {
@@ -270,7 +265,7 @@ pub(super) fn effective(doc: &Document<'_>, layers: [&Budget; 3], names: &[&str]
 
 fn applies(growth: &WrittenGrowth, earlier: &[&str]) -> bool {
     match &growth.over.value {
-        Over::Approved => true,
+        Over::Approved | Over::Base => true,
         Over::Checkpoint(name) => earlier.contains(&name.as_str()),
     }
 }
@@ -285,7 +280,7 @@ fn check_own_growth(doc: &Document<'_>, written: &Written, earlier: &[&str], nam
     if names.contains(&name.as_str()) {
         let title = format!("`over` must name an earlier checkpoint, {} is not", quote(name));
         let label = match earlier {
-            [] => "this is the first checkpoint: only \"approved\" is possible".to_owned(),
+            [] => "this is the first checkpoint: only \"approved\" and \"base\" are possible".to_owned(),
             _ => format!("earlier ones: {}", listed(earlier.iter().copied())),
         };
         doc.report(Diagnostic::at(span, title, label));
@@ -317,7 +312,7 @@ pub(super) fn check_growth(doc: &Document<'_>, budget: &Budget, cases: &[Vec<&st
 }
 
 fn unknown(doc: &Document<'_>, span: Span, name: &str, names: &[&str]) {
-    let candidates = names.iter().copied().chain(["approved"]);
+    let candidates = names.iter().copied().chain(["approved", "base"]);
     let hint = suggest::did_you_mean(name, candidates).unwrap_or_else(|| "use \"approved\" or an earlier checkpoint".to_owned());
     doc.report(Diagnostic::at(span, format!("there is no checkpoint {}", quote(name)), hint));
 }

@@ -692,9 +692,9 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             "approved",
         ),
         (
-            budget("own.anon = { max_growth = \"5%\", over = \"base\" }"),
-            "`over = \"base\"` is not supported",
-            "use \"approved\"",
+            budget("own.anon = { over = \"base\" }"),
+            "`over` needs `max_growth`",
+            "max_growth = \"5%\"",
         ),
         (
             budget("own.anon = { max_growth = \"5%\", over = \"first\" }"),

@@ -5,6 +5,7 @@ mod bytes;
 mod cancel;
 mod capture;
 mod checkpoint;
+mod comparison;
 mod map;
 mod memory;
 mod metric;
@@ -22,6 +23,7 @@ pub use bytes::{ByteSize, ByteSizeError};
 pub use cancel::Cancel;
 pub use capture::{Capture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
+pub use comparison::{CaseComparison, Comparison, Presence, Side};
 pub use map::{
     ArenaFact, Confidence, Evidence, HeapFact, Item, MemoryMap, Note, Piece, ProcessTotals, RoleSum, StackState, ThreadFact,
 };

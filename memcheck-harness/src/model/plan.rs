@@ -318,6 +318,8 @@ pub enum Over {
     Checkpoint(String),
     /// The approved snapshot's state of the same checkpoint.
     Approved,
+    /// The same checkpoint of the base that `compare --base` runs on the same machine; no other command judges it.
+    Base,
 }
 
 /// What a case's snapshot holds.

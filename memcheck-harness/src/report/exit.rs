@@ -1,6 +1,6 @@
 //! Exit codes, and the one that stands for a run. Documented in the README.
 
-use crate::model::{Outcome, ProblemKind, RunReport};
+use crate::model::{Comparison, Outcome, Presence, ProblemKind, RunReport, Verdict};
 
 /// All well.
 pub const OK: u8 = 0;
@@ -94,6 +94,29 @@ pub fn worst(codes: impl IntoIterator<Item = u8>) -> u8 {
         }
     }
     worst
+}
+
+/// The exit code of a comparison: a change is no failure, a limit that is broken by it is one, and so is a case that could not
+/// be compared. Cases that only one side has count for nothing; comparing nothing at all is no success.
+#[must_use]
+pub fn of_comparison(comparison: &Comparison) -> u8 {
+    if let Some(signal) = comparison.interrupted {
+        return of_signal(signal);
+    }
+    let both = || comparison.cases.iter().filter(|case| case.presence == Presence::Both);
+    let mut codes: Vec<u8> = both()
+        .filter_map(|case| match &case.report.problem {
+            Some(problem) => Some(of_problem(problem.kind)),
+            None => {
+                let mut limits = case.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
+                limits.any(|limit| limit.verdict != Verdict::Within).then_some(BUDGET)
+            }
+        })
+        .collect();
+    if both().next().is_none() {
+        codes.push(NOTHING);
+    }
+    worst(codes)
 }
 
 fn weight_of_tool() -> usize {

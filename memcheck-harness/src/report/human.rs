@@ -17,7 +17,7 @@ const CAUSES: usize = 3;
 /// Column where the text of a cause begins.
 const CAUSE_COLUMN: usize = 12;
 /// Column where a remedy begins.
-const REMEDY_COLUMN: usize = 17;
+pub(super) const REMEDY_COLUMN: usize = 17;
 /// Lines of a snapshot difference that are shown without `-v`.
 const DIFF_LINES: usize = 40;
 
@@ -96,18 +96,18 @@ fn status(
 }
 
 /// The checkpoints of a case that have something to say.
-struct Sections<'a> {
-    affected: Vec<&'a CheckpointReport>,
+pub(super) struct Sections<'a> {
+    pub(super) affected: Vec<&'a CheckpointReport>,
     /// Explained in full, in order.
-    full: Vec<&'a CheckpointReport>,
+    pub(super) full: Vec<&'a CheckpointReport>,
     /// With the name of the checkpoint that shows the same.
-    same: Vec<(&'a str, &'a str)>,
+    pub(super) same: Vec<(&'a str, &'a str)>,
     /// Only named.
-    left: Vec<&'a str>,
+    pub(super) left: Vec<&'a str>,
 }
 
 /// A change of a whole run shows at every later checkpoint too: it is explained once.
-fn sections(case: &CaseReport, verbose: bool) -> Sections<'_> {
+pub(super) fn sections(case: &CaseReport, verbose: bool) -> Sections<'_> {
     let mut found = Sections {
         affected: Vec::new(),
         full: Vec::new(),
@@ -132,7 +132,7 @@ fn sections(case: &CaseReport, verbose: bool) -> Sections<'_> {
     found
 }
 
-fn broken(checkpoint: &CheckpointReport) -> impl Iterator<Item = &LimitResult> {
+pub(super) fn broken(checkpoint: &CheckpointReport) -> impl Iterator<Item = &LimitResult> {
     checkpoint.limits.iter().filter(|limit| limit.verdict != Verdict::Within)
 }
 
@@ -209,7 +209,13 @@ fn message(
 }
 
 /// What came out: broken limits, each once with the checkpoints it was broken at, then the snapshot.
-fn verdicts(case: &CaseReport, outcome: Outcome, sections: &Sections<'_>, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn verdicts(
+    case: &CaseReport,
+    outcome: Outcome,
+    sections: &Sections<'_>,
+    style: Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut lines: Vec<(&LimitResult, Vec<&str>)> = Vec::new();
     for checkpoint in &sections.affected {
         for limit in broken(checkpoint) {
@@ -304,7 +310,7 @@ fn headed(head: &str, text: &str, style: Style, out: &mut dyn Write) -> io::Resu
     Ok(())
 }
 
-fn causes(causes: &[ChangeCause], style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn causes(causes: &[ChangeCause], style: Style, out: &mut dyn Write) -> io::Result<()> {
     let shown = if style.verbose > 0 { causes.len() } else { CAUSES };
     for cause in causes.iter().take(shown) {
         labelled(style, "Cause", CAUSE_COLUMN, &cause.cause, out)?;
@@ -317,7 +323,7 @@ fn causes(causes: &[ChangeCause], style: Style, out: &mut dyn Write) -> io::Resu
     Ok(())
 }
 
-fn repetitions(sections: &Sections<'_>, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn repetitions(sections: &Sections<'_>, style: Style, out: &mut dyn Write) -> io::Result<()> {
     if !sections.same.is_empty() || !sections.left.is_empty() {
         writeln!(out)?;
     }
@@ -395,23 +401,7 @@ pub fn differences(status: &EnvironmentStatus) -> String {
 
 /// What to do next: remedies, then how to approve, then how to see more. Only commands that exist.
 fn commands(case: &CaseReport, sections: &Sections<'_>, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let mut remedies: Vec<&str> = Vec::new();
-    for remedy in sections
-        .full
-        .iter()
-        .flat_map(|checkpoint| &checkpoint.causes)
-        .flat_map(|cause| &cause.remedies)
-    {
-        if !remedies.contains(&remedy.as_str()) {
-            remedies.push(remedy);
-        }
-    }
-    for remedy in remedies {
-        match remedy.split_once(": ").filter(|(label, _)| label.len() + 4 <= REMEDY_COLUMN) {
-            Some((label, text)) => labelled(style, label, REMEDY_COLUMN, text, out)?,
-            None => labelled(style, "remedy", REMEDY_COLUMN, remedy, out)?,
-        }
-    }
+    remedies(sections, style, out)?;
     let accept = matches!(case.snapshot.status, SnapshotStatus::Differs | SnapshotStatus::New)
         .then(|| format!("cargo memcheck accept {}", case.name));
     let mut command = |label: &str, text: &str| {
@@ -443,6 +433,28 @@ fn commands(case: &CaseReport, sections: &Sections<'_>, style: Style, out: &mut 
     Ok(())
 }
 
+/// What can be done about the causes, each way once.
+pub(super) fn remedies(sections: &Sections<'_>, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let mut remedies: Vec<&str> = Vec::new();
+    for remedy in sections
+        .full
+        .iter()
+        .flat_map(|checkpoint| &checkpoint.causes)
+        .flat_map(|cause| &cause.remedies)
+    {
+        if !remedies.contains(&remedy.as_str()) {
+            remedies.push(remedy);
+        }
+    }
+    for remedy in remedies {
+        match remedy.split_once(": ").filter(|(label, _)| label.len() + 4 <= REMEDY_COLUMN) {
+            Some((label, text)) => labelled(style, label, REMEDY_COLUMN, text, out)?,
+            None => labelled(style, "remedy", REMEDY_COLUMN, remedy, out)?,
+        }
+    }
+    Ok(())
+}
+
 /// `raise memcheck.toml:8`
 fn lift(limits: &BTreeSet<(&Place, bool)>) -> Option<String> {
     let verb = match (limits.iter().any(|(_, min)| *min), limits.iter().any(|(_, min)| !*min)) {
@@ -464,7 +476,7 @@ fn lift(limits: &BTreeSet<(&Place, bool)>) -> Option<String> {
 }
 
 /// `-v`: all that was measured.
-fn everything(case: &CaseReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn everything(case: &CaseReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
     for checkpoint in &case.checkpoints {
         writeln!(
             out,

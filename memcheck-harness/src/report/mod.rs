@@ -5,6 +5,8 @@
 pub mod exit;
 
 mod action;
+mod comparison;
+mod comparison_json;
 mod human;
 mod json;
 mod metrics;
@@ -23,7 +25,9 @@ pub(crate) mod fixtures;
 use crate::model::{CaseReport, Outcome, RunReport};
 
 pub use action::{Action, action, action_json, ended_json, error_json};
-pub use exit::code as exit_code;
+pub use comparison::comparison;
+pub use comparison_json::comparison_json;
+pub use exit::{code as exit_code, of_comparison};
 pub use human::{case, case_counted, differences};
 pub use json::json;
 pub use metrics::metrics;

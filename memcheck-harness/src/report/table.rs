@@ -46,9 +46,13 @@ pub(super) fn table(case: &CaseReport, checkpoint: &CheckpointReport, verbose: b
             group.entries.push(Entry {
                 column: column.to_owned(),
                 unit: limit.metric.unit(),
-                approved: None,
+                // What growth is judged against, where that is the other column.
+                approved: limit.reference.filter(|_| compared(limit)),
                 now: limit.value,
-                change: "-".to_owned(),
+                change: match (limit.reference, limit.value) {
+                    (Some(before), Some(now)) if compared(limit) => difference(limit.metric.unit(), before, now),
+                    _ => "-".to_owned(),
+                },
                 limit: limit.limit,
                 mark: mark(limit),
             });
@@ -115,6 +119,11 @@ fn group<'a>(groups: &'a mut Vec<Group>, row: &str) -> &'a mut Group {
 
 fn split(metric: &Metric) -> (&str, &str) {
     metric.name().rsplit_once('.').unwrap_or((metric.name(), ""))
+}
+
+/// Growth over what the table compares with, rather than over a checkpoint of the same run.
+fn compared(limit: &LimitResult) -> bool {
+    limit.rule.ends_with(" over base") || limit.rule.ends_with(" over approved")
 }
 
 fn unit_of(column: &str) -> Unit {
@@ -202,14 +211,20 @@ impl Table {
 
     /// Prints the table with its heading.
     pub(super) fn print(&self, style: Style, out: &mut dyn Write) -> io::Result<()> {
-        let heads = ["approved", "now", "change", "limit"];
+        self.print_against("approved", true, style, out)
+    }
+
+    /// As [`Table::print`], with another word for what it is compared with, and without the column of limits where there are none.
+    pub(super) fn print_against(&self, before: &str, limits: bool, style: Style, out: &mut dyn Write) -> io::Result<()> {
+        let heads = [before, "now", "change", if limits { "limit" } else { "" }];
         let rows: Vec<(&str, &Entry, [String; 4])> = self
             .groups
             .iter()
             .flat_map(|group| {
                 group.entries.iter().enumerate().map(|(i, entry)| {
                     let show = |value: Option<u64>| value.map_or("-".to_owned(), |value| cell(entry.unit, value));
-                    let cells = [show(entry.approved), show(entry.now), entry.change.clone(), show(entry.limit)];
+                    let limit = if limits { show(entry.limit) } else { String::new() };
+                    let cells = [show(entry.approved), show(entry.now), entry.change.clone(), limit];
                     (if i == 0 { group.row.as_str() } else { "" }, entry, cells)
                 })
             })
@@ -219,7 +234,7 @@ impl Table {
         let widest = |i: usize| {
             rows.iter()
                 .map(|row| row.2[i].chars().count())
-                .chain([heads[i].len()])
+                .chain([heads[i].chars().count()])
                 .max()
                 .unwrap_or(0)
         };
@@ -232,7 +247,8 @@ impl Table {
                 .map(|(cell, width)| format!("{cell:>width$}"))
                 .collect()
         };
-        writeln!(out, "{}", paint(style, Ink::Dim, &format!("{:left$}{}", "", cells(heads))))?;
+        let head = format!("{:left$}{}", "", cells(heads));
+        writeln!(out, "{}", paint(style, Ink::Dim, head.trim_end()))?;
         for (row, entry, [approved, now, change, limit]) in &rows {
             let line = format!(
                 "  {row:<name$}{:<word$}{}",

@@ -1,0 +1,335 @@
+//! Two plans of the same cases on one machine: both are built, then each case runs on either side in turn, and what differs
+//! is explained. Approved snapshots take no part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Event, Measured, Options, case_report, checkpoint, facts, in_order, in_parallel, measure};
+use crate::error::Result;
+use crate::model::{
+    Binary, Cancel, Case, CaseComparison, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem,
+    Snapshot, SnapshotElf, Verdict, Workspace,
+};
+use crate::{budget, build, compare, config, explain, normalize};
+
+/// How often each side runs when the first two runs differ: what does not repeat is no change.
+const RUNS: usize = 3;
+
+/// One of the two sides.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'a> {
+    /// Its cases.
+    pub plan: &'a Plan,
+    /// Its cargo workspace.
+    pub workspace: Option<&'a Workspace>,
+}
+
+/// How two sides are compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Terms {
+    /// Judge all limits that the other side states, so that a change cannot raise its own, but for growth over approved
+    /// snapshots. Otherwise growth over the base alone is judged, as the now side states it.
+    pub limits_of_before: bool,
+    /// A program that is still running when its time is over is compared at the checkpoints it came to.
+    pub unending: bool,
+}
+
+/// What was compared.
+#[derive(Debug)]
+pub struct Compared {
+    /// One entry for each case of either side, those of the now side first.
+    pub cases: Vec<CaseComparison>,
+    /// This machine and the compilers of either side: before, now.
+    pub environments: [Environment; 2],
+}
+
+/// Builds both sides, and measures and compares the cases that have the same name. `observe` hears of builds and of how many
+/// cases are measured.
+///
+/// # Errors
+/// When nothing could be measured at all; problems of single cases stand in their reports.
+pub fn versus(
+    before: Party<'_>,
+    now: Party<'_>,
+    terms: Terms,
+    options: &Options,
+    cancel: &Cancel,
+    observe: &(dyn Fn(Event<'_>) + Sync),
+) -> Result<Compared> {
+    let built = |party: Party<'_>| build::build(party.plan, party.workspace, cancel, &|event| observe(Event::Build(event)));
+    // The user's own mistakes come first: his side is built first.
+    let now_binaries = built(now)?;
+    let before_binaries = built(before)?;
+    let environments = [&before_binaries, &now_binaries].map(|binaries| facts(binaries.iter().flatten()));
+    observe(Event::Measuring(now.plan.cases.len()));
+    let own = [config::ownership(before.plan)?, config::ownership(now.plan)?];
+    let cases = in_parallel(options.jobs, now.plan.cases.len(), |index| {
+        let (case, binary) = (now.plan.cases.get(index)?, now_binaries.get(index)?);
+        if cancel.signal().is_some() {
+            return None;
+        }
+        let here = One {
+            case,
+            binary,
+            own: &own[1],
+        };
+        let there = position(before.plan, &case.name).and_then(|index| {
+            Some(One {
+                case: before.plan.cases.get(index)?,
+                binary: before_binaries.get(index)?,
+                own: &own[0],
+            })
+        });
+        Some(match there {
+            Some(there) => both(now.plan, there, here, terms, options, cancel),
+            None => alone(now.plan, case, Presence::OnlyNow),
+        })
+    });
+    let mut cases: Vec<CaseComparison> = cases.into_iter().flatten().collect();
+    let gone = before
+        .plan
+        .cases
+        .iter()
+        .filter(|case| position(now.plan, &case.name).is_none());
+    cases.extend(gone.map(|case| alone(before.plan, case, Presence::OnlyBefore)));
+    Ok(Compared { cases, environments })
+}
+
+fn position(plan: &Plan, name: &str) -> Option<usize> {
+    plan.cases.iter().position(|case| case.name == name)
+}
+
+/// A case with what was built for it.
+#[derive(Clone, Copy)]
+struct One<'a> {
+    case: &'a Case,
+    binary: &'a Result<Binary>,
+    own: &'a (dyn Fn(&Name) -> bool + Sync),
+}
+
+impl One<'_> {
+    fn run(&self, terms: Terms, options: &Options, cancel: &Cancel) -> Measured {
+        let mut measured = match self.binary {
+            Err(error) => Measured::failed(error.problem().clone()),
+            Ok(binary) => measure(self.case, binary, self.own, options, cancel, &in_order(self.case)),
+        };
+        let timed_out = measured.ended.as_ref().is_some_and(|ended| ended.end == End::TimedOut);
+        if terms.unending && timed_out && !measured.maps.is_empty() {
+            measured.problem = None;
+        }
+        measured
+    }
+
+    fn label(&self) -> String {
+        self.binary
+            .as_ref()
+            .map_or_else(|_| String::new(), |binary| binary.label.clone())
+    }
+}
+
+/// A case that one side does not have: nothing is measured, as there is nothing to compare it with.
+fn alone(plan: &Plan, case: &Case, presence: Presence) -> CaseComparison {
+    let mut report = case_report(
+        case,
+        case.target.to_string(),
+        Measured::nothing(),
+        Vec::new(),
+        compare::not_compared(plan, case),
+    );
+    report.checkpoints_planned = 0;
+    CaseComparison {
+        report,
+        presence,
+        before: Vec::new(),
+        varying: Vec::new(),
+    }
+}
+
+/// One case on both sides, in turn. When they differ both run again, twice: rows that do not repeat are named and left out,
+/// and a limit is broken only if it is in every run.
+fn both(plan: &Plan, before: One<'_>, now: One<'_>, terms: Terms, options: &Options, cancel: &Cancel) -> CaseComparison {
+    let judged = limited(now.case, before.case, terms);
+    let mut rounds: Vec<Round> = Vec::new();
+    loop {
+        let (there, here) = (before.run(terms, options, cancel), now.run(terms, options, cancel));
+        if let Some(problem) = first_problem(&there, &here) {
+            return failed(plan, &now, there, here, problem);
+        }
+        rounds.push(Round::new(&before, there, &judged, here, terms));
+        if rounds.iter().all(Round::is_the_same) || rounds.len() == RUNS || cancel.signal().is_some() {
+            return compared(plan, &before, &now, rounds);
+        }
+    }
+}
+
+/// One run of either side.
+struct Round {
+    there: Measured,
+    here: Measured,
+    states: [Snapshot; 2],
+    limits: Vec<Vec<LimitResult>>,
+}
+
+impl Round {
+    fn new(before: &One<'_>, there: Measured, judged: &Case, here: Measured, terms: Terms) -> Self {
+        let states = [states(before.case, &there), states(judged, &here)];
+        let base: BTreeMap<&str, &MemoryMap> = named(before.case, &there).collect();
+        let mut limits = budget::judge_over_base(judged, &here.by_index(), &base);
+        for list in &mut limits {
+            list.retain(|limit| match terms.limits_of_before {
+                true => !limit.rule.ends_with(" over approved"),
+                false => limit.rule.ends_with(" over base"),
+            });
+        }
+        Self {
+            there,
+            here,
+            states,
+            limits,
+        }
+    }
+
+    fn is_the_same(&self) -> bool {
+        let [before, now] = &self.states;
+        let names = |side: &Snapshot| (side.platform.clone(), side.libraries.clone(), side.hardening.clone());
+        let broken = self.limits.iter().flatten().any(|limit| limit.verdict != Verdict::Within);
+        before.checkpoints == now.checkpoints && names(before) == names(now) && !broken
+    }
+}
+
+/// The maps of a side by the names of their checkpoints.
+fn named<'a>(case: &'a Case, measured: &'a Measured) -> impl Iterator<Item = (&'a str, &'a MemoryMap)> {
+    measured
+        .maps
+        .iter()
+        .filter_map(|(index, map)| Some((case.checkpoints.get(*index)?.name.as_str(), map)))
+}
+
+/// Everything there is, with sizes: a comparison leaves out nothing for the sake of other machines.
+fn states(case: &Case, measured: &Measured) -> Snapshot {
+    let mut whole = case.clone();
+    whole.snapshot.off = false;
+    whole.snapshot.elf = SnapshotElf::Sizes;
+    whole.snapshot.library_sizes = true;
+    whole.snapshot.roles = None;
+    for spec in &mut whole.checkpoints {
+        spec.snapshot = true;
+    }
+    normalize::snapshot(&whole, &measured.by_index(), measured.main_stack_is_fixed)
+}
+
+/// The case of the now side with the limits that count.
+fn limited(now: &Case, before: &Case, terms: Terms) -> Case {
+    let mut case = now.clone();
+    for spec in &mut case.checkpoints {
+        if terms.limits_of_before {
+            if let Some(theirs) = before.checkpoints.iter().find(|other| other.name == spec.name) {
+                spec.limits.clone_from(&theirs.limits);
+            }
+        } else {
+            spec.limits
+                .retain(|_, limit| limit.growth.as_ref().is_some_and(|growth| growth.over == Over::Base));
+            for limit in spec.limits.values_mut() {
+                (limit.max, limit.min) = (None, None);
+            }
+        }
+    }
+    case
+}
+
+fn first_problem(there: &Measured, here: &Measured) -> Option<Problem> {
+    if let Some(problem) = &here.problem {
+        return Some(problem.clone());
+    }
+    there.problem.as_ref().map(|problem| {
+        let mut details = problem.details.clone();
+        details.push("the base itself cannot be measured: fix that, or name another one with --base REF".to_owned());
+        Problem {
+            kind: problem.kind,
+            title: format!("at the base: {}", problem.title),
+            details,
+        }
+    })
+}
+
+/// A case that one of the sides could not be measured of; what is said of its end is that side's.
+fn failed(plan: &Plan, now: &One<'_>, there: Measured, here: Measured, problem: Problem) -> CaseComparison {
+    let mut side = if here.problem.is_some() { here } else { there };
+    side.problem = Some(problem);
+    let maps = std::mem::take(&mut side.maps);
+    let checkpoints = maps.into_iter().filter_map(|(index, map)| checkpoint(now.case, index, map));
+    let checkpoints = checkpoints.collect();
+    CaseComparison {
+        report: case_report(
+            now.case,
+            now.label(),
+            side,
+            checkpoints,
+            compare::not_compared(plan, now.case),
+        ),
+        presence: Presence::Both,
+        before: Vec::new(),
+        varying: Vec::new(),
+    }
+}
+
+/// The first round, less what the others do not repeat.
+fn compared(plan: &Plan, before: &One<'_>, now: &One<'_>, rounds: Vec<Round>) -> CaseComparison {
+    let merge = |side: usize| {
+        let runs: Vec<Snapshot> = rounds.iter().filter_map(|round| round.states.get(side).cloned()).collect();
+        normalize::merge(&runs)
+    };
+    let (old, new) = (merge(0), merge(1));
+    let varying: BTreeSet<String> = [&old, &new].into_iter().flat_map(normalize::varying).collect();
+    let limits = held(&rounds);
+    let (mut there, mut here) = match rounds.into_iter().next() {
+        Some(first) => (first.there, first.here),
+        None => (Measured::nothing(), Measured::nothing()),
+    };
+    let earlier: Vec<(String, MemoryMap)> = std::mem::take(&mut there.maps)
+        .into_iter()
+        .filter_map(|(index, map)| Some((before.case.checkpoints.get(index)?.name.clone(), map)))
+        .collect();
+    let mut checkpoints = Vec::new();
+    for ((index, map), limits) in std::mem::take(&mut here.maps).into_iter().zip(limits) {
+        let Some(mut report) = checkpoint(now.case, index, map) else {
+            continue;
+        };
+        (report.changes, report.causes) = explain::checkpoint(Some(&old), &new, &report.name, &report.map, &limits);
+        report.limits = limits;
+        checkpoints.push(report);
+    }
+    CaseComparison {
+        report: case_report(
+            now.case,
+            now.label(),
+            here,
+            checkpoints,
+            compare::not_compared(plan, now.case),
+        ),
+        presence: Presence::Both,
+        before: earlier,
+        varying: varying.into_iter().collect(),
+    }
+}
+
+/// A limit that one of the rounds keeps is kept.
+fn held(rounds: &[Round]) -> Vec<Vec<LimitResult>> {
+    let Some((first, others)) = rounds.split_first() else {
+        return Vec::new();
+    };
+    let mut held = first.limits.clone();
+    for (at, list) in held.iter_mut().enumerate() {
+        for limit in list {
+            let same = |other: &&LimitResult| (&other.metric, &other.rule) == (&limit.metric, &limit.rule);
+            let kept = others
+                .iter()
+                .filter_map(|round| round.limits.get(at)?.iter().find(same))
+                .find(|other| other.verdict == Verdict::Within)
+                .cloned();
+            if let Some(kept) = kept {
+                *limit = kept;
+            }
+        }
+    }
+    held
+}
