@@ -89,7 +89,7 @@ fn a_recorded_capture_says_the_same_offline() {
     let mut seen = Vec::new();
     while let Next::Paused(stopped, index) = running.next().unwrap() {
         let captured = capture::read(&stopped, &mut objects).unwrap();
-        let memory = capture::memory(&stopped).unwrap();
+        let memory = capture::recorded_memory(&stopped).unwrap();
         let live = classify(&captured, &memory, &own);
         let complete = Capture {
             recording: memory.into_recording(),

@@ -246,7 +246,16 @@ fn why_absent(map: &MemoryMap, metric: &Metric) -> String {
     };
     let reason = match &subject {
         Subject::Own(measure) | Subject::Roles { measure, .. } => match measure {
-            RoleMeasure::Used | RoleMeasure::Free | RoleMeasure::Top => "this build of the tool cannot walk malloc chunks yet",
+            RoleMeasure::Used | RoleMeasure::Free | RoleMeasure::Top => {
+                let role = if needs(&[Role::MainHeap]) {
+                    Role::MainHeap
+                } else {
+                    Role::ThreadArena
+                };
+                return map
+                    .malloc_doubt(role)
+                    .unwrap_or_else(|| "the chunks could not be walked".to_owned());
+            }
             _ if needs(&[Role::ThreadArena]) && map.arenas.is_none() => "glibc's malloc was not recognised in this process",
             _ if needs(&[Role::ThreadStackExited, Role::ThreadStackCached]) && !map.thread_lists_known => {
                 "the libc's thread lists could not be read"
@@ -334,6 +343,7 @@ mod tests {
             threads: Vec::new(),
             thread_lists_known: false,
             arenas: None,
+            malloc: None,
             breakpoint_anon_bytes: 0,
             process: ProcessTotals::default(),
             hardening: None,
@@ -431,7 +441,7 @@ mod tests {
         };
         let now = map(&[(Role::MainHeap, 4096, None)]);
         for (name, reason) in [
-            ("main-heap.used", "malloc chunks"),
+            ("main-heap.used", "malloc was not recognised"),
             ("thread-arena.count", "malloc was not recognised"),
             ("thread-stack.exited.count", "thread lists"),
             ("main-heap.anon", "not known on this machine"),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
@@ -35,6 +36,8 @@ pub struct LiveMemory {
     task: Pid,
     page_bytes: u64,
     pagemap: File,
+    /// Whether what is read is remembered. A walk through a large heap reads a word of each of millions of chunks.
+    records: bool,
     state: RefCell<State>,
 }
 
@@ -43,7 +46,9 @@ struct State {
     /// Residency by `address / page / ENTRIES`, one bit a page.
     resident: BTreeMap<u64, u64>,
     /// Contents by address; absent for a page that could not be read.
-    pages: BTreeMap<u64, Option<Box<[u8]>>>,
+    pages: BTreeMap<u64, Option<Rc<[u8]>>>,
+    /// The page that was read last.
+    last: Option<(u64, Rc<[u8]>)>,
     /// Ranges that were asked for: disjoint, none touching the next.
     read: BTreeMap<u64, Vec<u8>>,
     /// By start and end.
@@ -52,16 +57,18 @@ struct State {
 
 impl LiveMemory {
     /// The memory behind a directory of /proc; `task` is a thread that still has memory.
-    pub(super) fn open(dir: &ProcDir, task: i32, page_bytes: u64) -> Result<Self> {
+    pub(super) fn open(dir: &ProcDir, task: i32, page_bytes: u64, records: bool) -> Result<Self> {
         Ok(Self {
             task: Pid::from_raw(task),
             page_bytes,
             pagemap: dir.file("pagemap")?,
+            records,
             state: RefCell::default(),
         })
     }
 
-    /// What was read, for [`Capture::recording`](crate::model::Capture::recording).
+    /// What was read, for [`Capture::recording`](crate::model::Capture::recording): nothing but page scans when it was opened
+    /// without recording.
     #[must_use]
     pub fn into_recording(self) -> Recording {
         let state = self.state.into_inner();
@@ -105,7 +112,12 @@ impl LiveMemory {
     }
 
     /// The contents of a page, if it is resident and readable.
-    fn page<'a>(&self, state: &'a mut State, address: u64) -> Option<&'a [u8]> {
+    fn page(&self, state: &mut State, address: u64) -> Option<Rc<[u8]>> {
+        if let Some((at, page)) = &state.last
+            && *at == address
+        {
+            return Some(Rc::clone(page));
+        }
         if !state.pages.contains_key(&address) {
             let content = self.is_resident(state, address).then(|| self.fetch(address)).flatten();
             if state.pages.len() >= MAX_PAGES {
@@ -113,17 +125,19 @@ impl LiveMemory {
             }
             state.pages.insert(address, content);
         }
-        state.pages.get(&address)?.as_deref()
+        let page = Rc::clone(state.pages.get(&address)?.as_ref()?);
+        state.last = Some((address, Rc::clone(&page)));
+        Some(page)
     }
 
-    fn fetch(&self, address: u64) -> Option<Box<[u8]>> {
+    fn fetch(&self, address: u64) -> Option<Rc<[u8]>> {
         let mut page = vec![0; usize::try_from(self.page_bytes).ok()?];
         let remote = RemoteIoVec {
             base: usize::try_from(address).ok()?,
             len: page.len(),
         };
         let read = process_vm_readv(self.task, &mut [IoSliceMut::new(&mut page)], &[remote]).ok()?;
-        (read == page.len()).then(|| page.into_boxed_slice())
+        (read == page.len()).then(|| page.into())
     }
 
     /// Fills the buffer from resident pages.
@@ -178,7 +192,7 @@ impl Memory for LiveMemory {
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
         let mut state = self.state.borrow_mut();
         let found = self.fill(&mut state, address, buffer).is_some();
-        if found && !buffer.is_empty() {
+        if found && self.records && !buffer.is_empty() {
             remember(&mut state.read, address, buffer);
         }
         found
@@ -196,6 +210,29 @@ impl Memory for LiveMemory {
         };
         state.scans.insert((start, end), runs.clone());
         runs
+    }
+
+    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
+        let mut state = self.state.borrow_mut();
+        let mut found = Vec::new();
+        let mut at = start - start % self.page_bytes;
+        while at < end {
+            if let Some(page) = self.page(&mut state, at) {
+                for (i, bytes) in page.as_chunks::<8>().0.iter().enumerate() {
+                    let address = at + 8 * i as u64;
+                    let inside = address >= start && end - at >= 8 * (i as u64 + 1);
+                    if inside && wanted(address, u64::from_le_bytes(*bytes)) {
+                        found.push(address);
+                        if self.records {
+                            remember(&mut state.read, address, bytes);
+                        }
+                    }
+                }
+            }
+            let Some(next) = at.checked_add(self.page_bytes) else { break };
+            at = next;
+        }
+        found
     }
 }
 

@@ -38,7 +38,15 @@ pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
 /// # Errors
 /// Not permitted, or the process is ending.
 pub fn memory(stopped: &Stopped) -> Result<LiveMemory> {
-    memory_of(stopped.pid(), stopped.threads())
+    memory_with(stopped.pid(), stopped.threads(), false)
+}
+
+/// As [`memory`], and what is read is remembered for [`LiveMemory::into_recording`].
+///
+/// # Errors
+/// As [`memory`].
+pub fn recorded_memory(stopped: &Stopped) -> Result<LiveMemory> {
+    memory_with(stopped.pid(), stopped.threads(), true)
 }
 
 /// As [`read`], of a process that somebody else started: nothing of ours is in it.
@@ -54,7 +62,7 @@ pub fn read_attached(attached: &Attached, objects: &mut ObjectCache) -> Result<C
 /// # Errors
 /// As [`memory`].
 pub fn memory_attached(attached: &Attached) -> Result<LiveMemory> {
-    memory_of(attached.pid(), attached.threads())
+    memory_with(attached.pid(), attached.threads(), false)
 }
 
 pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPage>, cache: &mut ObjectCache) -> Result<Capture> {
@@ -90,10 +98,15 @@ pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPag
     })
 }
 
+#[cfg(test)]
 pub(crate) fn memory_of(pid: i32, threads: &[Thread]) -> Result<LiveMemory> {
+    memory_with(pid, threads, true)
+}
+
+fn memory_with(pid: i32, threads: &[Thread], records: bool) -> Result<LiveMemory> {
     let (dir, task) = live_directory(pid, threads)?;
     let page_bytes = environment::page_bytes_here().ok_or_else(no_page_size)?;
-    LiveMemory::open(&dir, task, page_bytes)
+    LiveMemory::open(&dir, task, page_bytes, records)
 }
 
 /// The directory of the process or, when its first thread has ended and others live, of one of those: `/proc/PID` of a

@@ -1,5 +1,5 @@
 //! Secondary arenas of glibc's malloc, found by the headers of their heaps alone: no symbols, no version table.
-//! The main arena and the chunks inside are not its business.
+//! The main arena and the chunks inside are the business of `malloc`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,11 @@ pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) -> Option<Vec<Ar
                 committed_bytes: heap.committed,
             })
             .collect();
-        facts.push(ArenaFact { address, heaps });
+        facts.push(ArenaFact {
+            address,
+            heaps,
+            ..ArenaFact::default()
+        });
     }
     Some(facts)
 }

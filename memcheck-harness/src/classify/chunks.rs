@@ -1,9 +1,9 @@
 //! Large allocations that glibc's malloc served with a mapping of their own, by the header at their first page.
-//! Without `mp_` to check against, the label is likely, never certain.
+//! The label is certain where they are as many and as large as malloc's own books say, and likely otherwise.
 
 use crate::model::{Name, Role};
 
-use super::interval::{Claims, Priority, likely};
+use super::interval::{Claims, Priority, certain, likely};
 use super::process::{Area, Notes, Process};
 
 /// Pages looked at in all in search of headers inside merged regions.
@@ -13,8 +13,11 @@ const MAX_PAGES: usize = 1 << 14;
 const MIN_UNANCHORED: u64 = 64 << 10;
 
 /// Claims mmapped chunks in whatever private memory nobody stronger has claimed. Stacks do not count: a program may have
-/// allocated its thread's stack.
-pub(super) fn claim(process: &Process<'_>, claims: &mut Claims, notes: &mut Notes) {
+/// allocated its thread's stack. `books`: how many there are, and their bytes, by malloc's own account.
+pub(super) fn claim(process: &Process<'_>, books: Option<(u64, u64)>, claims: &mut Claims, notes: &mut Notes) {
+    if books == Some((0, 0)) {
+        return;
+    }
     let strong = |priority| {
         matches!(
             priority,
@@ -46,14 +49,23 @@ pub(super) fn claim(process: &Process<'_>, claims: &mut Claims, notes: &mut Note
     if budget == 0 {
         notes.add("Too much anonymous memory to search all of it for large allocations: some may be counted as anon-map.");
     }
+    let sum = found.iter().fold((0_u64, 0_u64), |(count, bytes), (start, end)| {
+        (count + 1, bytes.saturating_add(end - start))
+    });
+    let evidence = if books == Some(sum) {
+        certain("header of a malloc chunk with its own mapping, and malloc counts as many bytes in as many chunks")
+    } else {
+        likely("header of a malloc chunk with its own mapping")
+    };
+    if let Some((count, bytes)) = books.filter(|books| *books != sum) {
+        notes.add(format!(
+            "malloc counts {count} allocations with their own mapping, {bytes} bytes; {} of {} bytes were found.",
+            sum.0, sum.1
+        ));
+    }
     for (start, end) in found {
         let item = claims.item(Role::MmapChunk, Name::default(), None);
-        claims.add(
-            (start, end),
-            Priority::Chunk,
-            item,
-            likely("header of a malloc chunk with its own mapping"),
-        );
+        claims.add((start, end), Priority::Chunk, item, evidence.clone());
     }
 }
 

@@ -14,10 +14,12 @@ use crate::model::{Capture, Memory, MemoryMap, Metric, Name, Role, StackState, T
 
 /// A program that has said `READY` and now sleeps in all its threads. It prints `T tid tls-base` for each live thread and
 /// `IS role start bytes` for what it knows; both in hexadecimal but the tid.
-struct Target {
-    child: Child,
+pub(super) struct Target {
+    pub(super) child: Child,
     threads: Vec<Thread>,
     truth: Vec<(String, u64, u64)>,
+    /// Other lines it printed.
+    pub(super) said: Vec<String>,
 }
 
 impl Drop for Target {
@@ -28,9 +30,15 @@ impl Drop for Target {
 }
 
 impl Target {
-    fn start(program: &Path) -> Self {
+    pub(super) fn start(program: &Path) -> Self {
+        Self::start_with(program, &[], &[])
+    }
+
+    pub(super) fn start_with(program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         #[expect(clippy::disallowed_methods, reason = "a test needs a process to look at")]
         let child = std::process::Command::new(program)
+            .args(arguments)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stdin(Stdio::null())
             .spawn()
@@ -38,6 +46,7 @@ impl Target {
         let mut target = Self {
             threads: vec![],
             truth: vec![],
+            said: vec![],
             child,
         };
         let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
@@ -57,7 +66,7 @@ impl Target {
                 }
                 ["IS", role, start, bytes] => target.truth.push((role.to_owned(), hex(start), hex(bytes))),
                 ["READY"] => break,
-                _ => panic!("{line}"),
+                _ => target.said.push(line),
             }
         }
         let sleeps = |tid: i32| {
@@ -73,7 +82,7 @@ impl Target {
         target
     }
 
-    fn measure(&self) -> (Capture, MemoryMap) {
+    pub(super) fn measure(&self) -> (Capture, MemoryMap) {
         let pid = i32::try_from(self.child.id()).unwrap();
         let mut capture = capture::read_process(pid, &self.threads, vec![], &mut ObjectCache::default()).unwrap();
         let memory = capture::memory_of(pid, &self.threads).unwrap();
@@ -100,8 +109,8 @@ fn is_own(path: &Name) -> bool {
     !path.as_bytes().starts_with(b"/usr") && !path.as_bytes().starts_with(b"/lib")
 }
 
-fn show(map: &MemoryMap) -> String {
-    let mut text = format!("{:#?}\n", map.notes);
+pub(super) fn show(map: &MemoryMap) -> String {
+    let mut text = format!("{:#?}\n{:#?}\n{:#?}\n", map.notes, map.malloc, map.arenas);
     for piece in &map.pieces {
         text += &format!(
             "{:x}-{:x} {} {:>9}K rss {:>6} anon {:>6} {:<20} {:<18} {}\n",
@@ -143,7 +152,7 @@ fn show_it(map: &MemoryMap) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test needs a compiler")]
-fn build(dir: &TempDir, compiler: &str, name: &str, source: &str, args: &[&str]) -> PathBuf {
+pub(super) fn build(dir: &TempDir, compiler: &str, name: &str, source: &str, args: &[&str]) -> PathBuf {
     let file = dir.path().join(name);
     fs::write(&file, source).unwrap();
     let program = file.with_extension("");
@@ -158,7 +167,7 @@ fn build(dir: &TempDir, compiler: &str, name: &str, source: &str, args: &[&str])
     program
 }
 
-const COMMON: &str = r#"
+pub(super) const COMMON: &str = r#"
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -217,7 +226,7 @@ int main(void) {
 }
 "#;
 
-fn metric(map: &MemoryMap, name: &str) -> Option<u64> {
+pub(super) fn metric(map: &MemoryMap, name: &str) -> Option<u64> {
     map.metric(&Metric::parse(name).unwrap())
 }
 

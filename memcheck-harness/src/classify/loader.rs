@@ -161,7 +161,7 @@ fn allocation(process: &Process<'_>, found: &Found<'_>, pd: u64, area: &Area<'_>
 }
 
 /// Static TLS of the objects loaded, at least.
-fn tls_bytes(process: &Process<'_>) -> u64 {
+pub(super) fn tls_bytes(process: &Process<'_>) -> u64 {
     let objects = process.capture.objects.iter().filter_map(|object| object.facts.as_ref());
     objects
         .flat_map(|facts| &facts.segments)

@@ -8,6 +8,7 @@ mod chunks;
 mod elf;
 mod interval;
 mod loader;
+mod malloc;
 mod names;
 mod process;
 mod stacks;
@@ -17,6 +18,8 @@ mod usage;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod live_malloc_tests;
 #[cfg(test)]
 mod live_tests;
 #[cfg(test)]
@@ -44,10 +47,12 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
     let found = threads::find(&process, &mut notes);
     let threads = stacks::claim(&process, &found, &mut claims, &mut notes);
     loader::claim(&process, &found, &mut claims);
-    let arenas = arenas::claim(&process, &mut claims);
+    let mut arenas = arenas::claim(&process, &mut claims);
+    let malloc = arenas.as_mut().and_then(|arenas| malloc::examine(&process, &found, arenas));
     stacks::claim_signal_stacks(&process, &found, &mut claims);
     if arenas.is_some() {
-        chunks::claim(&process, &mut claims, &mut notes);
+        let books = malloc.as_ref().and_then(|malloc| malloc.mmapped);
+        chunks::claim(&process, books, &mut claims, &mut notes);
     }
 
     let (cuts, items) = interval::cut(&process, claims);
@@ -63,6 +68,7 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         threads,
         thread_lists_known: found.lists_known,
         arenas,
+        malloc,
         hardening: None,
         platform_objects: BTreeSet::new(),
         own_objects: BTreeSet::new(),

@@ -156,15 +156,21 @@ impl<'a> Process<'a> {
         if !self.covered(address, end, |area| area.region.perms.read && !area.region.perms.shared) {
             return None;
         }
-        let mut buffer = vec![0_u8; 8 * N];
-        if !self.memory.read(address, &mut buffer) {
-            return None;
+        let mut buffer = [[0_u8; 8]; N];
+        self.memory
+            .read(address, buffer.as_flattened_mut())
+            .then(|| buffer.map(u64::from_le_bytes))
+    }
+
+    /// Addresses of the wanted words in the private readable part of a range: [`Memory::search`].
+    pub(super) fn search(&self, start: u64, end: u64, mut wanted: impl FnMut(u64, u64) -> bool) -> Vec<u64> {
+        let mut found = Vec::new();
+        for area in self.areas_in(start, end) {
+            if area.region.perms.read && !area.region.perms.shared {
+                found.extend(self.memory.search(area.start.max(start), area.end.min(end), &mut wanted));
+            }
         }
-        let mut words = [0; N];
-        for (word, bytes) in words.iter_mut().zip(buffer.chunks_exact(8)) {
-            *word = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-        }
-        Some(words)
+        found
     }
 
     /// Reads one word.

@@ -339,7 +339,7 @@ fn read<'a>(process: &Process<'_>, layout: Layout, pd: u64, list: List, thread: 
         && process.areas_in(block, end).len() <= MAX_REGIONS
         && process.covered(block, end, |area| !area.region.perms.shared || list == List::User);
     // The descriptor ends the block; TLS lies below it on x86-64 and above it on AArch64.
-    let at_top = !layout.self_pointer || end - pd <= 1 << 16;
+    let at_top = !layout.self_pointer || end.wrapping_sub(pd) <= 1 << 16;
     // libc's own blocks are whole pages; without the lists that alone tells a stack the program supplied.
     let aligned = block.is_multiple_of(process.page) && guard.is_multiple_of(process.page) && size.is_multiple_of(process.page);
     let list = if list == List::None && !aligned { List::User } else { list };

@@ -67,10 +67,12 @@ fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
         arenas: Some(vec![
             ArenaFact {
                 address: 0,
-                heaps: vec![heap]
+                heaps: vec![heap],
+                ..ArenaFact::default()
             };
             arenas
         ]),
+        malloc: None,
         breakpoint_anon_bytes: 0,
         process: ProcessTotals::default(),
         hardening: None,

@@ -118,13 +118,65 @@ pub struct HeapFact {
     pub committed_bytes: u64,
 }
 
-/// A secondary arena of glibc's malloc.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the walk over an arena's chunks found. Bytes of whole chunks: what `malloc_usable_size` tells, and 8 bytes more each.
+/// Chunks in the caches of threads and in fastbins count as free. `used + free + top + overhead` is the arena's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArenaUse {
+    /// Live chunks, those of the library itself included (a cache for each thread that allocates).
+    pub used_count: u64,
+    /// Bytes of live chunks.
+    pub used_bytes: u64,
+    /// Freed chunks below the top.
+    pub free_count: u64,
+    /// Bytes of freed chunks.
+    pub free_bytes: u64,
+    /// Those of them that are in a fastbin or in a thread's cache: malloc's own statistics count the latter as used.
+    pub cached_bytes: u64,
+    /// Bytes above the last chunk, which serve the next allocations.
+    pub top_bytes: u64,
+    /// Headers of heaps, padding and fences.
+    pub overhead_bytes: u64,
+    /// Largest run of free bytes without a live chunk inside; the top is one, or the end of one.
+    pub largest_free_bytes: u64,
+}
+
+impl ArenaUse {
+    /// How much of the free memory, in thousandths, lies outside of the largest run: 0 when one request could have it all.
+    /// Absent when nothing is free.
+    #[must_use]
+    pub fn fragmentation_permille(&self) -> Option<u64> {
+        let free = self.free_bytes.saturating_add(self.top_bytes);
+        let scattered = u128::from(free.saturating_sub(self.largest_free_bytes)) * 1000;
+        u64::try_from(scattered.checked_div(u128::from(free))?).ok()
+    }
+}
+
+/// An arena of glibc's malloc.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArenaFact {
     /// Address of its `malloc_state`.
     pub address: u64,
-    /// Its heaps in address order.
+    /// Its heaps in address order; empty for the main arena, which has the brk heap.
     pub heaps: Vec<HeapFact>,
+    /// What its chunks are; absent when they could not be walked.
+    #[serde(default)]
+    pub usage: Option<ArenaUse>,
+    /// Why `usage` is absent or only approximate, as a fragment ("its lock is held"); absent when `usage` is proven by the
+    /// allocator's own books.
+    #[serde(default)]
+    pub doubt: Option<String>,
+    /// Live threads that allocate from it, by id; absent when not known.
+    #[serde(default)]
+    pub threads: Option<Vec<i32>>,
+}
+
+/// The books that glibc's malloc keeps of the whole process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MallocFact {
+    /// The main arena.
+    pub main: ArenaFact,
+    /// Allocations with a mapping of their own, (number, bytes), by `mp_.n_mmaps` and `mp_.mmapped_mem`.
+    pub mmapped: Option<(u64, u64)>,
 }
 
 /// A remark about how the map was made: what is approximate or unknown, and why.
@@ -168,6 +220,9 @@ pub struct MemoryMap {
     pub thread_lists_known: bool,
     /// Secondary arenas by address; absent when glibc's malloc was not recognised.
     pub arenas: Option<Vec<ArenaFact>>,
+    /// The main arena and malloc's own books; absent when the main arena was not found.
+    #[serde(default)]
+    pub malloc: Option<MallocFact>,
     /// Sums.
     pub process: ProcessTotals,
     /// Anonymous bytes of text pages that are private copies because they hold, or held, a breakpoint of ours. They are
@@ -290,8 +345,39 @@ impl MemoryMap {
                 .filter(|t| t.state == StackState::Live && !t.main)
                 .map(|t| t.deepest_bytes)
                 .try_fold(0, |deepest, bytes| Some(deepest.max(bytes?))),
-            // Walking chunks is a later step of the line; until then these are absent, not zero.
-            RoleMeasure::Used | RoleMeasure::Free | RoleMeasure::Top => None,
+            RoleMeasure::Used => self.arena_use(include, |usage| usage.used_bytes),
+            RoleMeasure::Free => self.arena_use(include, |usage| usage.free_bytes),
+            RoleMeasure::Top => self.arena_use(include, |usage| usage.top_bytes),
+        }
+    }
+
+    /// The sum over the main or the secondary arenas; `None` when one of them could not be walked, or is in doubt.
+    fn arena_use(&self, include: &dyn Fn(Role) -> bool, figure: fn(&ArenaUse) -> u64) -> Option<u64> {
+        self.arenas_of(include)?
+            .iter()
+            .map(|arena| {
+                let proven = arena.usage.as_ref().filter(|_| arena.doubt.is_none());
+                proven.map(figure)
+            })
+            .try_fold(0_u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
+    }
+
+    /// The arenas behind [`Role::MainHeap`] or [`Role::ThreadArena`].
+    fn arenas_of(&self, include: &dyn Fn(Role) -> bool) -> Option<&[ArenaFact]> {
+        if include(Role::MainHeap) {
+            self.malloc.as_ref().map(|malloc| std::slice::from_ref(&malloc.main))
+        } else {
+            self.arenas.as_deref()
+        }
+    }
+
+    /// Why the chunks of the main heap or of the secondary arenas are not known exactly, as a fragment.
+    #[must_use]
+    pub fn malloc_doubt(&self, role: Role) -> Option<String> {
+        match self.arenas_of(&|other| other == role) {
+            None if self.arenas.is_none() => Some("glibc's malloc was not recognised in this process".to_owned()),
+            None => Some("the main arena of glibc's malloc was not found".to_owned()),
+            Some(arenas) => arenas.iter().find_map(|arena| arena.doubt.clone()),
         }
     }
 

@@ -12,6 +12,21 @@ pub trait Memory {
     /// `None` when that cannot be known here.
     fn pages(&self, start: u64, end: u64) -> Option<Vec<PageRun>>;
 
+    /// Addresses in `[start, end)`, multiples of 8 and in order, whose resident word the predicate wants; it is given address
+    /// and word. Only the words found count as read: a recording tells the same and holds no contents.
+    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
+        let mut found = Vec::new();
+        let mut at = start.next_multiple_of(8);
+        while at < end {
+            if self.u64(at).is_some_and(|word| wanted(at, word)) {
+                found.push(at);
+            }
+            let Some(next) = at.checked_add(8) else { break };
+            at = next;
+        }
+        found
+    }
+
     /// A little-endian word of 8 bytes.
     fn u64(&self, address: u64) -> Option<u64> {
         let mut buffer = [0; 8];
@@ -47,6 +62,21 @@ impl Memory for Recording {
             .find(|scan| (scan.0, scan.1) == (start, end))
             .and_then(|scan| scan.2.clone())
     }
+
+    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
+        let mut found = Vec::new();
+        for (from, bytes) in &self.bytes {
+            let until = from.saturating_add(bytes.len() as u64).min(end);
+            let mut at = start.max(*from).saturating_add(7) & !7;
+            while at.checked_add(8).is_some_and(|after| after <= until) {
+                if self.u64(at).is_some_and(|word| wanted(at, word)) {
+                    found.push(at);
+                }
+                at += 8;
+            }
+        }
+        found
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +94,10 @@ mod tests {
         assert_eq!(recording.u64(0x3000), None);
         assert_eq!(recording.u32(0x2000), None);
         assert_eq!(recording.pages(0, 4096), None);
+        assert_eq!(recording.search(0, u64::MAX, &mut |_, word| word == 1), [0x1000]);
+        assert!(
+            recording.search(0x1008, u64::MAX, &mut |_, _| true).is_empty(),
+            "half a word is none"
+        );
     }
 }

@@ -330,7 +330,7 @@ const MEASURES: [MeasureRow; 12] = [
         Unit::Bytes,
         Tier::Exact,
         "chunk walk",
-        "bytes in live allocations",
+        "live allocations of malloc with their headers; freed ones in caches and fastbins are none",
         &["main-heap", "thread-arena"],
     ),
     measure(
@@ -339,7 +339,7 @@ const MEASURES: [MeasureRow; 12] = [
         Unit::Bytes,
         Tier::Exact,
         "chunk walk",
-        "bytes in freed chunks",
+        "freed chunks below the top, in bins, fastbins and threads' caches",
         &["main-heap", "thread-arena"],
     ),
     measure(
@@ -348,8 +348,8 @@ const MEASURES: [MeasureRow; 12] = [
         Unit::Bytes,
         Tier::Exact,
         "chunk walk",
-        "bytes above the last chunk",
-        &["main-heap"],
+        "bytes above the last chunk, for the next allocations",
+        &["main-heap", "thread-arena"],
     ),
 ];
 

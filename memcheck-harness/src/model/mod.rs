@@ -25,7 +25,8 @@ pub use capture::{Capture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use comparison::{CaseComparison, Comparison, Presence, Side};
 pub use map::{
-    ArenaFact, Confidence, Evidence, HeapFact, Item, MemoryMap, Note, Piece, ProcessTotals, RoleSum, StackState, ThreadFact,
+    ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
+    StackState, ThreadFact,
 };
 pub use memory::Memory;
 pub use metric::{Metric, MetricError, ProcessMeasure, RoleMeasure, Subject, Tier, Unit};

@@ -239,6 +239,7 @@ mod tests {
             }],
             thread_lists_known: true,
             arenas: None,
+            malloc: None,
             breakpoint_anon_bytes: 0,
             process: ProcessTotals::default(),
             hardening: None,

@@ -59,6 +59,7 @@ pub(crate) fn map(items: &[(Role, u64, u64)]) -> MemoryMap {
         threads: vec![thread("main", true, StackState::Live)],
         thread_lists_known: true,
         arenas: Some(Vec::new()),
+        malloc: None,
         breakpoint_anon_bytes: 0,
         process: ProcessTotals::default(),
         hardening: None,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::{exit, problem, summary};
+use super::{exit, problem, show_malloc, summary};
 use crate::model::{
     CaseReport, Change, ChangeCause, CheckpointReport, End, LimitResult, Outcome, Place, Problem, ProblemKind, RoleSum,
     RunReport, SnapshotStatus, StackState, Verdict,
@@ -161,10 +161,8 @@ pub(super) fn checkpoint(checkpoint: &CheckpointReport) -> Value {
             "deepest_bytes": thread.deepest_bytes,
         })).collect::<Vec<_>>(),
         "thread_lists_known": map.thread_lists_known,
-        "arenas": map.arenas.as_ref().map(|arenas| arenas.iter().map(|arena| json!({
-            "heaps": arena.heaps.len(),
-            "committed_bytes": arena.heaps.iter().map(|heap| heap.committed_bytes).sum::<u64>(),
-        })).collect::<Vec<_>>()),
+        "arenas": map.arenas.as_ref().map(|arenas| arenas.iter().map(show_malloc::value).collect::<Vec<_>>()),
+        "malloc": show_malloc::main_value(map),
         "stack_limit_bytes": map.stack_limit_bytes,
         "page_bytes": map.page_bytes,
         "notes": map.notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>(),

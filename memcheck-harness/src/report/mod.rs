@@ -14,6 +14,7 @@ mod problem;
 mod progress;
 mod show;
 mod show_json;
+mod show_malloc;
 mod results;
 mod summary;
 mod table;

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::problem;
+use super::show_malloc;
 use super::text::{Ink, clean, labelled, paint, plural, wrap};
 use crate::model::{CaseReport, CheckpointReport, Confidence, MemoryMap, Perms, Piece, Role, StackState};
 
@@ -53,6 +54,7 @@ pub fn show(case: &CaseReport, since: Option<&str>, style: Style, out: &mut dyn 
         writeln!(out)?;
         if style.verbose > 0 {
             regions(&checkpoint.map, style, out)?;
+            show_malloc::arenas(&checkpoint.map, style, out)?;
             writeln!(out)?;
         }
     }
@@ -109,6 +111,7 @@ fn table(map: &MemoryMap, style: Style, out: &mut dyn Write) -> io::Result<()> {
             .map(|bytes| format!("swapped {} KiB", kib(bytes))),
     );
     writeln!(out, "  {}", facts.join(", "))?;
+    show_malloc::table(map, style, out)?;
     if rows.iter().any(|row| row.figures.pss.is_none()) {
         labelled(
             style,

@@ -132,6 +132,7 @@ fn server() -> RunReport {
                         size_bytes: 132 * KIB,
                         committed_bytes: 132 * KIB,
                     }],
+                    ..ArenaFact::default()
                 })
                 .collect(),
         );

@@ -1,0 +1,172 @@
+//! Which thread allocates from which arena, and where its cache of freed chunks is: `thread_arena` and `tcache`, two
+//! thread-local variables of libc, found by what they point at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::loader::tls_bytes;
+use super::super::process::Process;
+use super::super::threads::Found;
+use super::lists::{self, Cache};
+
+/// Most static TLS searched in one thread.
+const MAX_TLS: u64 = 1 << 20;
+
+/// What a libc may keep in TLS: `tcache` lies this near to `thread_arena` (the whole of it is 0x90 bytes in 2.36).
+const LIBC_TLS: u64 = 0x200;
+
+/// TLS beyond the objects' own: the surplus, alignment and the header of the block on machines where it lies above.
+const SLACK: u64 = 0x200;
+
+const NOT_FOUND: &str = "the caches of its threads were not found";
+
+/// What is known of the threads' use of malloc.
+#[derive(Default)]
+pub(super) struct Attached {
+    /// Live threads by arena. A thread that never allocated has none.
+    pub(super) threads: BTreeMap<u64, Vec<i32>>,
+    /// Chunks in the threads' caches.
+    pub(super) cached: Vec<u64>,
+    /// Why the caches are not known.
+    pub(super) doubt: Option<String>,
+}
+
+/// Looks into the threads. `arenas` are the addresses of all arenas; `must_have`: this version of malloc has caches.
+pub(super) fn find(
+    process: &Process<'_>,
+    found: &Found<'_>,
+    arenas: &BTreeSet<u64>,
+    must_have: bool,
+    left: &mut usize,
+) -> Attached {
+    let threads: Vec<(i32, u64)> = process
+        .capture
+        .threads
+        .iter()
+        .filter_map(|thread| Some((thread.tid, thread.tls_base?)))
+        .collect();
+    let slots = arena_slots(process, found.tls_below, &threads, arenas);
+    let best = slots
+        .into_iter()
+        .map(|slot| caches(process, &threads, (arenas, must_have), slot, left))
+        .max_by_key(|candidate| (candidate.score, candidate.attached));
+    let Some(best) = best else {
+        return Attached {
+            doubt: Some(NOT_FOUND.to_owned()),
+            ..Attached::default()
+        };
+    };
+    best.result
+}
+
+fn at(base: u64, slot: i64) -> Option<u64> {
+    base.checked_add_signed(slot)
+}
+
+/// Distances from the TLS base at which every live thread has an arena or nothing, and one at least has an arena.
+fn arena_slots(process: &Process<'_>, below: bool, threads: &[(i32, u64)], arenas: &BTreeSet<u64>) -> Vec<i64> {
+    let reach = tls_bytes(process).saturating_add(SLACK + LIBC_TLS).min(MAX_TLS);
+    for (_, base) in threads {
+        let range = if below {
+            (base.saturating_sub(reach), *base)
+        } else {
+            (*base, base.saturating_add(reach))
+        };
+        let slots: Vec<i64> = process
+            .search(range.0, range.1, |_, word| arenas.contains(&word))
+            .into_iter()
+            .map(|address| address.wrapping_sub(*base).cast_signed())
+            .filter(|slot| {
+                threads.iter().all(|(_, base)| {
+                    let word = at(*base, *slot).and_then(|address| process.u64(address)).unwrap_or(0);
+                    word == 0 || arenas.contains(&word)
+                })
+            })
+            .collect();
+        if !slots.is_empty() {
+            return slots;
+        }
+    }
+    Vec::new()
+}
+
+struct Candidate {
+    score: usize,
+    attached: usize,
+    result: Attached,
+}
+
+/// The threads' arenas by one slot, and the caches by the best slot near it.
+fn caches(
+    process: &Process<'_>,
+    threads: &[(i32, u64)],
+    (arenas, must_have): (&BTreeSet<u64>, bool),
+    arena_slot: i64,
+    left: &mut usize,
+) -> Candidate {
+    let mut by_arena: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+    for (tid, base) in threads {
+        if let Some(arena) = at(*base, arena_slot).and_then(|address| process.u64(address))
+            && arenas.contains(&arena)
+        {
+            by_arena.entry(arena).or_default().push(*tid);
+        }
+    }
+    let uses = |tid: &i32| by_arena.values().flatten().any(|attached| attached == tid);
+    let mut best = (0_usize, Vec::new(), false);
+    let reach = i64::try_from(LIBC_TLS).unwrap_or(0);
+    for slot in (arena_slot - reach..=arena_slot + reach)
+        .step_by(8)
+        .filter(|slot| *slot != arena_slot)
+    {
+        let (mut score, mut torn, mut chunks) = (0, false, Vec::new());
+        for (tid, base) in threads {
+            let word = at(*base, slot).and_then(|address| process.u64(address)).unwrap_or(0);
+            if word == 0 {
+                // A thread gets its arena and its cache together, and gives them back together.
+                torn |= uses(tid);
+            } else if is_common_empty(process, word) {
+                score += 1;
+            } else {
+                match lists::cache(process, word, left) {
+                    Cache::Sound(entries) => {
+                        score += 1;
+                        chunks.extend(entries);
+                    }
+                    Cache::Torn => {
+                        score += 1;
+                        torn = true;
+                    }
+                    Cache::Other => torn = true,
+                }
+            }
+        }
+        if (score, chunks.len()) > (best.0, best.1.len()) {
+            best = (score, chunks, torn);
+        }
+    }
+    let (score, cached, torn) = best;
+    let doubt = if torn && score > 0 {
+        Some("a thread was stopped while it changed its cache of freed chunks")
+    } else if must_have && score == 0 {
+        Some(NOT_FOUND)
+    } else {
+        None
+    };
+    Candidate {
+        score,
+        attached: by_arena.values().map(Vec::len).sum(),
+        result: Attached {
+            threads: by_arena,
+            cached,
+            doubt: doubt.map(str::to_owned),
+        },
+    }
+}
+
+/// From 2.42 a thread without a cache points at an empty one in libc's own read-only data, that all threads share.
+fn is_common_empty(process: &Process<'_>, at: u64) -> bool {
+    let of_file = process
+        .area_at(at)
+        .is_some_and(|area| area.region.inode != 0 && !area.region.perms.write);
+    of_file && process.words::<80>(at).is_some_and(|words| words == [0; 80])
+}

@@ -1,0 +1,64 @@
+//! `mp_`, glibc's books of the whole process: where the main heap begins, and how many allocations have mappings of their own.
+//! Found beside the main arena by what it must say.
+
+use std::collections::BTreeSet;
+
+use super::super::process::Process;
+use super::state::State;
+
+/// How far from the main arena `mp_` may lie: both are data of malloc.c (0xa0 to 0x9c0 seen in glibc 2.23 to 2.43).
+const NEAR: u64 = 0x1400;
+
+/// (`n_mmaps`, `mmapped_mem`, `sbrk_base`) inside `mp_`: 2.43, 2.35 to 2.42, 2.24 to 2.34, 2.17 to 2.23. malloc/malloc.c.
+const LAYOUTS: [(u64, u64, u64); 4] = [(0x44, 0x58, 0x68), (0x3c, 0x50, 0x60), (0x28, 0x38, 0x48), (0x28, 0x38, 0x50)];
+
+/// `DEFAULT_MMAP_MAX` and the default of `arena_test` on 64-bit.
+const MMAP_MAX: u32 = 65536;
+const ARENA_TEST: u64 = 8;
+
+/// (number, bytes) of the allocations with their own mapping. `sbrk_base`: where the main heap begins; absent while it is empty.
+pub(super) fn mmapped(process: &Process<'_>, main: &State, sbrk_base: Option<u64>) -> Option<(u64, u64)> {
+    let (start, end) = (main.address.saturating_sub(NEAR), main.address.saturating_add(NEAR));
+    // The word that says where the heap begins; while it is empty, the word that holds a default.
+    let anchors = process.search(start, end, |_, word| word == sbrk_base.unwrap_or(ARENA_TEST));
+    let mut found: BTreeSet<(bool, u64, u64)> = BTreeSet::new();
+    for anchor in anchors {
+        for layout in LAYOUTS {
+            let at = if sbrk_base.is_some() { layout.2 } else { 0x18 };
+            if let Some(mp) = anchor.checked_sub(at)
+                && let Some((usual, count, bytes)) = read(process, mp, layout, sbrk_base)
+            {
+                found.insert((usual, count, bytes));
+            }
+        }
+    }
+    // Defaults may have been changed (mallopt); then what remains must agree.
+    let usual = found.iter().any(|(usual, ..)| *usual);
+    let answers: BTreeSet<(u64, u64)> = found
+        .into_iter()
+        .filter(|(is, ..)| *is == usual)
+        .map(|(_, count, bytes)| (count, bytes))
+        .collect();
+    (answers.len() == 1).then(|| answers.first().copied()).flatten()
+}
+
+/// Whether the defaults stand there, and the two figures; `None` for what cannot be `mp_`.
+fn read(process: &Process<'_>, mp: u64, layout: (u64, u64, u64), sbrk_base: Option<u64>) -> Option<(bool, u64, u64)> {
+    let (count_at, bytes_at, base_at) = layout;
+    let arena_test = process.u64(mp.checked_add(0x18)?)?;
+    let at = mp.checked_add(count_at)?;
+    let (count, count_max, most) = (
+        process.u32(at)?,
+        process.u32(at.checked_add(4)?)?,
+        process.u32(at.checked_add(8)?)?,
+    );
+    let [bytes, most_bytes] = process.words::<2>(mp.checked_add(bytes_at)?)?;
+    let base = process.u64(mp.checked_add(base_at)?)?;
+    let sound = base == sbrk_base.unwrap_or(0)
+        && count <= most
+        && bytes <= most_bytes
+        && bytes.is_multiple_of(process.page)
+        && (count == 0) == (bytes == 0);
+    let usual = arena_test == ARENA_TEST && count_max == MMAP_MAX;
+    (sound && (usual || sbrk_base.is_some())).then_some((usual, u64::from(count), bytes))
+}

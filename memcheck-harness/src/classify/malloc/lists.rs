@@ -1,0 +1,136 @@
+//! Lists of freed chunks: bins, fastbins and the caches of threads. In the heap itself a chunk in a fastbin or in a cache looks
+//! like a live one, so these are asked for by address.
+
+use super::super::process::Process;
+use super::state::State;
+
+/// Most entries of all lists together.
+pub(super) const MAX_ENTRIES: usize = 1 << 23;
+
+/// Size word of a chunk without its three flags.
+pub(super) fn size(word: u64) -> u64 {
+    word & !7
+}
+
+/// Number and bytes of the chunks in the bins of an arena.
+pub(super) fn binned(process: &Process<'_>, state: &State, left: &mut usize) -> Result<(u64, u64), String> {
+    let broken = || "a list of free chunks does not close".to_owned();
+    let (mut count, mut bytes) = (0_u64, 0_u64);
+    if state.top == 0 {
+        return Ok((0, 0));
+    }
+    for head in state.heads() {
+        let mut at = process.u64(head + 16).ok_or_else(broken)?;
+        while at != head {
+            *left = left.checked_sub(1).ok_or_else(too_many)?;
+            let [word, next] = at.checked_add(8).and_then(|at| process.words::<2>(at)).ok_or_else(broken)?;
+            count += 1;
+            bytes = bytes.saturating_add(size(word));
+            at = next;
+        }
+    }
+    Ok((count, bytes))
+}
+
+pub(super) fn too_many() -> String {
+    "it has too many free chunks to follow".to_owned()
+}
+
+/// Chunks in the fastbins of an arena, added to `out`.
+pub(super) fn fast(process: &Process<'_>, state: &State, out: &mut Vec<u64>, left: &mut usize) -> Result<(), String> {
+    for head in state.fast {
+        // A head is an address as it is; only links inside chunks are protected, from 2.32.
+        let chain = [true, false]
+            .into_iter()
+            .find_map(|safe| chain(process, head, 16, safe, left));
+        out.extend(chain.ok_or("a fastbin cannot be followed")?);
+    }
+    Ok(())
+}
+
+/// Follows a singly linked list whose link lies `link` bytes into an element. With safe-linking (`PROTECT_PTR`, 2.32) a link
+/// is xored with its own address shifted by a page. `None` when it leads nowhere, or on for longer than `left` allows: the list
+/// is then no list. What was looked at counts either way, so that forged lists cost bounded time.
+fn chain(process: &Process<'_>, head: u64, link: u64, safe: bool, left: &mut usize) -> Option<Vec<u64>> {
+    let mut out = Vec::new();
+    let mut at = head;
+    while at != 0 {
+        *left = left.checked_sub(1)?;
+        if !at.is_multiple_of(16) {
+            return None;
+        }
+        out.push(at);
+        let position = at.checked_add(link)?;
+        let word = process.u64(position)?;
+        at = if safe { word ^ (position >> 12) } else { word };
+    }
+    Some(out)
+}
+
+/// What a word in a thread's storage points at.
+pub(super) enum Cache {
+    /// No cache.
+    Other,
+    /// A cache with these chunks.
+    Sound(Vec<u64>),
+    /// A cache whose counts and lists differ: its thread was stopped while it changed it.
+    Torn,
+}
+
+/// Reads a `tcache_perthread_struct` at the address of an allocation. Counts of 64 lists in bytes (2.26 to 2.29) or half words
+/// (2.30 to 2.41); from 2.42 free slots of 76 lists.
+pub(super) fn cache(process: &Process<'_>, at: u64, left: &mut usize) -> Cache {
+    let Some(word) = at
+        .checked_sub(8)
+        .filter(|_| at.is_multiple_of(16))
+        .and_then(|at| process.u64(at))
+    else {
+        return Cache::Other;
+    };
+    // A remainder too small for a chunk stays with the allocation: 16 bytes more.
+    match size(word) {
+        0x250 | 0x260 => lists::<8, 64>(process, at, 1, left),
+        0x290 | 0x2a0 => lists::<16, 64>(process, at, 2, left),
+        0x300 | 0x310 => lists::<19, 76>(process, at, 2, left),
+        _ => Cache::Other,
+    }
+}
+
+fn lists<const COUNT_WORDS: usize, const LISTS: usize>(process: &Process<'_>, at: u64, width: usize, left: &mut usize) -> Cache {
+    let entries_at = at.checked_add(8 * COUNT_WORDS as u64);
+    let (Some(counts), Some(heads)) = (
+        process.words::<COUNT_WORDS>(at),
+        entries_at.and_then(|at| process.words::<LISTS>(at)),
+    ) else {
+        return Cache::Other;
+    };
+    let bytes = counts.map(u64::to_le_bytes);
+    let counts: Vec<usize> = bytes
+        .as_flattened()
+        .chunks_exact(width)
+        .map(|count| count.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
+        .collect();
+    let plausible = |head: &u64| *head == 0 || (head.is_multiple_of(16) && process.u64(*head).is_some());
+    if !heads.iter().all(plausible) {
+        return Cache::Other;
+    }
+    for safe in [true, false] {
+        let chains: Option<Vec<Vec<u64>>> = heads.iter().map(|head| chain(process, *head, 0, safe, left)).collect();
+        let Some(chains) = chains else { continue };
+        let agrees = if LISTS == 64 {
+            chains.iter().zip(&counts).all(|(chain, count)| chain.len() == *count)
+        } else {
+            let slots = |i: usize| counts.get(i).zip(chains.get(i)).map(|(free, chain)| free + chain.len());
+            (0..LISTS).all(|i| slots(i) == slots(0))
+        };
+        if agrees {
+            // From the allocation to its chunk.
+            return Cache::Sound(chains.concat().into_iter().map(|entry| entry.wrapping_sub(16)).collect());
+        }
+    }
+    if heads.iter().any(|head| *head != 0) {
+        Cache::Torn
+    } else {
+        Cache::Other
+    }
+}
