@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("explain", &["model"]),
     ("report", &["model"]),
     ("pipeline", &[EVERYTHING]),
+    ("selftest", &["model", "error", "config", "capture", "pipeline"]),
     ("harness", &[EVERYTHING]),
 ];
 
@@ -62,7 +63,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["model", "report"]),
     ("serde_json", &["report"]),
     ("similar", &["compare"]),
-    ("tempfile", &["build", "compare", "init"]),
+    ("tempfile", &["build", "compare", "init", "selftest"]),
     ("toml", &["config"]),
 ];
 

@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use tests::{Project, Run};
 
+#[path = "git/regressions.rs"]
+mod regressions;
+#[path = "git/toolchain.rs"]
+mod toolchain;
+
 /// The command under test.
 const TOOL: &str = env!("CARGO_BIN_EXE_cargo-memcheck");
 

@@ -142,6 +142,7 @@ fn measured(
     let terms = Terms {
         limits_of_before: options.limits_from_base,
         unending: head.written.is_none(),
+        ..Terms::default()
     };
     let cancel = &head.project.cancel;
     let compared = pipeline::versus(there.party(), head.party(), terms, &head.project.options, cancel, &|event| {

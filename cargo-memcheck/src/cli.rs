@@ -43,7 +43,7 @@ enum TypedCommand {
     Run(RunArgs),
     /// Show the memory of a program or a case by kind, judging and writing nothing
     Show(ShowArgs),
-    /// Compare memory with another commit, both sides measured here
+    /// Compare memory with another commit, both sides measured here, or two programs, snapshots or results files
     Compare(CompareArgs),
     /// Write a first memcheck.toml
     Init(InitArgs),
@@ -57,6 +57,15 @@ enum TypedCommand {
     List(RunArgs),
     /// List every metric a budget can name
     Metrics,
+    /// Plant one regression of each kind and fail unless each is caught with its right cause
+    SelfTest(SelfTestArgs),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+struct SelfTestArgs {
+    /// Take memory of this role for unclassified: shows that the self-test fails then
+    #[arg(long, value_name = "ROLE", hide = true)]
+    blind: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -175,11 +184,16 @@ struct ShowArgs {
 }
 
 #[derive(Clone, Debug, Default, Args)]
-#[command(override_usage = "cargo memcheck compare [OPTIONS] [--base REF] [CASE]...")]
+#[command(
+    override_usage = "cargo memcheck compare [OPTIONS] [--base REF] [CASE]...\n       cargo memcheck compare OLD NEW [-- ARGUMENT...]"
+)]
 struct CompareArgs {
-    /// Only cases whose name contains one of these
+    /// Only cases whose name contains one of these; or two files: programs, snapshots (.snap), results files
     #[arg(value_name = "CASE")]
     names: Vec<String>,
+    /// Arguments of the two programs
+    #[arg(value_name = "ARGUMENT", last = true)]
+    args: Vec<String>,
     /// Compare with this commit, built and measured in a worktree of its own; of a branch, with the commit where yours left it
     /// (default: the default branch)
     #[arg(long, value_name = "REF", num_args = 0..=1, default_missing_value = "")]
@@ -272,6 +286,8 @@ pub(crate) enum Command {
     Run(RunOptions),
     Show(ShowOptions),
     CompareBase(BaseOptions),
+    CompareFiles(FilesOptions),
+    SelfTest { blind: Option<String> },
     Init { c: bool },
     Accept(Vec<String>),
     AcceptEnvironment,
@@ -296,6 +312,14 @@ pub(crate) struct BaseOptions {
     /// What a CI service calls the branch that a change is for.
     pub(crate) default_branch: Option<String>,
     pub(crate) limits_from_base: bool,
+}
+
+/// Two files, and the arguments of both if they are programs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FilesOptions {
+    pub(crate) before: String,
+    pub(crate) now: String,
+    pub(crate) args: Vec<String>,
 }
 
 /// What to show and where.
@@ -367,7 +391,8 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         None => run_command(typed.run),
         Some(TypedCommand::Run(args)) => run_command(args),
         Some(TypedCommand::Show(args)) => show_command(args),
-        Some(TypedCommand::Compare(args)) => compare_command(args),
+        Some(TypedCommand::Compare(args)) => compare_command(args)?,
+        Some(TypedCommand::SelfTest(args)) => (Command::SelfTest { blind: args.blind }, Overrides::default()),
         Some(TypedCommand::Init(args)) => (Command::Init { c: args.c }, Overrides::default()),
         Some(TypedCommand::List(args)) => {
             let filters = args.filters.clone();
@@ -468,7 +493,29 @@ fn only(names: Vec<String>) -> Overrides {
     }
 }
 
-fn compare_command(args: CompareArgs) -> (Command, Overrides) {
+fn compare_command(args: CompareArgs) -> Result<(Command, Overrides)> {
+    let is_file = |name: &String| name.contains('/') || std::path::Path::new(name).is_file();
+    if args.base.is_none()
+        && let [before, now] = args.names.as_slice()
+        && (is_file(before) || is_file(now))
+    {
+        let options = FilesOptions {
+            before: before.clone(),
+            now: now.clone(),
+            args: args.args,
+        };
+        return Ok((Command::CompareFiles(options), Overrides::default()));
+    }
+    if !args.args.is_empty() {
+        return Err(Error::config(
+            "arguments after -- are for two programs: cargo memcheck compare OLD NEW -- ARGUMENT",
+        ));
+    }
+    if let Some(name) = args.names.iter().find(|name| name.contains('/')) {
+        return Err(
+            Error::config(format!("{name} is one file: to compare it takes two")).detail("cargo memcheck compare OLD NEW")
+        );
+    }
     let overrides = Overrides {
         exact: false,
         ..named(&NamesArgs {
@@ -482,7 +529,7 @@ fn compare_command(args: CompareArgs) -> (Command, Overrides) {
         default_branch: text("GITHUB_BASE_REF").filter(|name| !name.is_empty()),
         limits_from_base: args.limits_from == Some(LimitsFrom::Base),
     };
-    (Command::CompareBase(options), overrides)
+    Ok((Command::CompareBase(options), overrides))
 }
 
 fn named(args: &NamesArgs) -> Overrides {

@@ -4,6 +4,7 @@ mod accept;
 mod actions;
 mod base;
 mod cli;
+mod files;
 mod first;
 mod init;
 mod harness;
@@ -11,6 +12,7 @@ mod list;
 mod measure;
 mod project;
 mod review;
+mod selftest;
 mod show;
 mod terminal;
 
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
             cli::Command::Run(ref run) => measure::run(&invocation, run),
             cli::Command::Show(ref options) => show::show(&invocation, options),
             cli::Command::CompareBase(ref options) => base::compare(&invocation, options),
+            cli::Command::CompareFiles(ref options) => files::compare(&invocation, options),
+            cli::Command::SelfTest { ref blind } => selftest::run(&invocation, blind.as_deref()),
             cli::Command::Init { c } => init::init(&invocation, c),
             cli::Command::Accept(ref names) => accept::accept(&invocation, names),
             cli::Command::AcceptEnvironment => accept::environment(&invocation),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{
-    AfterLast, At, Cancel, Case, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, ProblemKind, Target,
+    AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, ProblemKind, Target,
 };
 use memcheck_harness::pipeline::Options;
-use memcheck_harness::{interrupt, pipeline, report};
+use memcheck_harness::{explain, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, ShowOptions};
 use crate::project::{self, Project};
@@ -41,6 +41,7 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
     let Some(case) = cases.first_mut() else {
         return Err(Error::interrupted(project.cancel.signal().unwrap_or_default()));
     };
+    explain_since(case, since.as_deref());
     if let Some(problem) = &mut case.problem {
         for detail in problem.details.iter_mut().filter(|detail| detail.starts_with("more time:")) {
             "more time: --timeout SECONDS".clone_into(detail);
@@ -88,6 +89,20 @@ fn process(invocation: &Invocation, show: &ShowOptions, pid: i32, project: &Proj
     Ok(terminal::ok())
 }
 
+/// Puts what explains the changes since a stop into the other ones.
+fn explain_since(case: &mut CaseReport, since: Option<&str>) {
+    let base = case
+        .checkpoints
+        .iter()
+        .find(|checkpoint| Some(checkpoint.name.as_str()) == since);
+    let Some((name, base)) = base.map(|base| (base.name.clone(), base.map.clone())) else {
+        return;
+    };
+    for checkpoint in case.checkpoints.iter_mut().filter(|checkpoint| checkpoint.name != name) {
+        checkpoint.causes = explain::between(&base, &checkpoint.map).1;
+    }
+}
+
 fn usage(title: &str) -> Error {
     Error::config(title)
         .detail("cargo memcheck show CASE[@CHECKPOINT]          a case of memcheck.toml")
@@ -114,7 +129,7 @@ fn of_case(invocation: &Invocation, name: &str) -> Result<Project> {
 }
 
 /// A plan of one case that nobody wrote down.
-fn of_program(invocation: &Invocation, show: &ShowOptions, program: &str, args: &[String]) -> Result<Project> {
+pub(crate) fn of_program(invocation: &Invocation, show: &ShowOptions, program: &str, args: &[String]) -> Result<Project> {
     let target = Target::Command {
         program: program.to_owned(),
     };
@@ -190,7 +205,7 @@ fn stops(case: &mut Case, show: &ShowOptions) -> Result<Option<String>> {
     }
 }
 
-fn standard(name: &str, at: At) -> CheckpointSpec {
+pub(crate) fn standard(name: &str, at: At) -> CheckpointSpec {
     CheckpointSpec {
         place: Place {
             file: "--at".to_owned(),

@@ -23,6 +23,7 @@ pub mod compare;
 pub mod explain;
 pub mod report;
 pub mod pipeline;
+pub mod selftest;
 pub mod harness;
 
 pub use harness::main;

@@ -2,6 +2,7 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
+mod sides;
 mod versus;
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ use crate::model::{
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
 
+pub use sides::{reports, snapshots};
 pub use versus::{Compared, Party, Terms, versus};
 
 /// How to run a plan.
@@ -445,7 +447,7 @@ fn judge(
         let Some(mut report) = checkpoint(case, index, map) else {
             continue;
         };
-        (report.changes, report.causes) = explain::checkpoint(approved, &now, &report.name, &report.map, &limits);
+        (report.changes, report.causes) = explain::checkpoint(approved, None, &now, &report.name, &report.map, &limits);
         report.limits = limits;
         checkpoints.push(report);
     }

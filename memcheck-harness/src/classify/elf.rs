@@ -1,6 +1,8 @@
 //! Claims of loaded objects: each segment by its program headers, the relocated read-only part cut out, zero-initialised
 //! tails beyond the file. An object whose headers are not known is claimed by access bits.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::model::{Evidence, Hardening, Name, Object, ObjectKind, Role, Segment, SegmentKind};
 
 use super::interval::{Claims, ItemId, Priority, certain, likely};
@@ -17,6 +19,20 @@ pub(super) struct Loaded {
     /// File name.
     pub(super) name: Name,
     pub(super) hardening: Option<Hardening>,
+    soname: Option<Name>,
+    needed: Vec<Name>,
+}
+
+/// Which loaded libraries are named as needed, and by whom. The loader compares `DT_NEEDED` with sonames and with the names
+/// under which it found a file (glibc's elf/dl-load.c, `_dl_map_object`).
+pub(super) fn needed(loaded: &[Loaded]) -> BTreeMap<Name, BTreeSet<Name>> {
+    let mut found: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    for library in loaded.iter().filter(|object| object.kind != ObjectKind::Executable) {
+        let is_it = |name: &Name| library.soname.as_ref() == Some(name) || library.name == name.file_name();
+        let who = loaded.iter().filter(|object| object.needed.iter().any(is_it));
+        found.insert(library.name.clone(), who.map(|object| object.name.clone()).collect());
+    }
+    found
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +117,8 @@ pub(super) fn claim(process: &Process<'_>, own: &dyn Fn(&Name) -> bool, claims: 
                 own,
                 name: object.path.file_name(),
                 hardening: object.facts.as_ref().map(|facts| facts.hardening),
+                soname: object.facts.as_ref().and_then(|facts| facts.soname.clone()),
+                needed: object.facts.as_ref().map_or_else(Vec::new, |facts| facts.needed.clone()),
             });
         }
     }

@@ -72,6 +72,7 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         hardening: None,
         platform_objects: BTreeSet::new(),
         own_objects: BTreeSet::new(),
+        needed: elf::needed(&loaded),
         stack_limit_bytes: capture.stack_limit_bytes,
         notes: notes.into_vec(),
     };

@@ -88,6 +88,17 @@ pub fn approved(case: &Case) -> Result<Option<Approved>> {
     }))
 }
 
+/// Reads the states of any snapshot file.
+///
+/// # Errors
+/// There is none, or it cannot be read as [`approved`] reads one, or its text is none of a snapshot.
+pub fn read(path: &Path) -> Result<Snapshot> {
+    match file::read(path)? {
+        Some(file) => normalize::parse(&file.text),
+        None => Err(Error::config(format!("there is no {}", path.display()))),
+    }
+}
+
 /// Compares, and (with [`Options::write`]) leaves or removes the pending file. A pending file that cannot be written leaves
 /// the verdict as it is.
 #[must_use]

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::{Delta, Facts, Finding, cost, plain_cost, size};
-use crate::model::{Name, Role, RowKey};
+use crate::model::{MemoryMap, Metric, Name, Role, RowKey};
 
 /// Names of mapped files shown before the rest is only counted.
 const SHOWN: usize = 3;
@@ -125,8 +125,13 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
             format!("The program now has a brk heap, where malloc takes small requests; {unknown}.")
         }
         Role::MainHeap if delta.count < 0 => "The program has no brk heap any more.".to_owned(),
-        Role::MainHeap if delta.reserved > 0 => {
-            format!("The brk heap was extended: live and freed blocks of malloc need more room; {unknown}.")
+        Role::MainHeap if delta.reserved > 0 => match heap(facts) {
+            Some(heap) => format!("The brk heap was extended: {heap}; {unknown}."),
+            None => format!("The brk heap was extended: live and freed blocks of malloc need more room; {unknown}."),
+        },
+        Role::MainHeap if grew && heap(facts).is_some() => {
+            let heap = heap(facts).unwrap_or_default();
+            format!("More pages of the brk heap were written, its size is unchanged: {heap}; {unknown}.")
         }
         Role::MainHeap if grew => format!("More pages of the brk heap were written, its size is unchanged; {unknown}."),
         Role::MainHeap => "The brk heap became smaller, or fewer of its pages are in memory.".to_owned(),
@@ -141,8 +146,9 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
         }
         Role::MmapChunk => "Fewer pages of large allocations are in memory; their number and sizes are unchanged.".to_owned(),
         Role::AnonMap if delta.count != 0 => format!(
-            "{number} {more} anonymous {} made by the program itself (mmap, not malloc); which code did it is not known.",
-            if number == 1 { "mapping" } else { "mappings" }
+            "{number} {more} anonymous {} made by the program itself (mmap, not malloc){}; which code did it is not known.",
+            if number == 1 { "mapping" } else { "mappings" },
+            noreserve(facts)
         ),
         Role::AnonMap if delta.reserved != 0 => "As many anonymous mappings as before, of other sizes.".to_owned(),
         Role::ExeData | Role::ExeBss | Role::LibData | Role::LibBss if delta.reserved != 0 => format!(
@@ -161,6 +167,14 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
         ),
         Role::ExeData | Role::ExeBss | Role::LibData | Role::LibBss if grew => {
             format!("More pages of static variables ({role}) were written; the file's segment has the same size.")
+        }
+        role if role.is_elf() && delta.count != 0 => format!(
+            "{number} {more} {role} {} in the file itself: the linker laid it out otherwise (such as by -z separate-code), or \
+             there is something new to put there.",
+            if number == 1 { "segment" } else { "segments" }
+        ),
+        role @ Role::Allocator(_) if delta.count > 0 && facts.approved(role, super::Column::Count).is_none() => {
+            format!("Memory of another allocator or runtime: {role} was not there before.")
         }
         role if role.is_elf() && delta.reserved != 0 => {
             format!("{role} changed in the file itself: compiler, linker or code, not run-time behaviour.")
@@ -196,21 +210,59 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
     })
 }
 
-/// `; mapped now: a.bin, b.bin and 2 others`: which of them is new is not known.
+/// What became of the heap's blocks, where chunks could be walked on both sides: grown, or fragmented.
+fn heap(facts: &Facts<'_>) -> Option<String> {
+    let step = |name: &str| {
+        let metric = Metric::parse(name).ok()?;
+        let (old, now) = (facts.old?.metric(&metric)?, facts.map.metric(&metric)?);
+        Some(i128::from(now) - i128::from(old))
+    };
+    let (used, free) = (step("main-heap.used")?, step("main-heap.free")?);
+    let kind = match (used, free) {
+        (used, free) if used > 0 && used >= free => "it grew, as more is live",
+        (used, free) if used <= 0 && free > 0 => "it is fragmented, as not more is live",
+        _ => "partly more is live, partly more lies free",
+    };
+    Some(format!(
+        "{kind} (live blocks {}, freed ones {})",
+        super::signed(used),
+        super::signed(free)
+    ))
+}
+
+/// `, mapped MAP_NORESERVE`: when that many more bytes are as there are more mappings.
+fn noreserve(facts: &Facts<'_>) -> &'static str {
+    let bytes = |map: &MemoryMap| -> Option<u64> {
+        let pieces = map.pieces.iter().filter(|piece| piece.role == Role::AnonMap);
+        pieces
+            .map(|piece| Some(if piece.noreserve? { piece.reserved_bytes() } else { 0 }))
+            .sum()
+    };
+    let step = facts
+        .old
+        .and_then(bytes)
+        .zip(bytes(facts.map))
+        .map(|(old, now)| i128::from(now) - i128::from(old));
+    match step {
+        Some(step) if step != 0 && step == facts.delta(Role::AnonMap).reserved => {
+            ", with MAP_NORESERVE: not counted against the commit limit"
+        }
+        _ => "",
+    }
+}
+
+/// `; mapped now: a.bin, b.bin and 2 others`: which of them is new is not known, unless the other side's map
+/// tells: then `: c.bin`.
 fn mapped(facts: &Facts<'_>, role: Role) -> String {
-    let present: BTreeSet<usize> = facts
-        .map
-        .pieces
-        .iter()
-        .filter(|piece| piece.role == role)
-        .map(|piece| piece.item)
-        .collect();
-    let names: BTreeSet<Name> = present
-        .into_iter()
-        .filter_map(|item| facts.map.items.get(item))
-        .map(|item| item.subject.file_name())
-        .filter(|name| !name.is_empty())
-        .collect();
+    let mut names = files(facts.map, role);
+    let mut lead = "; mapped now: ";
+    if let Some(old) = facts.old {
+        let old = files(old, role);
+        let new: BTreeSet<Name> = names.difference(&old).cloned().collect();
+        if !new.is_empty() && new.len() as i128 == facts.delta(role).count {
+            (names, lead) = (new, ": ");
+        }
+    }
     if names.is_empty() {
         return String::new();
     }
@@ -221,13 +273,26 @@ fn mapped(facts: &Facts<'_>, role: Role) -> String {
         1 => " and 1 other".to_owned(),
         _ => format!(" and {left} others"),
     };
-    format!("; mapped now: {}{others}", shown.join(", "))
+    format!("{lead}{}{others}", shown.join(", "))
 }
 
-fn list(words: &[&str]) -> String {
+/// Names of the files behind the pieces of a role.
+fn files(map: &MemoryMap, role: Role) -> BTreeSet<Name> {
+    let pieces = map.pieces.iter().filter(|piece| piece.role == role);
+    pieces
+        .filter_map(|piece| map.items.get(piece.item))
+        .map(|item| item.subject.file_name())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+pub(super) fn list<T: AsRef<str>>(words: &[T]) -> String {
     match words {
         [] => String::new(),
-        [one] => (*one).to_owned(),
-        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+        [one] => one.as_ref().to_owned(),
+        [first @ .., last] => {
+            let first: Vec<&str> = first.iter().map(AsRef::as_ref).collect();
+            format!("{} and {}", first.join(", "), last.as_ref())
+        }
     }
 }

@@ -6,17 +6,18 @@
 mod arenas;
 mod memory;
 mod names;
+mod objects;
 mod step;
 mod threads;
 
-pub use step::checkpoint;
+pub use step::{between, checkpoint};
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::model::{
-    ByteSize, Cell, Change, ChangeCause, LimitResult, MemoryMap, ProcessMeasure, Role, RoleMeasure, Row, RowKey, State, Subject,
-    Verdict,
+    ByteSize, Cell, Change, ChangeCause, LimitResult, MemoryMap, ProcessMeasure, Role, RoleMeasure, Row, RowKey, Snapshot, State,
+    Subject, Verdict,
 };
 
 /// The cells that differ, largest first: bytes by size, then counts by the bytes of their row. Cells that vary on either
@@ -71,19 +72,16 @@ pub fn changes(before: &State, now: &State) -> Vec<Change> {
 /// Without an approved state only broken limits are explained, from the map.
 #[must_use]
 pub fn causes(before: Option<&State>, now: &State, map: &MemoryMap, limits: &[LimitResult]) -> Vec<ChangeCause> {
-    let facts = Facts {
-        before,
-        now,
-        map,
-        over: limits
-            .iter()
-            .filter(|limit| limit.verdict == Verdict::Over && !limit.is_under())
-            .collect(),
-    };
-    let mut findings = threads::changed(&facts);
-    findings.extend(arenas::changed(&facts, &findings));
-    findings.extend(memory::changed(&facts, &findings));
-    findings.extend(standing(&facts, &findings));
+    causes_of(&Facts::new(before, now, map, limits))
+}
+
+/// The causes of what the facts tell.
+fn causes_of(facts: &Facts<'_>) -> Vec<ChangeCause> {
+    let mut findings = threads::changed(facts);
+    findings.extend(arenas::changed(facts, &findings));
+    findings.extend(objects::changed(facts));
+    findings.extend(memory::changed(facts, &findings));
+    findings.extend(standing(facts, &findings));
     // A broken limit first, then by size; anonymous memory weighs more than address space, which costs little.
     findings.sort_by_key(|finding| {
         let breaks = finding.rows.iter().any(|row| facts.is_over(row));
@@ -146,6 +144,10 @@ struct Facts<'a> {
     before: Option<&'a State>,
     now: &'a State,
     map: &'a MemoryMap,
+    /// The map of the other side, where it is known: it tells names and sizes that rows do not.
+    old: Option<&'a MemoryMap>,
+    /// The snapshots of both sides: names of libraries, and the hardening line.
+    sides: Option<(&'a Snapshot, &'a Snapshot)>,
     /// Limits whose value is above them.
     over: Vec<&'a LimitResult>,
 }
@@ -179,6 +181,22 @@ impl Delta {
             count: self.count + other.count,
             reserved: self.reserved + other.reserved,
             anon: self.anon.zip(other.anon).map(|(a, b)| a + b),
+        }
+    }
+}
+
+impl<'a> Facts<'a> {
+    fn new(before: Option<&'a State>, now: &'a State, map: &'a MemoryMap, limits: &'a [LimitResult]) -> Self {
+        Self {
+            before,
+            now,
+            map,
+            old: None,
+            sides: None,
+            over: limits
+                .iter()
+                .filter(|limit| limit.verdict == Verdict::Over && !limit.is_under())
+                .collect(),
         }
     }
 }

@@ -1,13 +1,19 @@
 //! One checkpoint of a case against the approved state of the same name.
 
-use super::{causes, changes};
-use crate::model::{Change, ChangeCause, LimitResult, MemoryMap, Snapshot, State};
+use std::collections::BTreeSet;
 
-/// The changes of the checkpoint `name` against the approved snapshot, and what explains them and the broken limits. A change
-/// that stood at an earlier checkpoint already is among them: telling it once is the presenter's.
+use super::{Facts, causes_of, changes};
+use crate::model::{
+    Cell, Change, ChangeCause, Hardening, LimitResult, MemoryMap, Name, Relro, Row, RowKey, Snapshot, StackState, State,
+};
+
+/// The changes of the checkpoint `name` against the other side's snapshot (an approved one, or the base's), and what explains
+/// them and the broken limits. `old` is the other side's map, where there is one: it tells more than rows do. A change that
+/// stood at an earlier checkpoint already is among them: telling it once is the presenter's.
 #[must_use]
 pub fn checkpoint(
-    approved: Option<&Snapshot>,
+    before: Option<&Snapshot>,
+    old: Option<&MemoryMap>,
     now: &Snapshot,
     name: &str,
     map: &MemoryMap,
@@ -15,14 +21,74 @@ pub fn checkpoint(
 ) -> (Vec<Change>, Vec<ChangeCause>) {
     let empty = State::default();
     let state = find(now, name);
-    let before = approved.and_then(|approved| find(approved, name)).filter(|_| state.is_some());
-    let changed = before
+    let reference = before.and_then(|before| find(before, name)).filter(|_| state.is_some());
+    let changed = reference
         .zip(state)
         .map_or_else(Vec::new, |(before, state)| changes(before, state));
-    // Without a change there is nothing to compare: only broken limits are explained, from the map.
-    let reference = before.filter(|_| !changed.is_empty());
-    let why = causes(reference, state.unwrap_or(&empty), map, limits);
+    let facts = Facts {
+        // Without a change there is nothing to compare: only broken limits are explained, from the map.
+        before: reference.filter(|_| !changed.is_empty()),
+        old: old.filter(|_| reference.is_some()),
+        // Without maps the names are those of the whole case: told once.
+        sides: before
+            .filter(|_| reference.is_some() && (!map.pieces.is_empty() || is_first(now, name)))
+            .map(|before| (before, now)),
+        ..Facts::new(None, state.unwrap_or(&empty), map, limits)
+    };
+    let why = causes_of(&facts);
     (changed, why)
+}
+
+/// The changes from one map to another, and what explains them: all of the program's own memory, with the sizes of segments.
+#[must_use]
+pub fn between(before: &MemoryMap, now: &MemoryMap) -> (Vec<Change>, Vec<ChangeCause>) {
+    checkpoint(Some(&whole(before)), Some(before), &whole(now), "", now, &[])
+}
+
+/// A map as a snapshot of one checkpoint without a name.
+fn whole(map: &MemoryMap) -> Snapshot {
+    let roles = map
+        .by_role()
+        .into_iter()
+        .filter(|(role, _)| role.is_own())
+        .map(|(role, sum)| {
+            let row = Row {
+                count: Cell::Value(sum.count),
+                reserved: Cell::Value(sum.reserved),
+                anon: sum.anon.map_or(Cell::Absent, Cell::Value),
+            };
+            (RowKey::Role(role), row)
+        });
+    let live = map.threads.iter().filter(|thread| thread.state == StackState::Live).count();
+    let threads = Row {
+        count: Cell::Value(live as u64),
+        ..Row::default()
+    };
+    let names = |names: &BTreeSet<Name>| names.iter().map(Name::to_string).collect();
+    Snapshot {
+        case: String::new(),
+        platform: names(&map.platform_objects),
+        libraries: names(&map.own_objects),
+        hardening: map.hardening.map_or_else(String::new, relro),
+        checkpoints: vec![State {
+            name: String::new(),
+            rows: roles.chain([(RowKey::Threads, threads)]).collect(),
+        }],
+    }
+}
+
+/// The word of the hardening line that a run of one program could change: none but the file's own.
+fn relro(facts: Hardening) -> String {
+    match facts.relro {
+        Relro::No => "relro none",
+        Relro::Partial => "relro partial",
+        Relro::Full => "relro full",
+    }
+    .to_owned()
+}
+
+fn is_first(snapshot: &Snapshot, name: &str) -> bool {
+    snapshot.checkpoints.first().is_some_and(|state| state.name == name)
 }
 
 fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a State> {
@@ -58,7 +124,7 @@ mod tests {
     fn only_states_of_the_same_name_are_compared() {
         let map = fixtures::map(&[(Role::MainHeap, 140 << 10, 4096)]);
         let (approved, now) = (snapshot(132), snapshot(140));
-        let at = |approved: Option<&Snapshot>, name: &str| checkpoint(approved, &now, name, &map, &[]);
+        let at = |approved: Option<&Snapshot>, name: &str| checkpoint(approved, None, &now, name, &map, &[]);
         let (changes, causes) = at(Some(&approved), "a");
         assert_eq!(
             (changes.len(), changes[0].before, changes[0].now),

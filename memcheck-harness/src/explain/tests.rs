@@ -78,6 +78,7 @@ fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
         hardening: None,
         platform_objects: BTreeSet::new(),
         own_objects: BTreeSet::new(),
+        needed: Default::default(),
         stack_limit_bytes: Some(8192 * KIB),
         notes: Vec::new(),
     }
@@ -288,4 +289,112 @@ fn an_unknown_count_is_no_evidence() {
         "thread-stack.exited changed; it is not known which code did it."
     );
     assert_eq!(found[0].cost, "+0 KiB reserved, +24 KiB anonymous.");
+}
+
+fn named(names: &[&str]) -> BTreeSet<Name> {
+    names.iter().map(|name| Name::from(*name)).collect()
+}
+
+fn told(before: &MemoryMap, now: &MemoryMap) -> Vec<String> {
+    between(before, now).1.into_iter().map(|cause| cause.cause).collect()
+}
+
+#[test]
+fn with_both_maps_the_new_threads_have_names() {
+    let before = map(&[LIVE], &["io-0"], 0);
+    let now = map(&[LIVE, LIVE, LIVE], &["io-0", "w-1", "w-2"], 0);
+    assert_eq!(told(&before, &now), ["2 more threads: w-{1,2} (3 besides the main one)."]);
+    assert_eq!(told(&now, &before), ["2 fewer threads: w-{1,2} (1 besides the main one)."]);
+    // Renamed as well as more: which are new is not known.
+    let other = map(&[LIVE, LIVE], &["a", "b"], 0);
+    assert_eq!(told(&before, &other), ["1 more thread (2 now besides the main one: a, b)."]);
+    assert!(told(&now, &now).is_empty());
+}
+
+#[test]
+fn a_library_is_told_with_who_needs_it() {
+    let before = map(&[HEAP], &[], 0);
+    let mut now = map(&[HEAP, (Role::Platform, 900, 8)], &[], 0);
+    now.items[1].subject = Name::from("libm.so.6");
+    now.platform_objects = named(&["libm.so.6"]);
+    now.needed = [(Name::from("libm.so.6"), named(&["server"]))].into();
+    let found = between(&before, &now).1;
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        found[0].cause,
+        "A further system library is loaded: libm.so.6, needed by server."
+    );
+    assert!(
+        found[0].cost.starts_with("+900 KiB reserved, +8 KiB anonymous."),
+        "{}",
+        found[0].cost
+    );
+    now.needed.clear();
+    assert!(told(&before, &now)[0].ends_with("opened at run time, or preloaded."));
+    assert_eq!(told(&now, &before), ["No longer loaded: the system library libm.so.6."]);
+}
+
+#[test]
+fn an_own_library_takes_its_rows_along() {
+    let before = map(&[HEAP], &[], 0);
+    let mut now = map(&[HEAP, (Role::LibText, 40, 0), (Role::LibData, 8, 8)], &[], 0);
+    for item in &mut now.items[1..] {
+        item.subject = Name::from("libown.so");
+    }
+    now.own_objects = named(&["libown.so"]);
+    let found = between(&before, &now).1;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].cause.starts_with("A further own library is loaded: libown.so"));
+    assert_eq!(found[0].cost, "+48 KiB reserved, +8 KiB anonymous.");
+}
+
+#[test]
+fn relro_moves_bytes_from_one_row_to_another() {
+    use crate::model::{Hardening, Relro};
+    let hardened = |relro| {
+        Some(Hardening {
+            relro,
+            nx: true,
+            pie: true,
+            canary: None,
+        })
+    };
+    let mut before = map(&[(Role::ExeData, 160, 160)], &[], 0);
+    let mut now = map(&[(Role::ExeRelro, 160, 160), (Role::ExeData, 4, 4)], &[], 0);
+    (before.hardening, now.hardening) = (hardened(Relro::No), hardened(Relro::Partial));
+    (before.process.mappings, now.process.mappings) = (Some(20), Some(21));
+    let found = between(&before, &now).1;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].cause.starts_with("GNU_RELRO added (relro none → partial)"));
+    assert_eq!(
+        found[0].cost,
+        "+4 KiB reserved, +4 KiB anonymous.\n+1 region of the process in all.\nexe.relro is 160 KiB now, 160 KiB of it anonymous."
+    );
+    assert!(told(&now, &before)[0].starts_with("GNU_RELRO removed"));
+}
+
+#[test]
+fn the_old_map_tells_which_file_and_which_flag_is_new() {
+    let mut before = map(&[(Role::FileMap, 8, 0)], &[], 0);
+    before.items[0].subject = Name::from("/data/old.bin");
+    let mut now = map(
+        &[(Role::FileMap, 8, 0), (Role::FileMap, 8, 0), (Role::AnonMap, 1024, 0)],
+        &[],
+        0,
+    );
+    now.items[0].subject = Name::from("/data/old.bin");
+    now.items[1].subject = Name::from("/data/new.bin");
+    before.pieces.iter_mut().for_each(|piece| piece.noreserve = Some(false));
+    now.pieces
+        .iter_mut()
+        .for_each(|piece| piece.noreserve = Some(piece.role == Role::AnonMap));
+    let found = told(&before, &now);
+    assert_eq!(
+        found,
+        [
+            "1 more anonymous mapping made by the program itself (mmap, not malloc), with MAP_NORESERVE: not counted against \
+             the commit limit; which code did it is not known.",
+            "1 more mapped file: new.bin."
+        ]
+    );
 }

@@ -105,7 +105,12 @@ fn live(facts: &Facts<'_>, count: i128, delta: Delta) -> Finding {
     let more = if count > 0 { "more" } else { "fewer" };
     let noun = if count.abs() == 1 { "thread" } else { "threads" };
     let mut cause = format!("{} {more} {noun}", count.unsigned_abs());
-    if !phrase.is_empty() && prior >= 0 {
+    if let Some(new) = new_names(facts, count) {
+        cause += &format!(": {new}");
+        if prior > 0 {
+            cause += &format!(" ({} besides the main one)", workers.len());
+        }
+    } else if !phrase.is_empty() && prior >= 0 {
         // Names of the new ones are known only when there was none before.
         cause += &if prior == 0 {
             format!(": {phrase}")
@@ -127,6 +132,21 @@ fn live(facts: &Facts<'_>, count: i128, delta: Delta) -> Finding {
     }
     finding.cause = format!("{cause}.");
     finding
+}
+
+/// The names of the threads that came, or went, when the other side's threads are known: those that only one side has, if they
+/// are exactly as many as the count says.
+fn new_names(facts: &Facts<'_>, count: i128) -> Option<String> {
+    let old: Vec<Option<&Name>> = live_threads(&facts.old?.threads).map(|thread| thread.name.as_ref()).collect();
+    let now = workers(facts);
+    let (mut more, less) = if count > 0 { (now, old) } else { (old, now) };
+    for name in less {
+        // A thread of the smaller side that the larger one lacks: then it is not known which is which.
+        let at = more.iter().position(|other| *other == name)?;
+        more.remove(at);
+    }
+    let phrase = names::compress(&more);
+    (more.len() as i128 == count.abs() && !phrase.is_empty()).then_some(phrase)
 }
 
 fn ended(role: Role, count: i128, in_all: Option<u64>) -> String {
@@ -176,7 +196,7 @@ fn total(facts: &Facts<'_>, role: Role) -> Option<u64> {
     facts
         .approved(role, Column::Count)
         .filter(|count| *count > 0)
-        .map(|_| facts.map.sum(|other| other == role).count)
+        .and_then(|_| super::value(Column::Count.of(facts.now.rows.get(&RowKey::Role(role)))))
 }
 
 /// As many stacks as before, of another size or with other pages in memory.
@@ -190,6 +210,12 @@ fn resized(facts: &Facts<'_>, role: Role, delta: Delta) -> Finding {
     let cause = match (before, now) {
         (Some(before), Some(now)) if delta.reserved != 0 => {
             let why = match facts.map.stack_limit_bytes {
+                Some(limit) if limit == now && facts.old.is_some_and(|old| old.stack_limit_bytes == Some(before)) => format!(
+                    "the stack limit (`ulimit -s`) the target runs with was raised or lowered from {} to {}, and glibc takes it \
+                     as default",
+                    size(before),
+                    size(limit)
+                ),
                 Some(limit) if limit == now => format!(
                     "the stack limit (`ulimit -s`) the target runs with is {}, and glibc takes it as default",
                     size(limit)

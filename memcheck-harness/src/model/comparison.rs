@@ -60,6 +60,19 @@ pub enum Presence {
     OnlyBefore,
 }
 
+/// One planted regression of the self-test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planted {
+    /// Its kind: `arena`, `bss`.
+    pub name: String,
+    /// What must be told of it.
+    pub expected: String,
+    /// It was told by its right cause and size.
+    pub caught: bool,
+    /// The causes that were told.
+    pub told: Vec<String>,
+}
+
 impl CaseComparison {
     /// True when some row of some checkpoint differs.
     #[must_use]

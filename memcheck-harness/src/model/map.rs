@@ -205,7 +205,7 @@ pub struct ProcessTotals {
 }
 
 /// A classified process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryMap {
     /// Bytes per page.
     pub page_bytes: u64,
@@ -236,6 +236,10 @@ pub struct MemoryMap {
     pub platform_objects: BTreeSet<Name>,
     /// File names of own shared objects, sorted.
     pub own_objects: BTreeSet<Name>,
+    /// File names of loaded libraries, each with those of the loaded objects that name it as needed (`DT_NEEDED`). A library that
+    /// none names was opened at run time, or preloaded.
+    #[serde(default)]
+    pub needed: BTreeMap<Name, BTreeSet<Name>>,
     /// Soft stack limit the target runs with, bytes.
     pub stack_limit_bytes: Option<u64>,
     /// What is approximate.

@@ -23,7 +23,7 @@ pub use bytes::{ByteSize, ByteSizeError};
 pub use cancel::Cancel;
 pub use capture::{Capture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
-pub use comparison::{CaseComparison, Comparison, Presence, Side};
+pub use comparison::{CaseComparison, Comparison, Planted, Presence, Side};
 pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
     StackState, ThreadFact,

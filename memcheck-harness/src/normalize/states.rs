@@ -245,6 +245,7 @@ mod tests {
             hardening: None,
             platform_objects: BTreeSet::new(),
             own_objects: BTreeSet::new(),
+            needed: Default::default(),
             stack_limit_bytes: None,
             notes: Vec::new(),
         }

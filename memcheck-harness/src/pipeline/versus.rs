@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Event, Measured, Options, case_report, checkpoint, facts, in_order, in_parallel, measure};
 use crate::error::Result;
 use crate::model::{
-    Binary, Cancel, Case, CaseComparison, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem,
+    Binary, Cancel, Case, CaseComparison, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem, Role,
     Snapshot, SnapshotElf, Verdict, Workspace,
 };
 use crate::{budget, build, compare, config, explain, normalize};
@@ -31,6 +31,8 @@ pub struct Terms {
     pub limits_of_before: bool,
     /// A program that is still running when its time is over is compared at the checkpoints it came to.
     pub unending: bool,
+    /// Memory of this role is taken for unclassified, on both sides: what the self-test is tested with.
+    pub blind: Option<Role>,
 }
 
 /// What was compared.
@@ -116,6 +118,9 @@ impl One<'_> {
         if terms.unending && timed_out && !measured.maps.is_empty() {
             measured.problem = None;
         }
+        if let Some(role) = terms.blind {
+            measured.maps.iter_mut().for_each(|(_, map)| forget(map, role));
+        }
         measured
     }
 
@@ -123,6 +128,19 @@ impl One<'_> {
         self.binary
             .as_ref()
             .map_or_else(|_| String::new(), |binary| binary.label.clone())
+    }
+}
+
+/// Takes what classification says of a role out of a map.
+fn forget(map: &mut MemoryMap, role: Role) {
+    for piece in map.pieces.iter_mut().filter(|piece| piece.role == role) {
+        piece.role = Role::Unclassified;
+    }
+    for item in map.items.iter_mut().filter(|item| item.role == role) {
+        item.role = Role::Unclassified;
+    }
+    if role == Role::Platform {
+        map.platform_objects.clear();
     }
 }
 
@@ -294,7 +312,8 @@ fn compared(plan: &Plan, before: &One<'_>, now: &One<'_>, rounds: Vec<Round>) ->
         let Some(mut report) = checkpoint(now.case, index, map) else {
             continue;
         };
-        (report.changes, report.causes) = explain::checkpoint(Some(&old), &new, &report.name, &report.map, &limits);
+        let there = earlier.iter().find(|(name, _)| *name == report.name).map(|(_, map)| map);
+        (report.changes, report.causes) = explain::checkpoint(Some(&old), there, &new, &report.name, &report.map, &limits);
         report.limits = limits;
         checkpoints.push(report);
     }

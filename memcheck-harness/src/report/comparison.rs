@@ -179,7 +179,8 @@ fn body(
             writeln!(out, "  {}", paint(style, Ink::Strong, &head))?;
         }
         human::causes(&checkpoint.causes, style, out)?;
-        if let Some((_, before)) = case.before.iter().find(|(name, _)| *name == checkpoint.name) {
+        let before = case.before.iter().find(|(name, _)| *name == checkpoint.name);
+        if let Some((_, before)) = before.filter(|(_, map)| !map.pieces.is_empty()) {
             labelled(style, "Own", 12, &in_all(before, &checkpoint.map), out)?;
         }
         let table = table::table(report, checkpoint, style.verbose > 0);

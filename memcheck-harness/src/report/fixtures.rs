@@ -65,6 +65,7 @@ pub(crate) fn map(items: &[(Role, u64, u64)]) -> MemoryMap {
         hardening: None,
         platform_objects: Default::default(),
         own_objects: Default::default(),
+        needed: Default::default(),
         stack_limit_bytes: Some(8192 * KIB),
         notes: Vec::new(),
     }

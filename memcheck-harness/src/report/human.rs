@@ -115,7 +115,7 @@ pub(super) fn sections(case: &CaseReport, verbose: bool) -> Sections<'_> {
         left: Vec::new(),
     };
     for checkpoint in &case.checkpoints {
-        if checkpoint.changes.is_empty() && broken(checkpoint).next().is_none() {
+        if checkpoint.changes.is_empty() && checkpoint.causes.is_empty() && broken(checkpoint).next().is_none() {
             continue;
         }
         found.affected.push(checkpoint);

@@ -41,6 +41,10 @@ pub fn show(case: &CaseReport, since: Option<&str>, style: Style, out: &mut dyn 
             Some(base) => {
                 heading(case, checkpoint, &format!(", change since {}", base.name), style, out)?;
                 changes(&base.map, &checkpoint.map, style, out)?;
+                if !checkpoint.causes.is_empty() {
+                    writeln!(out)?;
+                    super::human::causes(&checkpoint.causes, style, out)?;
+                }
             }
             None => {
                 heading(case, checkpoint, "", style, out)?;

@@ -151,6 +151,10 @@ fn limit_of(checkpoint: &CheckpointReport, row: &str, column: &str) -> Option<u6
 /// Reserved and anonymous stand side by side: whichever of the two did not change is shown too.
 fn add_companions(case: &CaseReport, checkpoint: &CheckpointReport, group: &mut Group) {
     let Some(role) = group.role else { return };
+    if checkpoint.map.pieces.is_empty() {
+        // Two snapshots: their rows are all that is known.
+        return;
+    }
     let sum = checkpoint.map.sum(|other| other == role);
     let changes = || checkpoint.changes.iter().filter(|change| change.row == group.row);
     let (changed, is_new) = (changes().next().is_some(), changes().all(|change| change.before.is_none()));
