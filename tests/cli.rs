@@ -33,6 +33,8 @@ mod first_contact;
 mod gate;
 #[path = "cli/interrupt.rs"]
 mod interrupt;
+#[path = "cli/messages.rs"]
+mod messages;
 #[path = "cli/options.rs"]
 mod options;
 #[path = "cli/output.rs"]

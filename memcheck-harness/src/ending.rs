@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::{AfterLast, At, Case, CheckpointSpec, End, ExpectedEnd, Problem, ProblemKind};
-use crate::trace::Ended;
+use crate::trace::{Ended, Suggestions};
 
 /// True when the target is to run on after its last checkpoint: asked for, needed for an `exit` checkpoint, or to see the end
 /// that the case states.
@@ -28,7 +28,7 @@ pub(crate) fn is_complete(case: &Case, reached: &[usize]) -> bool {
 /// Why the case cannot be judged, if it cannot: a checkpoint that was not reached, or an end that was not expected.
 /// `reached` are indices of checkpoints; `suggest` gives names close to a place that was never passed.
 #[must_use]
-pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &dyn Fn(&At) -> Vec<String>) -> Option<Problem> {
+pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &dyn Fn(&At) -> Suggestions) -> Option<Problem> {
     let missed = case
         .checkpoints
         .iter()
@@ -104,7 +104,7 @@ fn not_reached(
     spec: &CheckpointSpec,
     reached: &[usize],
     ended: &Ended,
-    suggest: &dyn Fn(&At) -> Vec<String>,
+    suggest: &dyn Fn(&At) -> Suggestions,
 ) -> Problem {
     let names: Vec<&str> = reached
         .iter()
@@ -120,27 +120,72 @@ fn not_reached(
         End::TimedOut => format!("then the time limit of {} was over", seconds(case)),
         _ => format!("then the target {}", describe(&ended.end)),
     };
-    let mut details = vec![format!("{reached_text}; {end}")];
+    // An end that nobody planned is what happened; that a checkpoint was missed only follows from it.
+    let fell = matches!(ended.end, End::Signalled(_) | End::Exited(_))
+        && ended.end != End::Exited(0)
+        && !as_expected(&case.exit.clone().unwrap_or_default(), &ended.end);
+    let mut details = if fell {
+        vec![reached_text]
+    } else {
+        vec![format!("{reached_text}; {end}")]
+    };
     let passes = ended.hits.get(index).copied().unwrap_or(0);
     if passes > 0 {
         details.push(format!(
-            "`{}` was passed {passes} times, hit = {} was asked for",
-            spec.at, spec.hit
+            "`{}` was passed {}, hit = {} was asked for",
+            spec.at,
+            if passes == 1 {
+                "once".to_owned()
+            } else {
+                format!("{passes} times")
+            },
+            spec.hit
         ));
     } else {
-        let close = suggest(&spec.at);
-        if !close.is_empty() {
-            details.push(format!("this program has: {}", close.join(", ")));
+        let mut found = suggest(&spec.at);
+        if fell {
+            found.others.clear();
         }
+        details.extend(near_misses(&spec.at, &found, fell));
     }
     if ended.end == End::TimedOut {
         details.push("more time: timeout = \"60s\" in the case or in [defaults]".to_owned());
     }
+    let title = if fell {
+        format!(
+            "the target {} before checkpoint `{}` ({}, {})",
+            describe(&ended.end),
+            spec.name,
+            spec.at,
+            spec.place
+        )
+    } else {
+        format!("checkpoint `{}` was not reached ({}, {})", spec.name, spec.at, spec.place)
+    };
     Problem {
         kind: ProblemKind::NotJudged,
-        title: format!("checkpoint `{}` was not reached ({}, {})", spec.name, spec.at, spec.place),
+        title,
         details,
     }
+}
+
+/// What the user may have meant, then what else there is.
+fn near_misses(at: &At, found: &Suggestions, fell: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !found.near.is_empty() {
+        let near: Vec<String> = found.near.iter().map(|name| format!("`{name}`")).collect();
+        lines.push(format!("did you mean {}?", near.join(" or ")));
+    }
+    if !found.others.is_empty() {
+        let more = if found.near.is_empty() { "" } else { " more" };
+        lines.push(format!(
+            "the program and its own libraries have{more}: {}",
+            found.others.join(", ")
+        ));
+    } else if found.near.is_empty() && !fell && matches!(at, At::Probe { .. }) {
+        lines.push("neither the program nor a library of its own has any such probe: was it built with the marker?".to_owned());
+    }
+    lines
 }
 
 fn seconds(case: &Case) -> String {
@@ -231,20 +276,58 @@ mod tests {
     #[test]
     fn a_missed_checkpoint_says_what_was_reached_and_what_there_is() {
         let problem = problem(&case(ExpectedEnd::Any), &[0], &ended(End::Exited(0), &[1, 0, 0]), &|_| {
-            vec!["redy".to_owned()]
+            Suggestions {
+                near: vec!["redy".to_owned()],
+                others: vec!["done".to_owned()],
+            }
         });
         let problem = problem.unwrap();
         assert!(problem.title.contains("`ready` was not reached"), "{}", problem.title);
         assert_eq!(
             problem.details,
-            ["reached: start; then the target exited with code 0", "this program has: redy"]
+            [
+                "reached: start; then the target exited with code 0",
+                "did you mean `redy`?",
+                "the program and its own libraries have more: done"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_end_that_nobody_planned_is_the_headline() {
+        let judge = |expected, end| {
+            let ended = ended(end, &[1, 0, 0]);
+            problem(&case(expected), &[0], &ended, &|_| Suggestions::default()).unwrap()
+        };
+        let crash = || End::Signalled("SIGSEGV".to_owned());
+        let problem = judge(ExpectedEnd::Success, crash());
+        assert!(
+            problem
+                .title
+                .starts_with("the target was killed by SIGSEGV before checkpoint `ready` ("),
+            "{}",
+            problem.title
+        );
+        assert_eq!(problem.details, ["reached: start"]);
+        let early = judge(ExpectedEnd::Success, End::Exited(3));
+        assert!(
+            early.title.starts_with("the target exited with code 3 before"),
+            "{}",
+            early.title
+        );
+        let planned = judge(ExpectedEnd::Signal("SIGSEGV".to_owned()), crash());
+        assert!(
+            planned.title.starts_with("checkpoint `ready` was not reached"),
+            "{}",
+            planned.title
         );
     }
 
     #[test]
     fn the_end_is_checked_when_the_target_runs_to_it() {
         let all = [0, 1, 2];
-        let judge = |expected, end| problem(&case(expected), &all, &ended(end, &[1, 1, 1]), &|_| Vec::new()).map(|p| p.title);
+        let judge =
+            |expected, end| problem(&case(expected), &all, &ended(end, &[1, 1, 1]), &|_| Suggestions::default()).map(|p| p.title);
         assert_eq!(judge(ExpectedEnd::Success, End::Exited(0)), None);
         assert_eq!(
             judge(
@@ -277,7 +360,7 @@ mod tests {
             case.checkpoints.insert(case.checkpoints.len() - 1, one);
         }
         let title = |reached: &[usize], end| {
-            let problem = problem(&case, reached, &ended(end, &[]), &|_| Vec::new());
+            let problem = problem(&case, reached, &ended(end, &[]), &|_| Suggestions::default());
             problem.map_or_else(String::new, |problem| {
                 format!("{} {}", problem.title, problem.details.join(" "))
             })
@@ -288,7 +371,7 @@ mod tests {
         assert!(!is_complete(&case, &[0, 1, 5]));
         assert!(!is_complete(&case, &[0, 1, 2, 3]));
         case.checkpoints.pop();
-        let unfinished = problem(&case, &[0, 1, 2, 3], &ended(End::TimedOut, &[]), &|_| Vec::new()).unwrap();
+        let unfinished = problem(&case, &[0, 1, 2, 3], &ended(End::TimedOut, &[]), &|_| Suggestions::default()).unwrap();
         assert!(
             unfinished.details[0].contains("`round` was reached 2 times"),
             "{unfinished:?}"
@@ -298,7 +381,7 @@ mod tests {
     #[test]
     fn a_hit_count_that_was_not_reached_is_told() {
         let problem = problem(&case(ExpectedEnd::Any), &[0], &ended(End::TimedOut, &[1, 2, 0]), &|_| {
-            Vec::new()
+            Suggestions::default()
         })
         .unwrap();
         assert!(
@@ -315,7 +398,7 @@ mod tests {
         assert!(!runs_to_its_end(&case));
         case.exit = Some(ExpectedEnd::Code(3));
         assert!(runs_to_its_end(&case));
-        let wrong = problem(&case, &[0, 1], &ended(End::Exited(0), &[1, 1]), &|_| Vec::new()).unwrap();
+        let wrong = problem(&case, &[0, 1], &ended(End::Exited(0), &[1, 1]), &|_| Suggestions::default()).unwrap();
         assert_eq!(wrong.title, "the target exited with code 0, expected was exit code 3");
     }
 }

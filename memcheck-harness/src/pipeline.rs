@@ -5,6 +5,7 @@ mod attached;
 mod sides;
 mod versus;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -18,8 +19,8 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, EnvironmentStatus, Limit, MemoryMap, Name, OutputTail, Over,
-    Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
+    AppliedSetting, Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, EnvironmentStatus, Limit, MemoryMap, Name,
+    OutputTail, Over, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
@@ -382,7 +383,9 @@ fn measure(
     match walk(case, &launch, &points, own, cancel, look, &mut measured.maps) {
         Ok(ended) => {
             let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
-            measured.problem = ending::problem(case, &reached, &ended, &|at| trace::suggestions(&binary.path, at));
+            let last = measured.maps.last().map(|(_, map)| map);
+            let suggest = |at: &_| trace::suggestions(&binary.path, &last.map(own_libraries).unwrap_or_default(), at);
+            measured.problem = ending::problem(case, &reached, &ended, &suggest);
             measured.main_stack_is_fixed = !case.as_is && !ended.settings.iter().any(|s| s.name == "aslr" && s.refused.is_some());
             measured.notes.extend(ended.notes.iter().cloned());
             measured.ended = Some(ended);
@@ -391,6 +394,16 @@ fn measure(
     }
     measured.duration = start.elapsed();
     measured
+}
+
+/// The files of a program's own libraries, as they were mapped.
+fn own_libraries(map: &MemoryMap) -> Vec<PathBuf> {
+    let own = map.items.iter().filter(|item| item.role.name().starts_with("lib."));
+    let paths: BTreeSet<PathBuf> = own
+        .filter_map(|item| item.subject.as_str().map(PathBuf::from))
+        .filter(|path| path.is_absolute())
+        .collect();
+    paths.into_iter().collect()
 }
 
 /// Launches and walks from checkpoint to checkpoint; leaves the classified maps in `maps`.
@@ -439,6 +452,8 @@ fn judge(
         None => compare::compare(plan, case, &now, approved, options.comparing()),
     };
     let approved = approved.and_then(Approved::states);
+    // What does not count as a difference is none to be explained either.
+    let now = approved.map_or_else(|| now.clone(), |approved| normalize::within(case, &now, approved));
     let mut measured = measured;
     measured.notes.extend(over_base(case));
     let maps = std::mem::take(&mut measured.maps);
@@ -451,7 +466,11 @@ fn judge(
         report.limits = limits;
         checkpoints.push(report);
     }
-    case_report(case, target, measured, checkpoints, snapshot)
+    let mut report = case_report(case, target, measured, checkpoints, snapshot);
+    if case.as_is {
+        report.settings.insert(0, AppliedSetting::as_is());
+    }
+    report
 }
 
 /// What is said of limits that only `compare --base` can judge.

@@ -10,7 +10,7 @@ use super::child::{self, Capture, Failure, Keep};
 use super::tools::Tools;
 use super::{BuildEvent, Program, near};
 use crate::error::{Error, Result};
-use crate::model::{Cancel, Plan, ProblemKind};
+use crate::model::{Cancel, Plan};
 
 /// Lines of a failed build command that are shown.
 const SHOWN_LINES: usize = 60;
@@ -42,14 +42,12 @@ impl<'a> Commands<'a> {
         }
         let full = self.plan.root.join(path);
         if !full.exists() {
-            let (kind, title) = match build {
-                Some(build) => (
-                    ProblemKind::Build,
-                    format!("{} does not exist, though `{build}` succeeded", path.display()),
-                ),
-                None => (ProblemKind::Config, format!("{} does not exist", path.display())),
+            // A build that succeeded did not fail: what is wrong is where the program is said to be.
+            let title = match build {
+                Some(build) => format!("{} does not exist, though `{build}` succeeded", path.display()),
+                None => format!("{} does not exist", path.display()),
             };
-            let mut error = Error::new(kind, title).detail(format!("paths are relative to {}", self.plan.root.display()));
+            let mut error = Error::config(title).detail(format!("paths are relative to {}", self.plan.root.display()));
             if let Some(hint) = near_files(&full) {
                 error = error.detail(hint);
             }

@@ -285,7 +285,7 @@ fn a_build_command_runs_once_in_the_root_and_its_program_is_checked() {
     assert_eq!(pool.label, "out/pool (a script: /bin/sh is what runs)");
     assert_eq!(pool.argv0, Name::from("out/pool"));
     let error = programs[2].as_ref().unwrap_err();
-    assert_eq!(error.kind(), ProblemKind::Build);
+    assert_eq!(error.kind(), ProblemKind::Config);
     assert!(
         error.to_string().contains("succeeded") && error.to_string().contains("did you mean pool?"),
         "{error}"

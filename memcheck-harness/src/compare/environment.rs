@@ -2,7 +2,6 @@
 //! decided where they are measured; what a difference means for the outcome is the report's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Header};
@@ -12,7 +11,7 @@ use crate::model::{Environment, EnvironmentStatus, Plan};
 use crate::normalize::{escape_line, escape_word, unescape};
 
 /// Its file name beside the snapshots.
-pub(super) const FILE: &str = "environment.snap";
+pub(super) use crate::model::ENVIRONMENT_FILE as FILE;
 
 /// Stands for a fact that one side does not have.
 const ABSENT: &str = "absent";
@@ -61,36 +60,11 @@ pub fn propose_environment(plan: &Plan, here: &Environment, pending_dir: Option<
     Ok(pending::place(plan, &path, Some(&bytes), pending_dir)?.unwrap_or(path))
 }
 
-/// Where the environment of record lies: where it is already, else in the directory the plan names, else in the root
-/// package's; in a virtual workspace, where cargo-insta sees packages only, in the one with most cases (the first by name).
+/// Where the environment of record lies: in the directory that the plan names.
 #[must_use]
 pub fn path(plan: &Plan) -> PathBuf {
-    let in_package = |dir: &Path| dir.join(SNAPSHOT_DIR).join(FILE);
-    if let Some(dir) = &plan.defaults.environment_dir {
-        return in_package(dir);
-    }
-    if !plan.is_cargo || has_root_package(plan) {
-        return in_package(&plan.root);
-    }
-    let mut packages: BTreeMap<(Option<&str>, &Path), usize> = BTreeMap::new();
-    for case in &plan.cases {
-        *packages.entry((case.package.as_deref(), &case.package_dir)).or_default() += 1;
-    }
-    let existing = packages
-        .keys()
-        .map(|(_, dir)| in_package(dir))
-        .find(|path| fs::symlink_metadata(path).is_ok());
-    let most = packages.values().max();
-    let first = packages
-        .iter()
-        .find(|(_, count)| Some(*count) == most)
-        .map(|((_, dir), _)| in_package(dir));
-    existing.or(first).unwrap_or_else(|| in_package(&plan.root))
-}
-
-fn has_root_package(plan: &Plan) -> bool {
-    plan.cases.iter().any(|case| case.package_dir == plan.root)
-        || fs::read_to_string(plan.root.join("Cargo.toml")).is_ok_and(|text| text.lines().any(|line| line.trim() == "[package]"))
+    let directory = plan.defaults.environment_dir.as_deref().unwrap_or(&plan.root);
+    directory.join(SNAPSHOT_DIR).join(FILE)
 }
 
 fn differences(recorded: &BTreeMap<String, String>, here: &Environment) -> Vec<(String, String, String)> {
@@ -229,35 +203,6 @@ mod tests {
             let message = environment(&plan, &facts(&[]), WRITE).unwrap_err().to_string();
             assert!(message.contains(why), "{message}");
         }
-    }
-
-    #[test]
-    fn the_file_lies_where_cargo_insta_looks() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
-        let with_package = |dir: &str, name: &str| {
-            let mut case = case(&root.join(dir), name);
-            case.package = Some(dir.to_owned());
-            case
-        };
-        let cases = [
-            with_package("a", "1"),
-            with_package("c", "2"),
-            with_package("c", "3"),
-            with_package("b", "4"),
-            with_package("b", "5"),
-        ];
-        let mut plan = plan(root, &cases);
-        let lies_in = |plan: &Plan, dir: &Path| assert_eq!(path(plan), dir.join("memcheck/snapshots/environment.snap"));
-        lies_in(&plan, root);
-        plan.is_cargo = true;
-        lies_in(&plan, &root.join("b"));
-        super::super::write_whole(&root.join("c/memcheck/snapshots/environment.snap"), b"").unwrap();
-        lies_in(&plan, &root.join("c"));
-        fs::write(root.join("Cargo.toml"), "[workspace]\n\n[package]\nname = \"r\"\n").unwrap();
-        lies_in(&plan, root);
-        plan.defaults.environment_dir = Some(root.join("a"));
-        lies_in(&plan, &root.join("a"));
     }
 
     proptest! {

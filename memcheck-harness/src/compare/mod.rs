@@ -19,12 +19,9 @@ pub use pending::{Pending, accept, is_current, pending, reject};
 pub use write::write_whole;
 
 use crate::error::{Error, Result};
-use crate::model::{Case, Plan, Snapshot, SnapshotOutcome, SnapshotStatus};
+use crate::model::{Case, Plan, SNAPSHOT_DIR, Snapshot, SnapshotOutcome, SnapshotStatus};
 use crate::normalize;
 use file::Header;
-
-/// The place of snapshots in a package's directory.
-const SNAPSHOT_DIR: &str = "memcheck/snapshots";
 
 /// The only environment of record so far; a snapshot's `info:` names it.
 const ENVIRONMENT: &str = "default";

@@ -143,8 +143,14 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Reports a key that must be there.
+    /// Reports a key that must be there, unless it was only misspelt: then that was reported already, and says more.
     pub(super) fn missing(&self, key: &str, example: &str) {
+        let misspelt = |(found, _): &(Spot<&str>, Value<'_>)| {
+            suggest::closest(found.value, [key]).is_some() && self.doc.has_report_at(&found.span)
+        };
+        if self.entries().iter().any(misspelt) {
+            return;
+        }
         let title = format!("{} has no `{key}`", self.what);
         self.doc
             .report(Diagnostic::at(self.span.clone(), title, format!("add {example}")));

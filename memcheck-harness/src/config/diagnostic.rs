@@ -109,6 +109,14 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// True when a mistake was noted at exactly these bytes.
+    pub(super) fn has_report_at(&self, span: &Span) -> bool {
+        self.found
+            .borrow()
+            .iter()
+            .any(|diagnostic| diagnostic.span.as_ref() == Some(span))
+    }
+
     /// Line and column of the beginning of a span.
     pub(super) fn place(&self, span: &Span) -> Place {
         let (index, start) = self.line_at(span.start);

@@ -15,6 +15,7 @@ mod locate;
 mod name;
 mod own;
 mod plan;
+mod record;
 mod settings;
 mod signal;
 mod snapshot;

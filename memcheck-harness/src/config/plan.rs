@@ -14,7 +14,7 @@ use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::locate::{self, FILE};
 use super::settings::{self, Settings};
 use super::suggest::{self, listed};
-use super::{BuiltLine, Overrides, Source, added, budget, own};
+use super::{BuiltLine, Overrides, Source, added, budget, own, record};
 
 /// More cases in one file are a mistake.
 const MAX_CASES: usize = 5000;
@@ -82,7 +82,7 @@ pub(super) fn plan(
         defaults: Defaults {
             own: written.own,
             cargo_args: overrides.cargo_args.clone(),
-            environment_dir: environment_dir(root, workspace, &cases_of),
+            environment_dir: environment_dir(root, workspace, &cases_of)?,
         },
         cases,
         cases_in_file,
@@ -114,14 +114,26 @@ fn cases_by_directory<'a>(cases: impl Iterator<Item = &'a Case>) -> BTreeMap<Pat
     count
 }
 
-/// Where the environment of record lies, whatever is selected: in the root package (or, without cargo, the root); in a virtual
-/// workspace, where cargo-insta looks into packages only, in the package with most cases, the first by path among equals.
-fn environment_dir(root: &Path, workspace: Option<&Workspace>, cases: &BTreeMap<PathBuf, usize>) -> Option<PathBuf> {
-    if workspace.is_none_or(|workspace| workspace.root_package.is_some()) {
-        return Some(root.to_path_buf());
-    }
-    let most = cases.values().max()?;
-    cases.iter().find(|(_, count)| *count == most).map(|(dir, _)| dir.clone())
+/// Where the environment of record lies, whatever is selected: where it is already; else in the root package (or, without
+/// cargo, the root); in a virtual workspace, where cargo-insta looks into packages only, in the package with most cases, the
+/// first by path among equals.
+fn environment_dir(root: &Path, workspace: Option<&Workspace>, cases: &BTreeMap<PathBuf, usize>) -> Result<Option<PathBuf>> {
+    let packages = || {
+        workspace
+            .iter()
+            .flat_map(|workspace| &workspace.packages)
+            .map(|package| package.dir.as_path())
+    };
+    let preferred = if workspace.is_none_or(|workspace| workspace.root_package.is_some()) {
+        Some(root)
+    } else {
+        let most = cases.values().max();
+        let first = cases.iter().find(|(_, count)| Some(*count) == most);
+        first.map(|(dir, _)| dir.as_path()).or_else(|| packages().next())
+    };
+    preferred
+        .map(|preferred| record::directory(packages(), preferred))
+        .transpose()
 }
 
 /// The workspace's root, which must be the directory of `memcheck.toml` too: otherwise its paths could mean two things.

@@ -166,7 +166,7 @@ fn an_unjoined_thread_takes_its_guard_along() {
     );
     assert_eq!(
         found[0].cost,
-        "+24 KiB anonymous memory; the other +8172 KiB is address space.\nEach stack: 8192 KiB reserved, equal to the stack \
+        "+24 KiB anonymous memory; the other +8172 KiB is address space, guards included.\nEach stack: 8192 KiB reserved, equal to the stack \
          limit (`ulimit -s`) the target runs with; 24 KiB anonymous."
     );
     assert!(found[0].remedies[0].contains("pthread_detach(pthread_self())"));

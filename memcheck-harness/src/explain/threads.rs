@@ -42,16 +42,31 @@ pub(super) fn changed(facts: &Facts<'_>) -> Vec<Finding> {
             finding.cost = if with_arenas {
                 let explained = arenas::address_space(facts);
                 sentences(&[
-                    cost(finding.change),
+                    included(cost(finding.change), &finding),
                     each_thread(facts, finding.change, delta.count),
                     explained,
                 ])
             } else {
-                sentences(&[cost(finding.change), each(facts, role, delta.count > 0)])
+                sentences(&[included(cost(finding.change), &finding), each(facts, role, delta.count > 0)])
             };
             Some(finding)
         })
         .collect()
+}
+
+/// The rows that follow the stacks are folded in the table: the sentence says that it counts them.
+fn included(cost: String, finding: &Finding) -> String {
+    let follows = |role| finding.rows.contains(&RowKey::Role(role));
+    let what = match (follows(Role::Guard), follows(Role::SignalStack)) {
+        (true, true) => "guards and signal stacks",
+        (true, false) => "guards",
+        (false, true) => "signal stacks",
+        (false, false) => return cost,
+    };
+    match cost.strip_suffix('.') {
+        Some(sentence) => format!("{sentence}, {what} included."),
+        None => cost,
+    }
 }
 
 /// What stands there when a limit is broken without a change.

@@ -33,8 +33,8 @@ pub use metric::{Metric, MetricError, ProcessMeasure, RoleMeasure, Subject, Tier
 pub use name::Name;
 pub use object::{Class, ElfFacts, ElfType, Hardening, Object, ObjectKind, Relro, Segment, SegmentKind};
 pub use plan::{
-    AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ExpectedEnd, Growth, GrowthBound, LaunchLimits, Limit, Over,
-    Place, Plan, Profile, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
+    AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ENVIRONMENT_FILE, ExpectedEnd, Growth, GrowthBound, LaunchLimits,
+    Limit, Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
 };
 pub use region::{Perms, Region, Usage, VmFlags};
 pub use report::{

@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{CheckpointSpec, Metric, Name, Role, StepSpec};
 
+/// The place of snapshots in a package's directory, where cargo-insta finds them.
+pub const SNAPSHOT_DIR: &str = "memcheck/snapshots";
+
+/// The file of the environment of record there.
+pub const ENVIRONMENT_FILE: &str = "environment.snap";
+
 /// Where something was written: a place in `memcheck.toml`, or the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {

@@ -277,6 +277,18 @@ pub struct AppliedSetting {
     pub refused: Option<String>,
 }
 
+impl AppliedSetting {
+    /// Stands for all settings of a launch that changed nothing (`--as-is`).
+    #[must_use]
+    pub fn as_is() -> Self {
+        Self {
+            name: "as-is".to_owned(),
+            value: "on".to_owned(),
+            refused: None,
+        }
+    }
+}
+
 /// Outcome of a case, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Outcome {

@@ -11,12 +11,11 @@ use crate::model::{Case, Cell, ProcessMeasure, Role, RoleMeasure, Row, RowKey, S
 #[must_use]
 pub fn within(case: &Case, measured: &Snapshot, approved: &Snapshot) -> Snapshot {
     let stack = RowKey::Role(Role::MainStack);
-    let wants_stack = !case.as_is
-        && case
-            .snapshot
-            .roles
-            .as_ref()
-            .is_none_or(|roles| roles.contains(&Role::MainStack));
+    let wants_stack = case
+        .snapshot
+        .roles
+        .as_ref()
+        .is_none_or(|roles| roles.contains(&Role::MainStack));
     let skips_stack = wants_stack && !measured.checkpoints.iter().any(|state| state.rows.contains_key(&stack));
     let mut result = measured.clone();
     for state in &mut result.checkpoints {

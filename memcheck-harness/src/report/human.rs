@@ -7,7 +7,8 @@ use super::Style;
 use super::text::{Ink, clean, columns, labelled, paint, plural, wrap};
 use super::{problem, progress, table};
 use crate::model::{
-    CaseReport, ChangeCause, CheckpointReport, EnvironmentStatus, LimitResult, Outcome, Place, RunReport, SnapshotStatus, Verdict,
+    AppliedSetting, CaseReport, ChangeCause, CheckpointReport, EnvironmentStatus, LimitResult, Outcome, Place, ProblemKind,
+    RunReport, SnapshotStatus, Verdict,
 };
 
 /// Checkpoints explained in full before the rest is only named.
@@ -167,6 +168,19 @@ fn message(
         if sections.affected.is_empty() {
             return Ok(());
         }
+        let is_check = case
+            .problem
+            .as_ref()
+            .is_some_and(|problem| problem.kind == ProblemKind::Check);
+        let broken_before = sections.affected.iter().any(|checkpoint| broken(checkpoint).next().is_some());
+        // What changed before it ended is no explanation of the end; a broken limit is still told.
+        if !is_check && style.verbose == 0 {
+            if broken_before {
+                writeln!(out)?;
+                verdicts(case, outcome, sections, style, out)?;
+            }
+            return Ok(());
+        }
         writeln!(out)?;
     }
     verdicts(case, outcome, sections, style, out)?;
@@ -276,7 +290,7 @@ fn verdict_line(limit: &LimitResult, at: &str, style: Style, out: &mut dyn Write
         ),
         (Some(value), Some(bound)) => {
             let from = match limit.reference {
-                Some(reference) => format!(" ({}, from {})", limit.rule, metric.show(reference)),
+                Some(_) => format!(" ({}: {})", limit.rule, table::allowed(limit)),
                 None => String::new(),
             };
             (
@@ -352,7 +366,12 @@ pub(super) fn repetitions(sections: &Sections<'_>, style: Style, out: &mut dyn W
 /// `Same environment as approved. ASLR off, THP off, cpus 2.`
 fn environment(report: &RunReport, case: &CaseReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let status = &report.environment_status;
+    let as_is = case.settings.iter().any(|setting| *setting == AppliedSetting::as_is());
     let first = match (&status.recorded, status.differences.is_empty()) {
+        _ if as_is => {
+            "Measured as it is here (--as-is), not as approved: the environment, ASLR and limits may account for differences."
+                .to_owned()
+        }
         (None, _) => "No environment of record is approved yet.".to_owned(),
         (Some(_), true) => "Same environment as approved.".to_owned(),
         (Some(_), false) => format!("Not the environment of record: {}.", differences(&report.environment_status)),
@@ -361,7 +380,10 @@ fn environment(report: &RunReport, case: &CaseReport, style: Style, out: &mut dy
         .settings
         .iter()
         .filter(|setting| {
-            style.verbose > 0 || setting.refused.is_some() || matches!(setting.name.as_str(), "aslr" | "thp" | "cpus" | "stack")
+            setting.name != "as-is"
+                && (style.verbose > 0
+                    || setting.refused.is_some()
+                    || matches!(setting.name.as_str(), "aslr" | "thp" | "cpus" | "stack"))
         })
         .map(|setting| {
             let name = match setting.name.as_str() {
@@ -463,7 +485,14 @@ fn lift(limits: &BTreeSet<(&Place, bool)>) -> Option<String> {
         (false, _) => "raise",
     };
     let places: BTreeSet<&Place> = limits.iter().map(|(place, _)| *place).collect();
-    let mut places: Vec<String> = places.into_iter().map(Place::to_string).collect();
+    let mut places: Vec<String> = places
+        .into_iter()
+        .map(|place| match place.line {
+            // What was typed is no place to be edited.
+            0 => format!("the limit typed with {}", place.file),
+            _ => place.to_string(),
+        })
+        .collect();
     if places.len() > 3 {
         let left = places.len() - 3;
         places.truncate(3);

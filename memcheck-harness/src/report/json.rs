@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::{exit, problem, show_malloc, summary};
+use super::{exit, gated, problem, show_malloc, summary};
 use crate::model::{
     CaseReport, Change, ChangeCause, CheckpointReport, End, LimitResult, Outcome, Place, Problem, ProblemKind, RoleSum,
     RunReport, SnapshotStatus, StackState, Verdict,
@@ -68,6 +68,8 @@ fn case_value(report: &RunReport, case: &CaseReport) -> Value {
         "package": case.package,
         "place": place(&case.place),
         "target": case.target,
+        "gated": !gated::is_ungated(case),
+        "ungated_checkpoints": gated::ungated_checkpoints(case),
         "outcome": match super::outcome(report, case) {
             Outcome::Problem => "problem",
             Outcome::Budget => "budget",

@@ -7,6 +7,7 @@ pub mod exit;
 mod action;
 mod comparison;
 mod comparison_json;
+mod gated;
 mod human;
 mod json;
 mod metrics;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::human::differences;
 use super::text::{Ink, clean, paint, plural};
-use super::{Style, progress};
+use super::{Style, gated, progress};
 use crate::model::{CaseReport, Outcome, ProblemKind, RunReport, SnapshotStatus, Verdict};
 
 /// Cases by how they came out. A case can break a budget and differ from its snapshot at once.
@@ -63,6 +63,7 @@ fn reasons(report: &RunReport, case: &CaseReport, outcome: Outcome) -> [bool; 3]
 pub fn summary(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
     environment(report, style, out)?;
     varying(report, style, out)?;
+    ungated(report, style, out)?;
     remarks(report, style, out)?;
     failed(report, style, out)?;
     let tally = tally(report);
@@ -123,9 +124,34 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
 
 /// Neither a snapshot nor a limit anywhere: a pass would say more than was checked.
 fn nothing_gated(report: &RunReport) -> bool {
-    report.cases.iter().all(|case| {
-        case.snapshot.status == SnapshotStatus::Off && case.checkpoints.iter().all(|checkpoint| checkpoint.limits.is_empty())
-    })
+    report.cases.iter().all(gated::is_ungated)
+}
+
+/// What passes without being checked, beside what is: each case and checkpoint by name.
+fn ungated(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if nothing_gated(report) {
+        // The last line says so of all.
+        return Ok(());
+    }
+    for case in &report.cases {
+        if gated::is_ungated(case) {
+            let text = format!(
+                "nothing is gated in case {}: it has neither a snapshot nor a budget",
+                case.name
+            );
+            progress::warning(style, &text, out)?;
+        }
+        let places = gated::ungated_checkpoints(case);
+        if !places.is_empty() {
+            let text = format!(
+                "nothing is gated at {} of case {}: in no snapshot, and without a budget",
+                places.join(", "),
+                case.name
+            );
+            progress::warning(style, &text, out)?;
+        }
+    }
+    Ok(())
 }
 
 /// One line however many cases differ: what is different here, and how the comparisons came out.
@@ -284,6 +310,18 @@ mod tests {
             last(&off),
             "measured 1 checkpoint in 1 case: nothing is gated, no snapshot and no budget"
         );
+    }
+
+    #[test]
+    fn what_is_gated_by_nothing_is_named_beside_what_is() {
+        let report = run(vec![case("a"), snapshot(case("b"), SnapshotStatus::Off)]);
+        let text = print(|out| summary(&report, Style::default(), out));
+        assert!(
+            text.starts_with("warning: nothing is gated in case b: it has neither a snapshot nor a budget\n"),
+            "{text}"
+        );
+        let none = run(vec![snapshot(case("b"), SnapshotStatus::Off)]);
+        assert!(!print(|out| summary(&none, Style::default(), out)).contains("warning"));
     }
 
     #[test]

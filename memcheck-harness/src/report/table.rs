@@ -5,7 +5,10 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::text::{Ink, clean, columns, paint};
-use crate::model::{CaseReport, CheckpointReport, LimitResult, Metric, Role, Unit, Verdict};
+use crate::model::{CaseReport, CheckpointReport, LimitResult, Metric, Role, SnapshotStatus, Unit, Verdict};
+
+/// Stands for what cannot be known here. `-` stands for what there is not: no approved value, no limit.
+const UNKNOWN: &str = "unknown";
 
 /// Lines shown before the rest is only named.
 const LINES: usize = 10;
@@ -51,7 +54,7 @@ pub(super) fn table(case: &CaseReport, checkpoint: &CheckpointReport, verbose: b
                 now: limit.value,
                 change: match (limit.reference, limit.value) {
                     (Some(before), Some(now)) if compared(limit) => difference(limit.metric.unit(), before, now),
-                    _ => "-".to_owned(),
+                    _ => unchanged(case).to_owned(),
                 },
                 limit: limit.limit,
                 mark: mark(limit),
@@ -103,6 +106,28 @@ pub(super) fn table(case: &CaseReport, checkpoint: &CheckpointReport, verbose: b
         });
     }
     fold(groups, verbose)
+}
+
+/// What the change column says of a row that no change speaks of. Where something is approved it may hold the row, or a sum
+/// that no snapshot holds is meant: nothing is said then.
+fn unchanged(case: &CaseReport) -> &'static str {
+    match case.snapshot.status {
+        SnapshotStatus::Same | SnapshotStatus::Differs => "",
+        // Nothing approved, nothing to have changed from.
+        SnapshotStatus::New | SnapshotStatus::Off | SnapshotStatus::NotCompared => "-",
+    }
+}
+
+/// A limit as a value; of growth also what it is made of: `72 KiB = 4 KiB + 68 KiB`.
+pub(super) fn allowed(limit: &LimitResult) -> String {
+    let show = |value: u64| limit.metric.show(value);
+    match (limit.limit, limit.reference) {
+        (None, _) => "not known".to_owned(),
+        (Some(bound), Some(reference)) if bound >= reference => {
+            format!("{} = {} + {}", show(bound), show(reference), show(bound - reference))
+        }
+        (Some(bound), _) => show(bound),
+    }
 }
 
 fn group<'a>(groups: &'a mut Vec<Group>, row: &str) -> &'a mut Group {
@@ -168,7 +193,8 @@ fn add_companions(case: &CaseReport, checkpoint: &CheckpointReport, group: &mut 
         }
         // "same" is the comparison's word: equal, or within the tolerance the case allows.
         let change = match (changed, now) {
-            (false, _) | (_, None) => "-".to_owned(),
+            (_, None) => UNKNOWN.to_owned(),
+            (false, _) => unchanged(case).to_owned(),
             _ if varies => "varies".to_owned(),
             (true, Some(now)) if is_new => difference(Unit::Bytes, 0, now),
             (true, Some(_)) => "same".to_owned(),
@@ -226,9 +252,21 @@ impl Table {
             .iter()
             .flat_map(|group| {
                 group.entries.iter().enumerate().map(|(i, entry)| {
-                    let show = |value: Option<u64>| value.map_or("-".to_owned(), |value| cell(entry.unit, value));
-                    let limit = if limits { show(entry.limit) } else { String::new() };
-                    let cells = [show(entry.approved), show(entry.now), entry.change.clone(), limit];
+                    let show = |value: Option<u64>, none: &str| value.map_or(none.to_owned(), |value| cell(entry.unit, value));
+                    // Empty where nothing is said; what is no longer there is known to be gone.
+                    let approved = if matches!(entry.change.as_str(), "same" | "varies" | "") {
+                        ""
+                    } else {
+                        "-"
+                    };
+                    let unknown = entry.mark == "?" || entry.change == UNKNOWN;
+                    let now = if unknown { UNKNOWN } else { "-" };
+                    let cells = [
+                        show(entry.approved, approved),
+                        show(entry.now, now),
+                        entry.change.clone(),
+                        if limits { show(entry.limit, "-") } else { String::new() },
+                    ];
                     (if i == 0 { group.row.as_str() } else { "" }, entry, cells)
                 })
             })
@@ -322,7 +360,7 @@ fn difference(unit: Unit, before: u64, now: u64) -> String {
 /// Everything measured at a checkpoint: one line per role, the process, the threads, each limit with its origin.
 pub(super) fn full(checkpoint: &CheckpointReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let map = &checkpoint.map;
-    let show = |value: Option<u64>| value.map_or("-".to_owned(), |value| cell(Unit::Bytes, value));
+    let show = |value: Option<u64>| value.map_or(UNKNOWN.to_owned(), |value| cell(Unit::Bytes, value));
     let head = format!("  {:<22}{:>6}{:>16}{:>14}{:>14}", "", "count", "reserved", "anon", "resident");
     writeln!(out, "{}", paint(style, Ink::Dim, &head))?;
     for (role, sum) in map.by_role() {
@@ -335,7 +373,7 @@ pub(super) fn full(checkpoint: &CheckpointReport, style: Style, out: &mut dyn Wr
         )?;
     }
     let process = &map.process;
-    let count = process.mappings.map_or("-".to_owned(), |count| count.to_string());
+    let count = process.mappings.map_or(UNKNOWN.to_owned(), |count| count.to_string());
     let (reserved, anon, resident) = (show(process.reserved), show(process.anon), show(process.resident));
     writeln!(
         out,
@@ -348,7 +386,7 @@ pub(super) fn full(checkpoint: &CheckpointReport, style: Style, out: &mut dyn Wr
             "  limit: {} is {value}, {} {}  ({})",
             limit.metric,
             limit.rule,
-            limit.limit.map_or("not known".to_owned(), |bound| limit.metric.show(bound)),
+            allowed(limit),
             limit.origin
         );
         let ink = if limit.verdict == Verdict::Within {

@@ -201,8 +201,18 @@ impl Stopped {
     }
 }
 
-/// Names a user may have meant: probes or functions of a program close to a name, best first, escaped.
+/// What a place that was never passed may have been meant for: names of probes or functions, escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Suggestions {
+    /// Close to the name, best first.
+    pub near: Vec<String>,
+    /// All others, where they are few.
+    pub others: Vec<String>,
+}
+
+/// Names a user may have meant, of a program, of the libraries that lie where it looks for its own (`DT_RUNPATH` with
+/// `$ORIGIN`), and of `loaded`, those that were seen in it.
 #[must_use]
-pub fn suggestions(program: &Path, at: &At) -> Vec<String> {
-    suggest::near(program, at)
+pub fn suggestions(program: &Path, loaded: &[PathBuf], at: &At) -> Suggestions {
+    suggest::near(program, loaded, at)
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::Suggestions;
 use crate::elf;
 use crate::model::{At, Name};
 
@@ -14,23 +15,20 @@ const LISTED: usize = 12;
 /// Longer names are not compared: the cost is the product of the lengths.
 const LONGEST: usize = 200;
 
-/// Probes or functions of a program close to a name, best first; escaped.
-pub(super) fn near(program: &Path, at: &At) -> Vec<String> {
-    // A pipe in the program's place would block the opening.
-    let Some(file) = program
-        .metadata()
-        .ok()
-        .filter(std::fs::Metadata::is_file)
-        .and_then(|_| File::open(program).ok())
-    else {
-        return Vec::new();
-    };
+/// Probes or functions close to a name, best first; escaped.
+pub(super) fn near(program: &Path, loaded: &[PathBuf], at: &At) -> Suggestions {
+    let mut files: Vec<PathBuf> = vec![program.to_path_buf()];
+    for library in loaded.iter().cloned().chain(libraries(program)) {
+        if !files.contains(&library) {
+            files.push(library);
+        }
+    }
+    let files = || files.iter().filter_map(|path| open(path));
     match at {
         At::Probe { provider, name } => {
             let own = provider == "memcheck";
-            let names: BTreeSet<String> = elf::probes(&file)
-                .unwrap_or_default()
-                .into_iter()
+            let names: BTreeSet<String> = files()
+                .flat_map(|file| elf::probes(&file).unwrap_or_default())
                 .filter(|site| !own || site.provider == "memcheck")
                 .map(|site| {
                     if own {
@@ -44,18 +42,49 @@ pub(super) fn near(program: &Path, at: &At) -> Vec<String> {
             choose(&wanted, &names, names.len() <= LISTED)
         }
         At::Function(name) | At::Returns(name) => {
-            let names: BTreeSet<String> = elf::functions(&file)
-                .unwrap_or_default()
-                .into_iter()
+            let names: BTreeSet<String> = files()
+                .flat_map(|file| elf::functions(&file).unwrap_or_default())
                 .map(|one| one.name)
                 .collect();
             choose(name, &names, false)
         }
-        _ => Vec::new(),
+        _ => Suggestions::default(),
     }
 }
 
-fn choose(wanted: &str, names: &BTreeSet<String>, list_all: bool) -> Vec<String> {
+/// A regular file: a pipe in a program's place would block the opening.
+fn open(path: &Path) -> Option<File> {
+    path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    File::open(path).ok()
+}
+
+/// The libraries a program needs that lie in directories it names itself: ld.so(8), `DT_RUNPATH` and `$ORIGIN`.
+fn libraries(program: &Path) -> Vec<PathBuf> {
+    let Some(facts) = open(program).and_then(|file| elf::facts(&file).ok()) else {
+        return Vec::new();
+    };
+    let origin = program.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    let paths = facts.runpath.or(facts.rpath).unwrap_or_default();
+    let paths = String::from_utf8_lossy(paths.as_bytes()).into_owned();
+    let directories: Vec<PathBuf> = paths
+        .split(':')
+        .filter(|directory| !directory.is_empty())
+        .map(|directory| PathBuf::from(directory.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin)))
+        .collect();
+    facts
+        .needed
+        .iter()
+        .filter_map(|name| {
+            let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
+            directories
+                .iter()
+                .map(|directory| directory.join(&name))
+                .find(|path| path.is_file())
+        })
+        .collect()
+}
+
+fn choose(wanted: &str, names: &BTreeSet<String>, list_all: bool) -> Suggestions {
     let allowed = (wanted.chars().count() / 3).max(2);
     let mut near: Vec<(usize, &String)> = names
         .iter()
@@ -70,12 +99,13 @@ fn choose(wanted: &str, names: &BTreeSet<String>, list_all: bool) -> Vec<String>
         })
         .collect();
     near.sort();
-    let mut chosen: Vec<&String> = near.into_iter().map(|(_, name)| name).take(SHOWN).collect();
-    if list_all {
-        let others: Vec<&String> = names.iter().filter(|name| !chosen.contains(name)).collect();
-        chosen.extend(others);
+    let near: Vec<&String> = near.into_iter().map(|(_, name)| name).take(SHOWN).collect();
+    let others = names.iter().filter(|name| list_all && !near.contains(name));
+    let escaped = |name: &String| Name::from(name.as_str()).to_string();
+    Suggestions {
+        others: others.map(escaped).collect(),
+        near: near.into_iter().map(escaped).collect(),
     }
-    chosen.into_iter().map(|name| Name::from(name.as_str()).to_string()).collect()
 }
 
 /// Levenshtein distance without regard to case; absent when it is above `allowed`.
@@ -113,6 +143,7 @@ mod tests {
 
     #[test]
     fn the_nearest_names_come_first() {
+        let choose = |wanted: &str, names: &BTreeSet<String>, all: bool| super::choose(wanted, names, all).near;
         let all = names(&["app::pool::grow", "app::pool::shrink", "spawned", "core::fmt::write"]);
         assert_eq!(choose("spwaned", &all, false), ["spawned"]);
         assert_eq!(choose("pool::gorw", &all, false), ["app::pool::grow"]);
@@ -122,7 +153,11 @@ mod tests {
 
     #[test]
     fn few_probes_are_all_listed() {
-        assert_eq!(choose("redy", &names(&["done", "ready"]), true), ["ready", "done"]);
+        let found = choose("redy", &names(&["done", "ready"]), true);
+        assert_eq!(
+            (found.near, found.others),
+            (vec!["ready".to_owned()], vec!["done".to_owned()])
+        );
     }
 
     #[test]

@@ -43,7 +43,8 @@ fn one_more_unjoined_thread() {
 
   Cause     1 more thread ended and was never joined or detached (2 in all):
             glibc keeps its stack mapped until pthread_join.
-  Cost      +24 KiB anonymous memory; the other +8172 KiB is address space.
+  Cost      +24 KiB anonymous memory; the other +8172 KiB is address space,
+            guards included.
             Each stack: 8192 KiB reserved, equal to the stack limit (`ulimit
             -s`) the target runs with; 24 KiB anonymous.
 
@@ -80,7 +81,8 @@ fn four_more_threads_with_an_arena_each() {
 
   Cause     4 more threads (8 now besides the main one: worker-{0..7}); 8
             threads, 8 arenas: one each.
-  Cost      +208 KiB anonymous memory; the other +270192 KiB is address space.
+  Cost      +208 KiB anonymous memory; the other +270192 KiB is address space,
+            guards and signal stacks included.
             Each thread: 67600 KiB reserved, 52 KiB anonymous.
             glibc gives each thread that calls malloc at the same time as others
             its own arena: 64 MiB of address space each, of which only 1056 KiB
@@ -186,7 +188,7 @@ fn a_broken_limit_without_an_approved_snapshot() {
   thread-stack.exited count            -          2       -      1  OVER
                       reserved         -  16384 KiB       -      -
                       anon             -     48 KiB       -      -
-  main-heap           used             -          -       -  4 KiB  ?
+  main-heap           used             -    unknown       -  4 KiB  ?
 
   Same environment as approved.
 

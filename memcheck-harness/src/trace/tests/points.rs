@@ -239,15 +239,15 @@ fn a_new_program_is_armed_again() {
 fn suggestions_name_what_is_near() {
     let program = zoo(&[]);
     let at = |name: &str| probe(name, 1).at;
-    assert_eq!(suggestions(&program, &at("redy"))[0], "ready");
+    assert_eq!(suggestions(&program, &[], &at("redy")).near, ["ready"]);
     assert!(
-        suggestions(&program, &at("redy")).contains(&"alone".to_owned()),
+        suggestions(&program, &[], &at("redy")).others.contains(&"alone".to_owned()),
         "few probes are all listed"
     );
     assert_eq!(
-        suggestions(&program, &At::Function("steped".to_owned())),
+        suggestions(&program, &[], &At::Function("steped".to_owned())).near,
         ["stepped", "steps"]
     );
-    assert!(suggestions(Path::new("/dev/zero"), &at("x")).is_empty());
-    assert!(suggestions(&program, &At::Main).is_empty());
+    assert_eq!(suggestions(Path::new("/dev/zero"), &[], &at("x")), Suggestions::default());
+    assert_eq!(suggestions(&program, &[], &At::Main), Suggestions::default());
 }
