@@ -39,6 +39,8 @@ mod messages;
 mod options;
 #[path = "cli/output.rs"]
 mod output;
+#[path = "cli/points.rs"]
+mod points;
 #[path = "cli/portable.rs"]
 mod portable;
 #[path = "cli/show.rs"]

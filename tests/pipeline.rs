@@ -56,6 +56,7 @@ fn launch(case: &Case, program: &Path) -> Launch {
         env: Some(vec![("LC_ALL".into(), "C".into())]),
         cwd: case.cwd.clone(),
         stdin: Stdin::Null,
+        tty: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,

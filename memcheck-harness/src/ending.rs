@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::{AfterLast, At, Case, CheckpointSpec, End, ExpectedEnd, Problem, ProblemKind};
-use crate::trace::{Ended, Suggestions};
+use crate::trace::{Ended, Suggestions, Unseen};
 
 /// True when the target is to run on after its last checkpoint: asked for, needed for an `exit` checkpoint, or to see the end
 /// that the case states.
@@ -148,6 +148,16 @@ fn not_reached(
         }
         details.extend(near_misses(&spec.at, &found, fell));
     }
+    match ended.unseen.get(&index) {
+        Some(Unseen::Buffered) => details.push(
+            "such a line lies in the target's memory, not written: stdout is block-buffered on a pipe: fflush, or tty = true"
+                .to_owned(),
+        ),
+        Some(Unseen::Unfinished) => {
+            details.push("such a line was written, but without a line break at its end: it may still go on".to_owned());
+        }
+        None => {}
+    }
     if ended.end == End::TimedOut {
         details.push("more time: timeout = \"60s\" in the case or in [defaults]".to_owned());
     }
@@ -237,6 +247,8 @@ fn toml_of(end: &End) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::{Every, OutputTail, Target};
 
@@ -268,6 +280,7 @@ mod tests {
             end,
             output: OutputTail::default(),
             hits: hits.to_vec(),
+            unseen: BTreeMap::new(),
             notes: Vec::new(),
             settings: Vec::new(),
         }

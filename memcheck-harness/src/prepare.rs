@@ -44,6 +44,7 @@ pub(crate) fn launch(case: &Case, binary: &Binary, inherited: &[(OsString, OsStr
         env: Some(env),
         cwd: case.cwd.clone(),
         stdin: case.stdin.clone(),
+        tty: case.tty,
         limits: case.limits,
         cpus: case.cpus,
         fixed: !case.as_is,

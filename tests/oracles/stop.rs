@@ -32,6 +32,7 @@ pub(crate) fn visit(
         env: Some(vec![("LC_ALL".into(), "C".into()), ("PATH".into(), "/usr/bin:/bin".into())]),
         cwd: std::env::temp_dir(),
         stdin: Stdin::Null,
+        tty: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,

@@ -7,18 +7,12 @@ use super::cursor::Value;
 const NOT_YET: &[&str] = &[
     "returns",
     "line",
-    "syscall",
-    "signal",
-    "output",
-    "thread",
-    "library",
     "touch",
     "after",
     "idle",
     "step-done",
     "step",
     "settle",
-    "tty",
     "serial",
     "group",
 ];

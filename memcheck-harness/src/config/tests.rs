@@ -276,6 +276,30 @@ fn the_documented_example_means_what_it_says() {
 }
 
 #[test]
+fn each_kind_of_place_has_its_word() {
+    let read = |text: &str| {
+        let plan = plain(&case("", &format!("at = {text}"))).unwrap();
+        let spec = &plan.cases[0].checkpoints[0];
+        (spec.at.to_string(), spec.snapshot)
+    };
+    for (text, shown) in [
+        ("{ syscall = \"pause\" }", "syscall pause"),
+        (
+            "{ syscall = \"prctl\", args = { 0 = 15, 1 = -1 } }",
+            "syscall prctl(0 = 15, 1 = -1)",
+        ),
+        ("{ signal = \"SIGUSR1\" }", "signal SIGUSR1"),
+        ("{ output = \"^ready$\" }", "output /^ready$/"),
+        ("{ output = \"ready\", stream = \"stderr\" }", "stderr /ready/"),
+        ("{ thread = \"start\" }", "start of a thread"),
+        ("{ thread = \"end\", name = \"worker-1\" }", "end of thread worker-1"),
+        ("{ library = \"libfoo\" }", "library libfoo"),
+    ] {
+        assert_eq!(read(text), (shown.to_owned(), true));
+    }
+}
+
+#[test]
 fn a_series_is_as_many_checkpoints_as_it_may_have_passes() {
     let text = case(
         "",
@@ -567,6 +591,61 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             checkpoint("at = { touch = \"guard\" }"),
             ":7:16: `touch` is not supported by this version",
             "remove it",
+        ),
+        (
+            checkpoint("at = { syscall = \"puase\" }"),
+            "this machine has no system call `puase`",
+            "did you mean `pause`?",
+        ),
+        (
+            checkpoint("at = { syscall = \"pause\", args = { 6 = 1 } }"),
+            "`6` is no number of an argument",
+            "from 0 to 5",
+        ),
+        (
+            checkpoint("at = { syscall = \"pause\", args.0 = \"x\" }"),
+            "`0` must be a whole number",
+            "a string",
+        ),
+        (
+            checkpoint("at = { signal = \"USR1\" }"),
+            "there is no signal `USR1`",
+            "did you mean `SIGUSR1`?",
+        ),
+        (
+            checkpoint("at = { signal = \"SIGKILL\" }"),
+            "SIGKILL is never delivered to a program",
+            "use \"exit\"",
+        ),
+        (
+            checkpoint("at = { output = \"a(b\" }"),
+            "this is no regular expression",
+            "unclosed group",
+        ),
+        (
+            checkpoint("at = { output = \"a{1000}{1000}{1000}\" }"),
+            "the regular expression is too large",
+            "make it smaller",
+        ),
+        (
+            checkpoint("at = { output = \"a\", stream = \"stdin\" }"),
+            "`stream` must be \"stdout\" or \"stderr\", not `stdin`",
+            "",
+        ),
+        (
+            checkpoint("at = { probe = \"a\", stream = \"stdout\" }"),
+            "unknown key `stream` in at",
+            "known keys are",
+        ),
+        (
+            checkpoint("at = { thread = \"start\", name = \"a-very-long-name\" }"),
+            "the name of a thread has at most 15 bytes",
+            "write `a-very-long-nam`",
+        ),
+        (
+            checkpoint("at = { library = \"/lib/libc.so\" }"),
+            "a library is told by its file name",
+            "libfoo",
         ),
         (
             checkpoint("at = \"function\""),

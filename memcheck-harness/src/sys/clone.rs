@@ -38,8 +38,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Vec<(u32, u64, u64)>,
     /// CPU mask.
     pub(crate) cpus: Option<Vec<u64>>,
-    /// Let `exit` and `exit_group` stop for the tracer.
-    pub(crate) exit_filter: bool,
+    /// The seccomp filter to run under; empty: none.
+    pub(crate) filter: Vec<libc::sock_filter>,
 }
 
 /// Steps whose failure ends the child.
@@ -66,21 +66,20 @@ pub(crate) struct Report {
     /// `sched_setaffinity`
     pub(crate) cpus: i32,
     /// `seccomp`
-    pub(crate) exit_filter: i32,
+    pub(crate) filter: i32,
 }
 
 struct Shared {
     plan: Plan,
     argument_pointers: Vec<*const c_char>,
     environment_pointers: Vec<*const c_char>,
-    filter: [libc::sock_filter; 8],
     go: (PipeReader, i32),
     step: AtomicI32,
     error: AtomicI32,
     no_randomize: AtomicI32,
     limits: Vec<AtomicI32>,
     cpus: AtomicI32,
-    exit_filter: AtomicI32,
+    filter: AtomicI32,
 }
 
 /// A child that has not run its program yet, or whose end has not been collected. Dropping it kills and collects it: the
@@ -109,14 +108,13 @@ pub(crate) fn create(plan: Plan) -> io::Result<Child> {
     let shared = Box::new(Shared {
         argument_pointers: pointers(&plan.arguments),
         environment_pointers: pointers(&plan.environment),
-        filter: super::seccomp::exit_filter(),
         go: (reader, writer.as_raw_fd()),
         step: AtomicI32::new(0),
         error: AtomicI32::new(0),
         no_randomize: AtomicI32::new(0),
         limits: plan.limits.iter().map(|_| AtomicI32::new(0)).collect(),
         cpus: AtomicI32::new(0),
-        exit_filter: AtomicI32::new(0),
+        filter: AtomicI32::new(0),
         plan,
     });
     let stack = Stack::new()?;
@@ -186,7 +184,7 @@ impl Child {
             no_randomize: shared.no_randomize.load(Ordering::SeqCst),
             limits: shared.limits.iter().map(|one| one.load(Ordering::SeqCst)).collect(),
             cpus: shared.cpus.load(Ordering::SeqCst),
-            exit_filter: shared.exit_filter.load(Ordering::SeqCst),
+            filter: shared.filter.load(Ordering::SeqCst),
         }
     }
 
@@ -393,10 +391,10 @@ extern "C" fn child_main(argument: *mut c_void) -> libc::c_int {
             8,
             0,
         );
-        if plan.exit_filter {
+        if !plan.filter.is_empty() {
             let program = libc::sock_fprog {
-                len: shared.filter.len() as u16,
-                filter: (&raw const shared.filter).cast::<libc::sock_filter>().cast_mut(),
+                len: plan.filter.len() as u16,
+                filter: plan.filter.as_ptr().cast_mut(),
             };
             let install = || {
                 call(
@@ -414,7 +412,7 @@ extern "C" fn child_main(argument: *mut c_void) -> libc::c_int {
                 call(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0);
                 result = install();
             }
-            shared.exit_filter.store(errno(result), Ordering::SeqCst);
+            shared.filter.store(errno(result), Ordering::SeqCst);
         }
         // A child that another thread makes holds a copy of every descriptor until its own exec: also the one with which we, a
         // moment ago, wrote the very program that is to run here (ETXTBSY). That passes within milliseconds.

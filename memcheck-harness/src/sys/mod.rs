@@ -13,6 +13,7 @@ pub(crate) mod names;
 pub(crate) mod pagemap;
 pub(crate) mod process;
 pub(crate) mod ptrace;
+pub(crate) mod pty;
 mod raw;
 pub(crate) mod seccomp;
 pub(crate) mod thp;

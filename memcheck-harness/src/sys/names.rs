@@ -39,6 +39,8 @@ const NAMES: [&str; 31] = [
 
 /// First real-time signal as glibc counts them (it keeps 32 and 33 for itself).
 const SIGRTMIN: i32 = 34;
+/// The last one.
+const SIGRTMAX: i32 = 64;
 
 /// The usual name of a signal: `SIGSEGV`, `SIGRTMIN+2`; `signal 32` for those that libc keeps for itself.
 pub(crate) fn signal_name(signal: i32) -> String {
@@ -49,6 +51,24 @@ pub(crate) fn signal_name(signal: i32) -> String {
         (None, 35..=64) => format!("SIGRTMIN+{}", signal - SIGRTMIN),
         (None, _) => format!("signal {signal}"),
     }
+}
+
+/// The number of a signal, as [`signal_name`] writes it, or counted down from `SIGRTMAX`.
+pub(crate) fn signal_number(name: &str) -> Option<i32> {
+    if let Some(index) = NAMES.iter().position(|known| *known == name) {
+        return i32::try_from(index + 1).ok();
+    }
+    let (first, rest, sign) = match (name.strip_prefix("SIGRTMIN"), name.strip_prefix("SIGRTMAX")) {
+        (Some(rest), _) => (SIGRTMIN, rest, '+'),
+        (_, Some(rest)) => (SIGRTMAX, rest, '-'),
+        _ => return None,
+    };
+    let offset = match rest.strip_prefix(sign) {
+        None if rest.is_empty() => 0,
+        digits => digits?.parse::<i32>().ok()?,
+    };
+    let number = if sign == '+' { first + offset } else { first - offset };
+    (SIGRTMIN..=SIGRTMAX).contains(&number).then_some(number)
 }
 
 /// True when the default action of a signal is to end the process (signal(7): Term and Core).
@@ -74,6 +94,18 @@ pub(crate) fn stops_by_default(signal: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_those_of_the_names() {
+        for number in (1..=31).chain(34..=64) {
+            assert_eq!(signal_number(&signal_name(number)), Some(number));
+        }
+        assert_eq!(signal_number("SIGRTMAX"), Some(64));
+        assert_eq!(signal_number("SIGRTMAX-2"), Some(62));
+        for wrong in ["", "SIG", "SIGRTMIN+31", "SIGRTMIN-1", "SIGRTMAX+1", "SIGRTMIN+-1"] {
+            assert_eq!(signal_number(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn names_agree_with_libc() {

@@ -73,6 +73,11 @@ pub(crate) fn cont(tid: i32, signal: i32) -> io::Result<()> {
     request(libc::PTRACE_CONT, tid, 0, usize::try_from(signal).unwrap_or(0)).map(drop)
 }
 
+/// Lets it run on from the start of a system call, to the end of that call or to another stop before.
+pub(crate) fn call(tid: i32) -> io::Result<()> {
+    request(libc::PTRACE_SYSCALL, tid, 0, 0).map(drop)
+}
+
 /// Leaves it in its group-stop, from which `SIGCONT` wakes it.
 pub(crate) fn listen(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_LISTEN, tid, 0, 0).map(drop)

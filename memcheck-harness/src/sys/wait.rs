@@ -22,6 +22,8 @@ pub(crate) enum Status {
     Group,
     /// The stop of `PTRACE_INTERRUPT`, of a new tracee, or after `SIGCONT`; nothing happened in the program.
     Interrupt,
+    /// The end of a system call, for a thread that was let go with [`super::ptrace::call`].
+    Call,
     /// A `PTRACE_EVENT_*` stop.
     Event(Event),
 }
@@ -52,7 +54,7 @@ fn decode(status: i32) -> Status {
         return Status::Killed(status & 0x7f);
     }
     match status >> 16 {
-        0 if signal == libc::SIGTRAP | 0x80 => Status::Interrupt,
+        0 if signal == libc::SIGTRAP | 0x80 => Status::Call,
         0 => Status::Signal(signal),
         libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_CLONE => Status::Event(Event::Clone),
         libc::PTRACE_EVENT_VFORK => Status::Event(Event::Vfork),
@@ -130,6 +132,7 @@ mod tests {
             (stop(19, 128), Status::Group),
             (stop(22, 128), Status::Group),
             (stop(5, 128), Status::Interrupt),
+            (stop(5 | 0x80, 0), Status::Call),
             (stop(5, 1), Status::Event(Event::Clone)),
             (stop(5, 2), Status::Event(Event::Vfork)),
             (stop(5, 3), Status::Event(Event::Clone)),

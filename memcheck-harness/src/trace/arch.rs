@@ -5,6 +5,8 @@ use std::io;
 
 use crate::sys::ptrace;
 
+use super::calls::Call;
+
 /// `e_machine` of programs that can be traced; `None` on other machines.
 pub(super) const MACHINE: Option<u16> = if cfg!(target_arch = "x86_64") {
     Some(62)
@@ -88,13 +90,45 @@ impl Registers {
         }
     }
 
+    /// The call that a thread is about to make, at its beginning.
+    pub(super) fn call(&self) -> Call {
+        Call {
+            number: self.0[CALL_NUMBER],
+            args: CALL_ARGUMENTS.map(|at| self.0[at]),
+        }
+    }
+
+    /// What a call gave, at its end: negative values from -4095 are errors.
+    pub(super) fn call_result(&self) -> i64 {
+        self.0[CALL_RESULT].cast_signed()
+    }
+
     /// First argument at the entry of a function.
     pub(super) fn first_argument(&self) -> u64 {
         self.0[ARGUMENT]
     }
 }
 
-use machine::{ARGUMENT, PC, SP, WORDS};
+/// Results of calls that the kernel makes again unless a signal handler decides otherwise: `ERESTARTSYS`, `ERESTARTNOINTR`,
+/// `ERESTARTNOHAND` (kernel `include/linux/errno.h`). The fourth, `ERESTART_RESTARTBLOCK`, goes on with another call.
+fn is_restarted(result: i64) -> bool {
+    (-514..=-512).contains(&result)
+}
+
+/// The number of the call in the middle of which a thread has stopped and which the kernel is going to make again; absent when
+/// there is none.
+pub(super) fn interrupted_call(tid: i32, registers: &Registers) -> Option<u64> {
+    let number = machine::call_in_progress(tid, registers)?;
+    is_restarted(registers.call_result()).then_some(number)
+}
+
+/// Program counter and stack pointer to which a signal handler returns, at the beginning of `rt_sigreturn`.
+pub(super) fn handler_frame(tid: i32, registers: &Registers) -> Option<(u64, u64)> {
+    let word = |offset: u64| ptrace::peek(tid, registers.sp().wrapping_add(offset)).ok();
+    Some((word(machine::FRAME_PC)?, word(machine::FRAME_SP)?))
+}
+
+use machine::{ARGUMENT, CALL_ARGUMENTS, CALL_NUMBER, CALL_RESULT, PC, SP, WORDS};
 pub(super) use machine::{BREAKPOINT, TRAP_CODE, TRAP_OFFSET, emulate, is_nop, tls_base};
 
 #[cfg(not(target_arch = "aarch64"))]
@@ -107,6 +141,16 @@ mod machine {
     pub(super) const SP: usize = 19;
     pub(super) const ARGUMENT: usize = 14;
     const FS_BASE: usize = 21;
+    /// `orig_rax`
+    pub(super) const CALL_NUMBER: usize = 15;
+    /// rdi, rsi, rdx, r10, r8, r9 (syscall(2))
+    pub(super) const CALL_ARGUMENTS: [usize; 6] = [14, 13, 12, 7, 9, 8];
+    /// `rax`
+    pub(super) const CALL_RESULT: usize = 10;
+    /// `rt_sigframe` without its return address, `uc.uc_mcontext.rip` and `.rsp` (kernel `arch/x86/include/asm/sigframe.h`,
+    /// `arch/x86/include/uapi/asm/sigcontext.h`).
+    pub(super) const FRAME_PC: u64 = 168;
+    pub(super) const FRAME_SP: u64 = 160;
     /// Where each of rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 … r15 stands.
     const ORDER: [usize; 16] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0];
 
@@ -153,6 +197,10 @@ mod machine {
 
     pub(in crate::trace) fn tls_base(_tid: i32, registers: &Registers) -> Option<u64> {
         Some(registers.0[FS_BASE])
+    }
+
+    pub(super) fn call_in_progress(_tid: i32, registers: &Registers) -> Option<u64> {
+        Some(registers.0[CALL_NUMBER]).filter(|number| number.cast_signed() >= 0)
     }
 
     /// `endbr64`, `nop` and `push` of a register: how nearly every function begins.
@@ -209,6 +257,15 @@ mod machine {
     pub(super) const SP: usize = 31;
     pub(super) const ARGUMENT: usize = 0;
     const NT_ARM_TLS: i32 = 0x401;
+    const NT_ARM_SYSTEM_CALL: i32 = 0x404;
+    /// x8, and x0 to x5 (syscall(2)).
+    pub(super) const CALL_NUMBER: usize = 8;
+    pub(super) const CALL_ARGUMENTS: [usize; 6] = [0, 1, 2, 3, 4, 5];
+    pub(super) const CALL_RESULT: usize = 0;
+    /// `rt_sigframe`: `siginfo_t`, then `uc.uc_mcontext.pc` and `.sp` (kernel `arch/arm64/kernel/signal.c`,
+    /// `arch/arm64/include/uapi/asm/sigcontext.h`).
+    pub(super) const FRAME_PC: u64 = 568;
+    pub(super) const FRAME_SP: u64 = 560;
 
     /// `brk #0`
     pub(in crate::trace) const BREAKPOINT: Code = 0xd420_0000u32.to_le_bytes();
@@ -230,6 +287,13 @@ mod machine {
         let mut words = [0; 2];
         ptrace::registers(tid, NT_ARM_TLS, &mut words).ok()?;
         Some(words[0])
+    }
+
+    pub(super) fn call_in_progress(tid: i32, _registers: &Registers) -> Option<u64> {
+        let mut words = [u64::MAX];
+        ptrace::registers(tid, NT_ARM_SYSTEM_CALL, &mut words).ok()?;
+        let number = words[0] & u64::from(u32::MAX);
+        (number != u64::from(u32::MAX)).then_some(number)
     }
 
     /// `nop` and the landing pads `bti` (hints 32, 34, 36, 38).

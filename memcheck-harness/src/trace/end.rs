@@ -1,7 +1,7 @@
 //! The end of a session: every process that is left is killed and collected, the output is read to its end, and what
 //! happened is put together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,16 @@ use crate::sys::names::SIGKILL;
 use crate::sys::wait::{self, Event, Status};
 use crate::sys::{process, ptrace};
 
-use super::Ended;
 use super::proc;
 use super::session::Session;
 use super::tasks::{How, Task};
+use super::{Ended, Unseen};
 
 /// How long we wait for killed processes; only one that hangs in the kernel takes as long.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So much of a heap is searched for output that was not written: buffers are made early, and lie low.
+const HEAP_BYTES: usize = 4 << 20;
 
 /// How often, and how far apart, we look for a child whose parent died before it could tell us of the birth.
 const LOOKS: u32 = 5;
@@ -33,6 +36,7 @@ impl Session {
                 self.remark(format!("a child process ({pid}, {name}) was still running: killed"));
             }
         }
+        let unseen = self.unseen_lines();
         self.kill_tree();
         let drained = self.output.finish();
         if drained.held_open {
@@ -44,9 +48,28 @@ impl Session {
             end,
             output: drained.tail,
             hits: self.points.iter().map(|counted| counted.hits).collect(),
+            unseen,
             notes: std::mem::take(&mut self.notes),
             settings: std::mem::take(&mut self.settings),
         }
+    }
+
+    /// Why points still wait for a line. What a program has not written yet is in its memory, as long as it is there.
+    fn unseen_lines(&self) -> BTreeMap<usize, Unseen> {
+        let open = |index: &usize| self.points.get(*index).is_some_and(|counted| !counted.is_done());
+        let waiting: Vec<usize> = self.calls.lines.points().filter(open).collect();
+        let heap = match self.end {
+            None if !waiting.is_empty() => proc::heap(self.main, HEAP_BYTES),
+            _ => Vec::new(),
+        };
+        let why = |index| {
+            if self.calls.lines.begins(index) {
+                Some((index, Unseen::Unfinished))
+            } else {
+                self.calls.lines.holds(index, &heap).then_some((index, Unseen::Buffered))
+            }
+        };
+        waiting.into_iter().filter_map(why).collect()
     }
 
     /// Kills and collects every process of the tree.

@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use crate::model::At;
-use crate::sys::names::{SIGTRAP, ends_by_default};
+use crate::sys::names::{SIGTRAP, ends_by_default, signal_number};
 use crate::sys::wait::{Event, Status};
 use crate::sys::{process, ptrace, seccomp};
 
@@ -23,18 +23,22 @@ impl Session {
         if self.tasks.space(task.process) == Space::New && event != Status::Event(Event::Exec) {
             self.find_space(tid, task.process);
         }
+        self.birth(tid);
+        if event == Status::Interrupt {
+            Registers::restart_interrupted_call(tid);
+        }
+        if task.process == self.main && matches!(event, Status::Signal(_) | Status::Group | Status::Interrupt) {
+            self.note_interrupted(tid);
+        }
         let how = match event {
             Status::Signal(signal) => self.signal(tid, task.process, signal)?,
             Status::Group => How::Listen,
-            Status::Event(event) => {
-                self.event(tid, task.process, event)?;
+            Status::Event(event) => self.event(tid, task.process, event)?,
+            Status::Call => {
+                self.call_ends(tid);
                 How::Continue(0)
             }
-            Status::Interrupt => {
-                Registers::restart_interrupted_call(tid);
-                How::Continue(0)
-            }
-            Status::Exited(_) | Status::Killed(_) => How::Continue(0),
+            Status::Interrupt | Status::Exited(_) | Status::Killed(_) => How::Continue(0),
         };
         self.tasks.settle(tid, how);
         Ok(())
@@ -66,12 +70,13 @@ impl Session {
         let _ = self.breakpoints.clean_copy(tid);
     }
 
-    fn event(&mut self, tid: i32, pid: i32, event: Event) -> Result<(), Halt> {
+    fn event(&mut self, tid: i32, pid: i32, event: Event) -> Result<How, Halt> {
         let message = ptrace::event_message(tid).unwrap_or(0);
         match event {
             Event::Clone | Event::Vfork => {
                 if let Ok(child @ 1..) = i32::try_from(message) {
                     self.tasks.adopt(child);
+                    self.birth(child);
                 }
                 self.set_in_vfork(tid, event == Event::Vfork);
             }
@@ -84,18 +89,31 @@ impl Session {
                     self.tasks.set_space(pid, Space::Own);
                 }
             }
-            Event::Seccomp if pid == self.main => self.exit_call(tid, message),
+            Event::Seccomp if pid == self.main => return Ok(self.filtered_call(tid, message)),
             Event::Seccomp => {}
             Event::Exit => {
                 let last = self.is_last(tid);
                 self.set_leaving(tid);
                 // Without the filter this is all we get: the other threads may be dying already.
                 if pid == self.main && !self.exit_filter && last {
-                    self.count_all(&At::Exit);
+                    self.reaches_exit(tid);
                 }
             }
         }
-        Ok(())
+        Ok(How::Continue(0))
+    }
+
+    /// A thread is seen for the first time: by its parent's event or by its own first stop, whichever comes first. Until the
+    /// first of the two is handled neither has gone on.
+    fn birth(&mut self, tid: i32) {
+        let main = self.main;
+        if let Some(task) = self.tasks.get_mut(tid)
+            && !std::mem::replace(&mut task.born, true)
+            && task.process == main
+            && tid != main
+        {
+            self.thread_begins(tid);
+        }
     }
 
     fn set_in_vfork(&mut self, tid: i32, value: bool) {
@@ -118,13 +136,26 @@ impl Session {
             .any(|(other, task)| other != tid && task.process == self.main && !task.leaving)
     }
 
-    fn exit_call(&mut self, tid: i32, data: u64) {
+    /// A call that our filter stops for. `data` says which kind it is; other values belong to filters of the target itself.
+    fn filtered_call(&mut self, tid: i32, data: u64) -> How {
         match data {
-            seccomp::EXIT_GROUP => self.count_all(&At::Exit),
-            seccomp::EXIT_THREAD if self.is_last(tid) => self.count_all(&At::Exit),
-            seccomp::EXIT_THREAD => self.set_leaving(tid),
-            _ => {}
+            seccomp::EXIT_GROUP => self.reaches_exit(tid),
+            seccomp::EXIT_THREAD => {
+                self.thread_ends(tid);
+                if self.is_last(tid) {
+                    self.reaches_exit(tid);
+                }
+                self.set_leaving(tid);
+            }
+            seccomp::RETURN_FROM_HANDLER => self.handler_returns(tid),
+            seccomp::CALL => {}
+            _ => return How::Continue(0),
         }
+        self.call_begins(tid)
+    }
+
+    fn reaches_exit(&mut self, tid: i32) {
+        self.count_each(tid, |at| *at == At::Exit);
     }
 
     /// The main process has loaded a program, which has not run yet.
@@ -134,7 +165,7 @@ impl Session {
         self.free_left_behind(&old)?;
         self.images += 1;
         self.arm(tid)?;
-        self.count_all(&At::Exec);
+        self.count_each(tid, |at| *at == At::Exec);
         Ok(())
     }
 
@@ -160,10 +191,21 @@ impl Session {
         if signal == SIGTRAP && self.trap(tid, pid)? {
             return Ok(How::Continue(0));
         }
+        if pid == self.main {
+            self.signal_arrives(tid, signal);
+        }
         if pid == self.main && ends_by_default(signal) && self.waits_for_exit() && proc::is_default(tid, signal) {
-            self.count_all(&At::Exit);
+            self.reaches_exit(tid);
         }
         Ok(How::Continue(signal))
+    }
+
+    /// A signal of the target's own is about to be delivered to a thread of the main process.
+    pub(super) fn signal_arrives(&mut self, tid: i32, signal: i32) {
+        self.count_each(
+            tid,
+            |at| matches!(at, At::Signal(name) if signal_number(name) == Some(signal)),
+        );
     }
 
     fn waits_for_exit(&self) -> bool {
@@ -231,7 +273,7 @@ impl Session {
                     self.arm_main(tid, registers.first_argument())?;
                 }
                 Owner::Point(index) => {
-                    self.count(*index);
+                    self.count(*index, tid);
                     if self.points.get(*index).is_some_and(super::session::Counted::is_done) {
                         self.retire(tid, *owner)?;
                     }

@@ -15,9 +15,10 @@ use crate::sys::clone::{self, Child, Plan, Report, Step};
 use crate::sys::limits::{ADDRESS_SPACE, CORE, OPEN_FILES, STACK};
 use crate::sys::names::signal_name;
 use crate::sys::wait::{self, Event, Status};
-use crate::sys::{process, ptrace, thp};
+use crate::sys::{process, ptrace, pty, seccomp, thp};
 
 use super::breakpoint::Breakpoints;
+use super::calls::{self, Calls};
 use super::clock::{Clock, Halt};
 use super::output::Output;
 use super::pad;
@@ -52,9 +53,9 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     }
     let clock = Clock::new(launch.timeout, cancel)
         .map_err(|error| Error::machine(format!("could not make a timer for the time limit: {error}")))?;
-    let (stdout, out) = pipe()?;
-    let (stderr, err) = pipe()?;
-    let exit_filter = points.iter().any(|point| point.at == At::Exit);
+    let (stdout, stderr, out, err) = if launch.tty { terminal()? } else { pipes()? };
+    let calls = Calls::new(points)?;
+    let rules = calls::rules(points);
     let limits = limits(launch);
     let mut settings = Vec::new();
     let environment = environment(launch, &mut settings)?;
@@ -68,7 +69,11 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         no_randomize: launch.fixed,
         limits: limits.iter().map(|one| (one.resource, one.soft, one.hard)).collect(),
         cpus,
-        exit_filter,
+        filter: if rules.is_empty() {
+            Vec::new()
+        } else {
+            seccomp::filter(&rules)
+        },
     };
     let thp_off = if launch.fixed { Some(thp::Off::new()) } else { None };
     let mut child = clone::create(plan).map_err(|error| Error::machine(format!("could not start a process: {error}")))?;
@@ -94,7 +99,10 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     child.went_away();
     tasks.add(main, main);
     tasks.hold(main, Status::Event(Event::Exec));
-    let exit_filter = exit_filter && report.exit_filter == 0;
+    let exit_filter = !rules.is_empty() && report.filter == 0;
+    if report.filter != 0 {
+        refuse_calls(points, report.filter)?;
+    }
     if !exit_filter && points.iter().any(|point| point.at == At::Exit) {
         let _ = ptrace::set_options(main, ptrace::OPTIONS | ptrace::TRACE_EXIT);
     }
@@ -112,6 +120,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
             })
             .collect(),
         due: std::collections::VecDeque::new(),
+        calls,
         breakpoints: Breakpoints::default(),
         clock,
         output,
@@ -134,7 +143,7 @@ fn reach_exec(child: &Child, clock: &Clock) -> std::result::Result<Option<Status
             Ok(Some(Status::Signal(signal))) => drop(ptrace::cont(child.pid(), signal)),
             Ok(Some(Status::Group)) => drop(ptrace::listen(child.pid())),
             // The exit of a child whose exec failed may stop at our own filter.
-            Ok(Some(Status::Event(_) | Status::Interrupt)) => drop(ptrace::cont(child.pid(), 0)),
+            Ok(Some(Status::Event(_) | Status::Interrupt | Status::Call)) => drop(ptrace::cont(child.pid(), 0)),
             Ok(None) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Error::tool(format!("could not wait for the target: {error}")).into()),
@@ -142,9 +151,30 @@ fn reach_exec(child: &Child, clock: &Clock) -> std::result::Result<Option<Status
     }
 }
 
-fn pipe() -> Result<(io::PipeReader, OwnedFd)> {
-    let made = io::pipe().and_then(|(reader, writer)| Ok((reader, process::above_standard(writer.into())?)));
-    made.map_err(|error| Error::machine(format!("could not make a pipe for the target's output: {error}")))
+/// Our ends of standard output and standard error (one for both at a terminal), then the target's.
+type Streams = (OwnedFd, Option<OwnedFd>, OwnedFd, OwnedFd);
+
+fn pipes() -> Result<Streams> {
+    let pipe = || {
+        let made = io::pipe().and_then(|(reader, writer)| Ok((reader.into(), process::above_standard(writer.into())?)));
+        made.map_err(|error| Error::machine(format!("could not make a pipe for the target's output: {error}")))
+    };
+    let (stdout, out) = pipe()?;
+    let (stderr, err) = pipe()?;
+    Ok((stdout, Some(stderr), out, err))
+}
+
+fn terminal() -> Result<Streams> {
+    let made = pty::open().and_then(|(ours, theirs)| {
+        let theirs = process::above_standard(theirs)?;
+        let again = process::above_standard(theirs.try_clone()?)?;
+        Ok((ours, None, theirs, again))
+    });
+    made.map_err(|error| {
+        Error::machine(format!(
+            "could not make a terminal for the target's output (tty = true): {error}"
+        ))
+    })
 }
 
 fn stdin(stdin: &Stdin) -> Result<OwnedFd> {
@@ -387,6 +417,19 @@ fn not_permitted(error: &io::Error) -> Error {
     ))
     .detail("/proc/sys/kernel/yama/ptrace_scope must be 0 or 1, or 2 with CAP_SYS_PTRACE")
     .detail("in a container: a seccomp profile that allows ptrace (docker run --cap-add SYS_PTRACE), and no other tracer")
+}
+
+/// Without a filter the end of the program can still be seen, other calls cannot.
+fn refuse_calls(points: &[Point], error: i32) -> Result<()> {
+    let needs_it = |point: &&Point| point.at != At::Exit && !calls::rules(std::slice::from_ref(point)).is_empty();
+    match points.iter().find(needs_it) {
+        Some(point) => Err(Error::machine(format!(
+            "checkpoints at {} need a seccomp filter, which this machine refuses: {}",
+            point.at,
+            io::Error::from_raw_os_error(error)
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The kernel ignores set-user-ID bits of traced programs unless the tracer is privileged (execve(2)).

@@ -7,10 +7,12 @@ mod arch;
 mod arm;
 mod attach;
 mod breakpoint;
+mod calls;
 mod clock;
 mod end;
 mod events;
 mod launch;
+mod lines;
 mod output;
 mod pad;
 mod proc;
@@ -22,6 +24,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -49,6 +52,8 @@ pub struct Launch {
     pub cwd: PathBuf,
     /// Standard input.
     pub stdin: Stdin,
+    /// Standard output and error are a terminal.
+    pub tty: bool,
     /// Resource limits.
     pub limits: LaunchLimits,
     /// CPUs to run on.
@@ -95,6 +100,15 @@ pub enum Next {
     Ended(Ended),
 }
 
+/// Why a line that a point waits for was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// It lies in the heap of the target, which has not written it.
+    Buffered,
+    /// It was written without a line break at its end.
+    Unfinished,
+}
+
 /// A target that is gone.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -104,6 +118,8 @@ pub struct Ended {
     pub output: OutputTail,
     /// How often each point was passed, reached or not.
     pub hits: Vec<u64>,
+    /// Why the lines that points waited for were not seen, by the index of the point, as far as it can be told.
+    pub unseen: BTreeMap<usize, Unseen>,
     /// Remarks for the report: processes that were killed, output held open by a survivor.
     pub notes: Vec<String>,
     /// What was applied at launch.

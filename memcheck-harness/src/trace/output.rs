@@ -1,8 +1,9 @@
 //! Standard output and error of the target: drained by one thread so that the target never waits for us, the last bytes
 //! kept, the rest counted.
 
+use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -52,15 +53,15 @@ impl Tail {
 }
 
 impl Output {
-    /// Starts to read both pipes. `grace` is how long it goes on reading pipes that stay open after the target's end.
+    /// Starts to read the standard output and, unless it is the same terminal, the standard error. `grace` is how long it goes on reading pipes that stay open after the target's end.
     ///
     /// # Errors
     /// No room for a thread or a pipe.
-    pub(super) fn drain(stdout: PipeReader, stderr: PipeReader, limit: usize, grace: Duration) -> io::Result<Self> {
+    pub(super) fn drain(stdout: OwnedFd, stderr: Option<OwnedFd>, limit: usize, grace: Duration) -> io::Result<Self> {
         let (over, running) = io::pipe()?;
         let reader = std::thread::Builder::new()
             .name("memcheck-output".to_owned())
-            .spawn(move || read_all([stdout, stderr], &over, limit, grace))?;
+            .spawn(move || read_all([Some(stdout), stderr].map(|file| file.map(File::from)), &over, limit, grace))?;
         Ok(Self {
             running: Some(running),
             reader: Some(reader),
@@ -74,8 +75,7 @@ impl Output {
     }
 }
 
-fn read_all(pipes: [PipeReader; 2], over: &PipeReader, limit: usize, grace: Duration) -> Drained {
-    let mut pipes = pipes.map(Some);
+fn read_all(mut pipes: [Option<File>; 2], over: &PipeReader, limit: usize, grace: Duration) -> Drained {
     let mut tails = [Tail::default(), Tail::default()];
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut deadline: Option<Instant> = None;
@@ -103,6 +103,7 @@ fn read_all(pipes: [PipeReader; 2], over: &PipeReader, limit: usize, grace: Dura
                 Some(Ok(0)) => pipes[index] = None,
                 Some(Ok(count)) => tails[index].add(&buffer[..count], limit),
                 Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                // EIO: the last program has closed its end of the terminal.
                 Some(Err(_)) | None => pipes[index] = None,
             }
         }
@@ -132,7 +133,7 @@ mod tests {
     fn drained(write: impl FnOnce(PipeWriter, PipeWriter), limit: usize) -> Drained {
         let (stdout, out) = io::pipe().unwrap();
         let (stderr, err) = io::pipe().unwrap();
-        let mut output = Output::drain(stdout, stderr, limit, Duration::from_millis(50)).unwrap();
+        let mut output = Output::drain(stdout.into(), Some(stderr.into()), limit, Duration::from_millis(50)).unwrap();
         write(out, err);
         output.finish()
     }

@@ -143,6 +143,20 @@ pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
     Some(Name::new(bytes))
 }
 
+/// The thread whose name is set by writing to this open file of a process, if that is what it is for
+/// (`/proc/PID/task/TID/comm`).
+pub(super) fn task_of_comm(tid: i32, descriptor: u64) -> Option<i32> {
+    let path = fs::read_link(format!("/proc/{tid}/fd/{descriptor}")).ok()?;
+    let mut parts = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/comm")?.split('/');
+    let (first, task) = (parts.next()?, parts.next());
+    let number = match task {
+        Some("task") => parts.next()?,
+        Some(_) => return None,
+        None => first,
+    };
+    number.parse().ok()
+}
+
 /// Stack pointer and program counter of a thread that waits in the kernel (`/proc/PID/task/TID/syscall`); absent when it
 /// runs.
 pub(super) fn blocked_at(pid: i32, tid: i32) -> Option<(u64, u64)> {
@@ -199,6 +213,27 @@ fn parse_mapping(line: &[u8]) -> Option<MappedFile> {
         inode,
         path: Name::new(path),
     })
+}
+
+/// The first bytes of the `brk` heap, at most `limit`; empty when there is none.
+pub(super) fn heap(pid: i32, limit: usize) -> Vec<u8> {
+    use std::os::unix::fs::FileExt as _;
+    let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let bounds = maps
+        .split(|&byte| byte == b'\n')
+        .find(|line| line.ends_with(b" [heap]"))
+        .and_then(|line| {
+            let (start, end) = std::str::from_utf8(line).ok()?.split_once(' ')?.0.split_once('-')?;
+            Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+        });
+    let (Some((start, end)), Ok(memory)) = (bounds, File::open(format!("/proc/{pid}/mem"))) else {
+        return Vec::new();
+    };
+    let length = usize::try_from(end.saturating_sub(start)).unwrap_or(limit).min(limit);
+    let mut bytes = vec![0; length];
+    let read = memory.read_at(&mut bytes, start).unwrap_or(0);
+    bytes.truncate(read);
+    bytes
 }
 
 /// Opens the very file that is mapped, or says why that is not possible.

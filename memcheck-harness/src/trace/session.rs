@@ -12,6 +12,7 @@ use crate::sys::wait::{self, Status};
 
 use super::Point;
 use super::breakpoint::Breakpoints;
+use super::calls::Calls;
 use super::clock::{Clock, Halt};
 use super::output::Output;
 use super::proc;
@@ -51,8 +52,9 @@ pub(super) struct Session {
     pub(super) main: i32,
     pub(super) tasks: Tasks,
     pub(super) points: Vec<Counted>,
-    /// Points whose pass was reached, not yet reported.
-    pub(super) due: VecDeque<usize>,
+    /// Points whose pass was reached, not yet reported, each with the thread that reached it.
+    pub(super) due: VecDeque<(usize, i32)>,
+    pub(super) calls: Calls,
     pub(super) breakpoints: Breakpoints,
     pub(super) clock: Clock,
     pub(super) output: Output,
@@ -79,7 +81,7 @@ impl Session {
     fn turns(&mut self) -> Result<Turn, Halt> {
         loop {
             self.clock.check()?;
-            if let Some(point) = self.due.pop_front() {
+            if let Some((point, _)) = self.due.pop_front() {
                 self.stop_all()?;
                 if self.end.is_none() {
                     return Ok(Turn::Paused(point, self.threads()));
@@ -130,6 +132,7 @@ impl Session {
             // A thread that was killed meanwhile answers ESRCH; its end is reported by the next wait.
             let _ = match how {
                 How::Continue(signal) => ptrace::cont(tid, signal),
+                How::Call => ptrace::call(tid),
                 How::Listen => ptrace::listen(tid),
             };
             self.tasks.run(tid);
@@ -143,6 +146,7 @@ impl Session {
             return;
         };
         self.tasks.remove(tid);
+        self.forget_call(tid);
         if tid == self.main {
             self.end = Some(match status {
                 Status::Exited(code) => End::Exited(code),
@@ -202,23 +206,23 @@ impl Session {
         Ok(None)
     }
 
-    /// Counts a pass of a point; the pass that was asked for makes it due.
-    pub(super) fn count(&mut self, index: usize) {
+    /// A thread passes a point; the pass that was asked for makes it due.
+    pub(super) fn count(&mut self, index: usize, tid: i32) {
         if let Some(counted) = self.points.get_mut(index)
             && !counted.is_done()
         {
             counted.hits += 1;
             if counted.is_done() {
-                self.due.push_back(index);
+                self.due.push_back((index, tid));
             }
         }
     }
 
-    /// Counts a pass of every point of a kind.
-    pub(super) fn count_all(&mut self, at: &At) {
+    /// A thread passes every point of a kind.
+    pub(super) fn count_each(&mut self, tid: i32, mut is_it: impl FnMut(&At) -> bool) {
         for index in 0..self.points.len() {
-            if self.points[index].point.at == *at {
-                self.count(index);
+            if is_it(&self.points[index].point.at) {
+                self.count(index, tid);
             }
         }
     }

@@ -286,7 +286,7 @@ impl Session {
                     self.tasks.hold(tid, event);
                     return Ok(false);
                 }
-                Status::Event(_) | Status::Exited(_) | Status::Killed(_) => {
+                Status::Event(_) | Status::Call | Status::Exited(_) | Status::Killed(_) => {
                     self.tasks.hold(tid, event);
                     return Ok(true);
                 }
@@ -307,6 +307,9 @@ impl Session {
             return;
         };
         let _ = ptrace::set_signal_info(tid, first);
+        if self.tasks.get(tid).is_some_and(|task| task.process == self.main) {
+            self.signal_arrives(tid, first.signal());
+        }
         self.tasks.settle(tid, How::Continue(first.signal()));
         if let Some(task) = self.tasks.get(tid) {
             for other in others {

@@ -12,6 +12,8 @@ use super::proc;
 pub(super) enum How {
     /// Run, receiving this signal (0: none).
     Continue(i32),
+    /// Run, and stop at the end of the system call that it is about to make.
+    Call,
     /// Stay in its group-stop until `SIGCONT`.
     Listen,
 }
@@ -40,6 +42,8 @@ pub(super) struct Task {
     pub(super) in_vfork: bool,
     /// It is about to end or has ended, and its registers are lost.
     pub(super) leaving: bool,
+    /// Its birth was noticed and counted.
+    pub(super) born: bool,
 }
 
 /// Whose memory a process has.
@@ -80,6 +84,7 @@ impl Tasks {
             retry: None,
             in_vfork: false,
             leaving: false,
+            born: false,
         });
     }
 

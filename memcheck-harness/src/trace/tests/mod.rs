@@ -1,5 +1,6 @@
 //! The tracer on real processes: one small C program (`zoo.c`), built once per variant.
 
+mod calls;
 mod ends;
 mod launching;
 mod points;
@@ -30,7 +31,12 @@ fn zoo(flags: &'static [&'static str]) -> PathBuf {
 }
 
 fn compile(flags: &[&str], output: &Path) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/trace/tests/zoo.c");
+    compile_file("zoo.c", flags, output);
+}
+
+/// Builds one of the files beside this one.
+fn compile_file(source: &str, flags: &[&str], output: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/trace/tests").join(source);
     #[expect(clippy::disallowed_methods, reason = "tests build their own targets")]
     let built = Command::new("gcc")
         .args(["-O1", "-pthread", "-o"])
@@ -50,6 +56,7 @@ fn settings_of(program: PathBuf, args: &[&str]) -> Launch {
         env: Some(vec![("PATH".into(), "/usr/bin:/bin".into())]),
         cwd: "/".into(),
         stdin: Stdin::Null,
+        tty: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,

@@ -1,0 +1,374 @@
+//! Points at system calls: which calls the filter stops for them, what the beginning of such a call means, and what its end.
+//!
+//! A call that the kernel makes again by itself, after a signal or a stop of ours interrupted it, is one call and counts once.
+
+use std::collections::BTreeMap;
+
+use crate::model::{At, Name, Stream, SyscallAt, ThreadEdge, syscall_number};
+use crate::sys::seccomp::{self, Rule};
+
+use super::Point;
+use super::arch::{self, Registers};
+use super::lines::Lines;
+use super::proc;
+use super::session::Session;
+use super::tasks::How;
+
+/// `PROT_EXEC` (mmap(2)).
+const PROT_EXEC: u32 = 4;
+/// `PR_SET_NAME` (prctl(2)).
+const PR_SET_NAME: u32 = 15;
+/// Writes of 32 bytes and more name no thread: the kernel refuses what is longer than 16 (`comm`, proc_pid_comm(5)).
+const SHORT: u32 = !31;
+
+/// A system call as its thread makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    /// Its number.
+    pub(super) number: u64,
+    /// Its arguments.
+    pub(super) args: [u64; 6],
+}
+
+/// A call that was interrupted and that the kernel is going to make again from the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Interrupted {
+    number: u64,
+    pc: u64,
+    sp: u64,
+}
+
+/// What is known of calls in the main process.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// Calls whose end is waited for, by thread.
+    open: BTreeMap<i32, Call>,
+    interrupted: BTreeMap<i32, Interrupted>,
+    /// Some point counts calls, so that one that is made again must be told apart.
+    counted: bool,
+    /// The lines of output that points wait for.
+    pub(super) lines: Lines,
+}
+
+impl Calls {
+    /// For these points.
+    ///
+    /// # Errors
+    /// A pattern that is no regular expression.
+    pub(super) fn new(points: &[Point]) -> crate::error::Result<Self> {
+        Ok(Self {
+            counted: points.iter().any(|point| matches!(point.at, At::Syscall(_))),
+            lines: Lines::new(points)?,
+            ..Self::default()
+        })
+    }
+}
+
+/// The calls that must stop for these points; none: no filter is needed.
+pub(super) fn rules(points: &[Point]) -> Vec<Rule> {
+    let number = |name: &str| syscall_number(name).unwrap_or(u32::MAX);
+    let call = |name: &str| Rule::new(number(name), seccomp::CALL);
+    let mut rules = Vec::new();
+    let ends = |at: &At| {
+        matches!(
+            at,
+            At::Exit
+                | At::Thread {
+                    edge: ThreadEdge::End,
+                    ..
+                }
+        )
+    };
+    if points.iter().any(|point| ends(&point.at)) {
+        rules.extend(seccomp::exits());
+    }
+    for point in points {
+        match &point.at {
+            At::Syscall(wanted) => {
+                let one = wanted.args.iter().fold(call(&wanted.name), |rule, (argument, value)| {
+                    rule.only(*argument, u32::MAX, low(*value))
+                });
+                rules.push(one);
+                rules.push(Rule::new(number("rt_sigreturn"), seccomp::RETURN_FROM_HANDLER));
+            }
+            At::Output { stream, .. } => {
+                for descriptor in descriptors(*stream) {
+                    rules.extend(["write", "writev"].map(|name| call(name).only(0, u32::MAX, *descriptor)));
+                }
+            }
+            At::Library(_) => rules.push(call("mmap").only(2, PROT_EXEC, PROT_EXEC)),
+            At::Thread {
+                edge: ThreadEdge::Start,
+                name: Some(_),
+            } => {
+                rules.push(call("prctl").only(0, u32::MAX, PR_SET_NAME));
+                rules.push(call("write").only(2, SHORT, 0));
+            }
+            _ => {}
+        }
+    }
+    let mut seen: Vec<Rule> = Vec::new();
+    rules.retain(|rule| {
+        let is_new = !seen.contains(rule);
+        seen.push(rule.clone());
+        is_new
+    });
+    rules
+}
+
+fn descriptors(stream: Option<Stream>) -> &'static [u32] {
+    match stream {
+        Some(Stream::Stdout) => &[1],
+        Some(Stream::Stderr) => &[2],
+        None => &[1, 2],
+    }
+}
+
+/// The lower half of a value, as registers hold it.
+fn low(value: i64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// Whether a call is the one that was asked for. Many arguments are C's `int`: of a value that fits, the register's upper half
+/// does not count.
+fn is_wanted(wanted: &SyscallAt, call: &Call) -> bool {
+    let equal = |value: i64, register: u64| {
+        let is_int = i32::try_from(value).is_ok() || u32::try_from(value).is_ok();
+        let register = register.cast_signed();
+        register == value || (is_int && low(register) == low(value) && matches!(register >> 32, 0 | -1))
+    };
+    syscall_number(&wanted.name).is_some_and(|number| u64::from(number) == call.number)
+        && wanted.args.iter().all(|(argument, value)| {
+            let register = call.args.get(usize::from(*argument));
+            register.is_some_and(|register| equal(*value, *register))
+        })
+}
+
+fn is_call(call: &Call, name: &str) -> bool {
+    syscall_number(name).is_some_and(|number| u64::from(number) == call.number)
+}
+
+/// Which stream a call writes to.
+fn stream(call: &Call) -> Option<Stream> {
+    if !is_call(call, "write") && !is_call(call, "writev") {
+        return None;
+    }
+    match call.args[0] & u64::from(u32::MAX) {
+        1 => Some(Stream::Stdout),
+        2 => Some(Stream::Stderr),
+        _ => None,
+    }
+}
+
+/// The first part of a file name: `libfoo` is that of `libfoo.so.1` and of `libfoo-2.so`, not of `libfoobar.so`.
+fn is_library(path: &Name, name: &str) -> bool {
+    let file = path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let rest = file.strip_prefix(name.as_bytes());
+    rest.is_some_and(|rest| rest.first().is_none_or(|next| !next.is_ascii_alphanumeric() && *next != b'_'))
+}
+
+impl Session {
+    /// A thread of the main process stands before a call that the filter stops. Says how it goes on.
+    pub(super) fn call_begins(&mut self, tid: i32) -> How {
+        let Ok(registers) = Registers::read(tid) else {
+            return How::Continue(0);
+        };
+        let call = registers.call();
+        let place = Interrupted {
+            number: call.number,
+            pc: registers.pc(),
+            sp: registers.sp(),
+        };
+        if self.calls.interrupted.get(&tid) == Some(&place) {
+            self.calls.interrupted.remove(&tid);
+        } else {
+            self.count_each(tid, |at| matches!(at, At::Syscall(wanted) if is_wanted(wanted, &call)));
+        }
+        if !self.waits_for_end(&call) {
+            return How::Continue(0);
+        }
+        self.calls.open.insert(tid, call);
+        How::Call
+    }
+
+    fn waits_for_end(&self, call: &Call) -> bool {
+        let open = self.points.iter().filter(|counted| !counted.is_done());
+        let mut wanted = open.map(|counted| &counted.point.at);
+        wanted.any(|at| match at {
+            At::Output { stream: which, .. } => stream(call).is_some_and(|one| which.is_none_or(|which| which == one)),
+            At::Library(_) => is_call(call, "mmap"),
+            At::Thread {
+                edge: ThreadEdge::Start,
+                name: Some(_),
+            } => is_call(call, "prctl") || is_call(call, "write"),
+            _ => false,
+        })
+    }
+
+    /// That call is over.
+    pub(super) fn call_ends(&mut self, tid: i32) {
+        let Some(call) = self.calls.open.remove(&tid) else {
+            return;
+        };
+        let Ok(registers) = Registers::read(tid) else {
+            return;
+        };
+        // Errors, and calls that will be made again, are small negative numbers.
+        let Ok(result) = u64::try_from(registers.call_result()) else {
+            return;
+        };
+        if let Some(stream) = stream(&call) {
+            let hits = self.calls.lines.written(tid, stream, &call, is_call(&call, "writev"), result);
+            for index in hits {
+                self.count(index, tid);
+            }
+        }
+        if is_call(&call, "mmap") {
+            let mapped = proc::executable_files(tid);
+            let Some(file) = mapped.into_iter().find(|file| (file.start..file.end).contains(&result)) else {
+                return;
+            };
+            self.count_each(tid, |at| matches!(at, At::Library(name) if is_library(&file.path, name)));
+        }
+        let named = if is_call(&call, "prctl") {
+            Some(tid)
+        } else if is_call(&call, "write") {
+            proc::task_of_comm(tid, call.args[0])
+        } else {
+            None
+        };
+        if let Some(named) = named {
+            self.thread_has_name(named, tid);
+        }
+    }
+
+    /// A thread of the main process has a name, or has got another one. `by` is held.
+    pub(super) fn thread_has_name(&mut self, tid: i32, by: i32) {
+        if tid == self.main {
+            return;
+        }
+        let Some(name) = proc::name(self.main, tid) else { return };
+        self.count_each(
+            by,
+            |at| matches!(at, At::Thread { edge: ThreadEdge::Start, name: Some(wanted) } if name.as_bytes() == wanted.as_bytes()),
+        );
+    }
+
+    /// A thread of the main process is about to run for the first time.
+    pub(super) fn thread_begins(&mut self, tid: i32) {
+        self.count_each(tid, |at| {
+            matches!(
+                at,
+                At::Thread {
+                    edge: ThreadEdge::Start,
+                    name: None
+                }
+            )
+        });
+    }
+
+    /// A thread of the main process ends.
+    pub(super) fn thread_ends(&mut self, tid: i32) {
+        let name = proc::name(self.main, tid);
+        let is_it = |wanted: &String| name.as_ref().is_some_and(|name| name.as_bytes() == wanted.as_bytes());
+        self.count_each(
+            tid,
+            |at| matches!(at, At::Thread { edge: ThreadEdge::End, name } if name.as_ref().is_none_or(is_it)),
+        );
+    }
+
+    /// A thread stopped somewhere else than at the beginning of a call: perhaps in the middle of one, which the kernel makes
+    /// again when it goes on.
+    pub(super) fn note_interrupted(&mut self, tid: i32) {
+        if !self.calls.counted {
+            return;
+        }
+        let Ok(registers) = Registers::read(tid) else { return };
+        if let Some(number) = arch::interrupted_call(tid, &registers) {
+            let place = Interrupted {
+                number,
+                pc: registers.pc(),
+                sp: registers.sp(),
+            };
+            self.calls.interrupted.insert(tid, place);
+        }
+    }
+
+    /// A signal handler is about to return: into an interrupted call that is made again, or behind one that failed with
+    /// `EINTR`.
+    pub(super) fn handler_returns(&mut self, tid: i32) {
+        let (Some(before), Ok(registers)) = (self.calls.interrupted.get(&tid), Registers::read(tid)) else {
+            return;
+        };
+        let Some((pc, sp)) = arch::handler_frame(tid, &registers) else {
+            return;
+        };
+        if sp == before.sp && pc == before.pc {
+            self.calls.interrupted.remove(&tid);
+        }
+    }
+
+    /// A thread is gone, or has become another program.
+    pub(super) fn forget_call(&mut self, tid: i32) {
+        self.calls.open.remove(&tid);
+        self.calls.interrupted.remove(&tid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(name: &str, args: &[u64]) -> Call {
+        Call {
+            number: u64::from(syscall_number(name).unwrap()),
+            args: std::array::from_fn(|at| args.get(at).copied().unwrap_or(0)),
+        }
+    }
+
+    #[test]
+    fn arguments_are_compared_as_the_program_means_them() {
+        let wanted = |args: &[(u8, i64)]| SyscallAt {
+            name: "prctl".to_owned(),
+            args: args.iter().copied().collect(),
+        };
+        let is = |args: &[(u8, i64)], call: &Call| is_wanted(&wanted(args), call);
+        let prctl = call("prctl", &[15, 0xffff_ff9c, 0x1_0000_0005, u64::MAX]);
+        assert!(is(&[], &prctl));
+        assert!(is(&[(0, 15)], &prctl));
+        assert!(!is(&[(0, 16)], &prctl));
+        assert!(
+            is(&[(0, 15), (1, -100), (3, -1)], &prctl),
+            "an int is not always sign-extended"
+        );
+        assert!(!is(&[(2, 5)], &prctl), "a pointer or a size is compared whole");
+        assert!(is(&[(2, 0x1_0000_0005)], &prctl));
+        assert!(!is(&[], &call("pause", &[])));
+    }
+
+    #[test]
+    fn a_library_is_told_by_the_first_part_of_its_name() {
+        for (path, name, expected) in [
+            ("/lib/libfoo.so.1", "libfoo", true),
+            ("/lib/libfoo-2.so", "libfoo", true),
+            ("/lib/libfoo.so.1", "libfoo.so.1", true),
+            ("/lib/libfoobar.so", "libfoo", false),
+            ("/lib/libfoo/x.so", "libfoo", false),
+        ] {
+            assert_eq!(is_library(&Name::from(path), name), expected, "{path} {name}");
+        }
+    }
+
+    #[test]
+    fn without_such_points_there_is_no_filter() {
+        let point = |at| Point { at, hit: 1 };
+        assert!(rules(&[point(At::Main), point(At::Signal("SIGUSR1".to_owned()))]).is_empty());
+        assert_eq!(rules(&[point(At::Exit), point(At::Exit)]), seccomp::exits());
+        let output = At::Output {
+            pattern: "x".to_owned(),
+            stream: None,
+        };
+        assert_eq!(rules(&[point(output.clone()), point(output)]).len(), 4, "each rule once");
+    }
+}
