@@ -19,8 +19,8 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    AppliedSetting, Binary, Cancel, Case, CaseReport, CheckpointReport, Environment, EnvironmentStatus, Limit, MemoryMap, Name,
-    OutputTail, Over, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
+    AppliedSetting, Binary, Cancel, Case, CaseReport, CheckpointReport, CheckpointSpec, Environment, EnvironmentStatus, Limit,
+    MemoryMap, Name, OutputTail, Over, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
@@ -503,6 +503,13 @@ fn case_report(
     checkpoints: Vec<CheckpointReport>,
     snapshot: SnapshotOutcome,
 ) -> CaseReport {
+    // A series has as many checkpoints as it had passes.
+    let was_reached = |spec: &CheckpointSpec| checkpoints.iter().any(|reached| reached.name == spec.name);
+    let planned = case
+        .checkpoints
+        .iter()
+        .filter(|spec| !spec.is_optional() || was_reached(spec))
+        .count();
     let (end, output, settings) = match measured.ended {
         Some(ended) => (Some(ended.end), ended.output, ended.settings),
         None => (None, OutputTail::default(), Vec::new()),
@@ -514,7 +521,7 @@ fn case_report(
         target,
         duration: measured.duration,
         checkpoints,
-        checkpoints_planned: case.checkpoints.len(),
+        checkpoints_planned: planned,
         snapshot,
         problem: measured.problem,
         end,

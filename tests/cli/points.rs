@@ -70,7 +70,7 @@ fn a_series_holds_as_many_passes_as_there_are() {
     assert!(!snapshot.contains("turn.4"), "{snapshot}");
     // One pass more is a difference, no pass at all cannot be judged.
     project.write("memcheck.toml", &text.replace("[\"3\"]", "[\"4\"]"));
-    let _ = memcheck(&project, &[]).expect_code(5).expect_stderr("turn.4");
+    let _ = memcheck(&project, &[]).expect_code(5).expect_stderr("measured 5 checkpoints");
     project.write("memcheck.toml", &text.replace("[\"3\"]", "[\"0\"]"));
     let _ = memcheck(&project, &[])
         .expect_code(7)
