@@ -3,6 +3,9 @@
 //! beyond Rust and gcc; a tool that is missing fails the test by name.
 
 #[cfg(test)]
+#[path = "oracles/allocators.rs"]
+mod allocators;
+#[cfg(test)]
 #[path = "oracles/attach.rs"]
 mod attach;
 #[cfg(test)]

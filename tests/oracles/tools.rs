@@ -9,14 +9,16 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Tool → Debian package, for the message.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("cargo", "rustup"),
     ("cargo-insta", "it with `cargo install --locked cargo-insta --version 1.49.0`"),
     ("cc", "gcc"),
     ("checksec", "checksec"),
     ("gdb", "gdb"),
     ("git", "git"),
+    ("go", "golang-go"),
     ("java", "default-jre-headless"),
+    ("musl-gcc", "musl-tools"),
     ("pmap", "procps"),
     ("python3", "python3"),
     ("readelf", "binutils"),

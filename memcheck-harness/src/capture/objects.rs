@@ -47,6 +47,17 @@ const SYMBOLS: [&str; 22] = [
     "__malloc_context",
 ];
 
+/// What an allocator or a runtime linked into an executable leaves there, stripped or not: a message, or Go's mark. They stand
+/// among the symbols, as what they say is the same: it is in here.
+const STRINGS: [&str; 6] = [
+    "<jemalloc>: ",
+    "mimalloc: ",
+    "tcmalloc: large alloc",
+    "TCMALLOC_",
+    "Failed to initialise snmalloc",
+    "\u{ff} Go buildinf:",
+];
+
 /// Beginnings of the file names (or sonames) of C libraries, thread libraries and loaders.
 const C_LIBRARIES: [&[u8]; 5] = [b"libc.so", b"libc-", b"libpthread", b"ld-", b"ld.so"];
 
@@ -252,11 +263,14 @@ fn read(file: &File, regions: &[&Region], is_exe: bool) -> Content {
         by_path || facts.soname.as_ref().is_some_and(is_c_library) || (is_exe && facts.interpreter.is_none())
     });
     // A symbol table that cannot be read is one without the symbols: what depends on them is then not known.
-    let symbols = if wanted {
+    let mut symbols = if wanted {
         elf::symbols(file, &SYMBOLS).unwrap_or_default()
     } else {
         BTreeMap::new()
     };
+    if is_exe {
+        symbols.append(&mut elf::strings(file, &STRINGS).unwrap_or_default());
+    }
     Content { facts, symbols }
 }
 

@@ -3,6 +3,7 @@
 //! Every source of knowledge (program headers, libc's thread lists, arena headers, names) only *claims* ranges with a
 //! priority; `interval` cuts the regions by the strongest claims, `usage` gives each piece its share of the figures.
 
+mod allocators;
 mod arenas;
 mod chunks;
 mod elf;
@@ -54,6 +55,8 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         let books = malloc.as_ref().and_then(|malloc| malloc.mmapped);
         chunks::claim(&process, books, &mut claims, &mut notes);
     }
+
+    allocators::claim(&process, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
 
     let (cuts, items) = interval::cut(&process, claims);
     let pieces = usage::measure(&process, &cuts, &mut notes);

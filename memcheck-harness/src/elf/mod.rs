@@ -5,6 +5,7 @@ mod hash;
 mod header;
 mod notes;
 mod reader;
+mod strings;
 mod symbols;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -128,6 +129,14 @@ pub fn symbols(file: &File, names: &[&str]) -> Result<BTreeMap<String, u64>> {
         found.append(&mut symbols::find(&elf, &table, &missing, false)?);
     }
     Ok(found)
+}
+
+/// Which of the strings the file holds in what it loads, with their addresses without bias: `strings` says where it looks.
+///
+/// # Errors
+/// As [`facts`].
+pub fn strings(file: &File, wanted: &[&str]) -> Result<BTreeMap<String, u64>> {
+    strings::find(&Elf::read(Reader::new(file, FACTS_BUDGET)?)?, wanted)
 }
 
 /// All defined functions, by address and name.

@@ -135,6 +135,7 @@ pub struct Object {
     pub facts: Option<ElfFacts>,
     /// Why `facts` are absent.
     pub facts_missing: Option<String>,
-    /// Symbols the classification may need (`_thread_db_*`, `_rtld_global`, `stack_used` …): value without bias.
+    /// Symbols, and strings of executables, that classification may need (`_thread_db_*`, `_rtld_global`, `stack_used`,
+    /// `<jemalloc>: ` …): value or address without bias.
     pub symbols: BTreeMap<String, u64>,
 }
