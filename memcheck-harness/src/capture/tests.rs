@@ -376,7 +376,9 @@ fn a_process_that_is_gone_is_an_error() {
     let mut target = Target::start(&path, &[]);
     let threads = target.threads();
     target.child.kill().unwrap();
-    while target.state(target.pid()) != 'Z' {
+    // The first thread may be dead while others, which still have the memory, are about to die.
+    let tasks = || fs::read_dir(format!("/proc/{}/task", target.pid())).unwrap().count();
+    while target.state(target.pid()) != 'Z' || tasks() > 1 {
         std::thread::yield_now();
     }
     assert!(read_process(target.pid(), &threads, Vec::new(), &mut ObjectCache::default()).is_err());
