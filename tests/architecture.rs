@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ending", &["model", "error", "trace"]),
     ("interrupt", &["model", "error", "sys"]),
     ("capture", &["model", "error", "elf", "sys", "trace"]),
+    ("doctor", &["model", "error", "sys", "trace", "capture"]),
     ("classify", &["model"]),
     ("budget", &["model"]),
     ("normalize", &["model", "error"]),

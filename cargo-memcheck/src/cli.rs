@@ -57,6 +57,8 @@ enum TypedCommand {
     List(RunArgs),
     /// List every metric a budget can name
     Metrics,
+    /// Tell what this machine permits, what follows and what to do
+    Doctor,
     /// Plant one regression of each kind and fail unless each is caught with its right cause
     SelfTest(SelfTestArgs),
 }
@@ -295,6 +297,7 @@ pub(crate) enum Command {
     Review(Vec<String>),
     List(Vec<String>),
     Metrics,
+    Doctor,
 }
 
 /// What only `run` has.
@@ -409,6 +412,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         Some(TypedCommand::Reject(args)) => (Command::Reject(args.names), Overrides::default()),
         Some(TypedCommand::Review(args)) => (Command::Review(args.names), Overrides::default()),
         Some(TypedCommand::Metrics) => (Command::Metrics, Overrides::default()),
+        Some(TypedCommand::Doctor) => (Command::Doctor, Overrides::default()),
     };
     let global = typed.global;
     let start = match &global.manifest_path {
@@ -626,7 +630,7 @@ mod tests {
             &["--verbose"],
         ];
         for command in [
-            "run", "show", "compare", "init", "accept", "review", "reject", "list", "metrics",
+            "run", "show", "compare", "init", "accept", "review", "reject", "list", "metrics", "doctor",
         ] {
             let alone = invocation(&[command]);
             for global in globals {

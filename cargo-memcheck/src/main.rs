@@ -4,6 +4,7 @@ mod accept;
 mod actions;
 mod base;
 mod cli;
+mod doctor;
 mod files;
 mod first;
 mod init;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             cli::Command::Reject(ref names) => review::reject(&invocation, names),
             cli::Command::Review(ref names) => review::review(&invocation, names),
             cli::Command::List(ref filters) => list::list(&invocation, filters),
+            cli::Command::Doctor => doctor::doctor(&invocation),
             cli::Command::Metrics => list::metrics(&invocation),
         })
         .unwrap_or_else(|failure| terminal::fail(&failure, style, format))

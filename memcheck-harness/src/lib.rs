@@ -16,6 +16,7 @@ mod prepare;
 mod ending;
 pub mod interrupt;
 pub mod capture;
+pub mod doctor;
 pub mod classify;
 pub mod budget;
 pub mod normalize;

@@ -6,6 +6,7 @@ mod cancel;
 mod capture;
 mod checkpoint;
 mod comparison;
+mod finding;
 mod map;
 mod memory;
 mod metric;
@@ -24,6 +25,7 @@ pub use cancel::Cancel;
 pub use capture::{Capture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use comparison::{CaseComparison, Comparison, Planted, Presence, Side};
+pub use finding::{Finding, Standing};
 pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
     StackState, ThreadFact,

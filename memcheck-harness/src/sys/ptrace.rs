@@ -180,9 +180,33 @@ pub(crate) fn poke(tid: i32, address: u64, word: u64) -> io::Result<()> {
     request(libc::PTRACE_POKEDATA, tid, address, word).map(drop)
 }
 
+/// Sets a debug register of a stopped thread (x86-64: 0 to 3 are addresses, 6 the status, 7 the control register).
+///
+/// # Errors
+/// `EINVAL`, `ENOSPC`: no such watchpoint, or no register left; `ENODEV` and the like on machines without.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn set_debug_register(tid: i32, number: usize, value: u64) -> io::Result<()> {
+    let value = usize::try_from(value).map_err(|_| io::ErrorKind::InvalidInput)?;
+    request(libc::PTRACE_POKEUSER, tid, debug_register(number), value).map(drop)
+}
+
+/// Offset of `u_debugreg[number]` in the user area (sys/user.h).
+#[cfg(target_arch = "x86_64")]
+fn debug_register(number: usize) -> usize {
+    std::mem::offset_of!(libc::user, u_debugreg) + number * size_of::<u64>()
+}
+
 /// Writes one word as the program itself could: never into memory that it may not write.
 pub(crate) fn store(pid: i32, address: u64, word: u64) -> io::Result<()> {
-    let bytes = word.to_ne_bytes();
+    store_bytes(pid, address, &word.to_ne_bytes())
+}
+
+/// Writes two bytes in the same way, and nothing beside them.
+pub(crate) fn store_u16(pid: i32, address: u64, value: u16) -> io::Result<()> {
+    store_bytes(pid, address, &value.to_ne_bytes())
+}
+
+fn store_bytes(pid: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
     let local = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
@@ -193,9 +217,20 @@ pub(crate) fn store(pid: i32, address: u64, word: u64) -> io::Result<()> {
     };
     // SAFETY: the local vector points to `bytes`, which is only read; the remote one is an address of another process.
     match unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) } {
-        8 => Ok(()),
         -1 => Err(io::Error::last_os_error()),
+        count if usize::try_from(count) == Ok(bytes.len()) => Ok(()),
         _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Two bytes of a stopped tracee's memory.
+pub(crate) fn load_u16(tid: i32, address: u64) -> io::Result<u16> {
+    let word = peek(tid, address & !7)?.to_ne_bytes();
+    let at = usize::try_from(address & 7).unwrap_or(0);
+    match word.get(at..at + 2) {
+        Some(bytes) => Ok(u16::from_ne_bytes([bytes[0], bytes[1]])),
+        // A semaphore is aligned to two bytes (sys/sdt.h).
+        None => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::model::{At, Class, ElfFacts, Name, ProblemKind};
 
 use super::arch;
 use super::breakpoint::{Owner, read_code};
+use super::loader::Loader;
 use super::proc::{self, MappedFile};
 use super::resolve::{self, Found};
 use super::session::Session;
@@ -53,6 +54,18 @@ impl Searched {
 
     fn symbol(&self, name: &str) -> Result<BTreeSet<u64>> {
         Ok(elf::symbols(&self.file, &[name])?.get(name).copied().into_iter().collect())
+    }
+
+    /// Addresses (without bias) of the semaphores of a probe: counters that tell the program that somebody looks.
+    fn semaphores(&mut self, at: &At) -> BTreeSet<u64> {
+        let At::Probe { provider, name } = at else {
+            return BTreeSet::new();
+        };
+        let sites = self.probes.iter().flatten();
+        sites
+            .filter(|site| site.semaphore != 0 && site.provider == *provider && site.name == *name)
+            .map(|site| site.semaphore)
+            .collect()
     }
 
     /// Addresses (without bias) of a point; empty when the file does not have it. Only code: a breakpoint in data would
@@ -114,11 +127,18 @@ impl Session {
             proc::auxiliary(tid, proc::AT_ENTRY).ok_or_else(|| Error::machine("could not read the target's auxiliary vector"))?;
         let bias = entry.wrapping_sub(facts.entry);
         let is_dynamic = facts.interpreter.is_some();
+        self.loader = Loader::new(facts, bias);
         let mut libraries = false;
         for (index, at) in open {
             let found = exe.find(&at)?;
             for address in &found {
                 self.plant(tid, address.wrapping_add(bias), Owner::Point(index), &at)?;
+            }
+            if !found.is_empty() {
+                self.loader.in_program.insert(index);
+            }
+            for semaphore in exe.semaphores(&at) {
+                self.raise(tid, index, semaphore.wrapping_add(bias), bias);
             }
             // A probe may have further sites in libraries; anything else that was found is found.
             libraries |= matches!(at, At::Probe { .. }) || (found.is_empty() && at.is_code());
@@ -134,32 +154,82 @@ impl Session {
 
     /// The program's entry point is reached: the loader has mapped the libraries.
     pub(super) fn arm_libraries(&mut self, tid: i32) -> Result<()> {
-        let mut open = self.open_points();
-        // What the executable itself has is not looked for elsewhere.
-        open.retain(|(index, at)| match at {
-            At::Probe { .. } => true,
-            at => at.is_code() && !self.breakpoints.has_owner(Owner::Point(*index)),
-        });
-        let entry = proc::auxiliary(tid, proc::AT_ENTRY);
-        let mut files: BTreeMap<((u32, u32), u64), Vec<MappedFile>> = BTreeMap::new();
-        for mapped in proc::executable_files(tid) {
-            files.entry((mapped.dev, mapped.inode)).or_default().push(mapped);
-        }
-        files.retain(|_, mappings| {
-            !mappings
+        let main_armed = self.search_libraries(tid)?;
+        if !main_armed
+            && self
+                .open_points()
                 .iter()
-                .any(|one| entry.is_some_and(|at| (one.start..one.end).contains(&at)))
-        });
-        let mut main_armed = false;
-        for mappings in files.values() {
-            main_armed |= self.arm_library(tid, mappings, &open)?;
-        }
-        if open.iter().any(|(_, at)| *at == At::Main) && !main_armed {
+                .any(|(index, at)| *at == At::Main && !self.loader.in_program.contains(index))
+        {
             return Err(no_main(
                 "it has no symbol of that name, and its libc has no __libc_start_main",
             ));
         }
-        Ok(())
+        self.watch_loader(tid)
+    }
+
+    /// The loader has mapped or unmapped libraries.
+    pub(super) fn libraries_changed(&mut self, tid: i32) -> Result<()> {
+        if self.may_be_in_libraries().is_empty() {
+            let retired = self.breakpoints.retire(tid, Owner::Loader);
+            return retired.map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")));
+        }
+        self.search_libraries(tid).map(drop)
+    }
+
+    /// Stops at the loader's own place for debuggers whenever it maps or unmaps a library, as long as a point may be in one.
+    fn watch_loader(&mut self, tid: i32) -> Result<()> {
+        // `main` is called by a libc that is there from the beginning.
+        if self.may_be_in_libraries().iter().all(|(_, at)| *at == At::Main) {
+            return Ok(());
+        }
+        match self.loader.breakpoint(tid) {
+            Some(address) => self.plant(tid, address, Owner::Loader, &At::Exec),
+            None => {
+                self.remark(
+                    "the program's loader has no place to watch it at: libraries that it loads later are not searched".to_owned(),
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Points that are looked for in libraries: a probe may have sites anywhere, anything else is not what the program itself
+    /// has.
+    fn may_be_in_libraries(&self) -> Vec<(usize, At)> {
+        let mut open = self.open_points();
+        open.retain(|(index, at)| match at {
+            At::Probe { .. } => true,
+            at => at.is_code() && !self.loader.in_program.contains(index),
+        });
+        open
+    }
+
+    /// Arms the libraries that were mapped since the last time; forgets those that are gone. True when among them is the libc
+    /// that will call `main`.
+    fn search_libraries(&mut self, tid: i32) -> Result<bool> {
+        let open = self.may_be_in_libraries();
+        let entry = proc::auxiliary(tid, proc::AT_ENTRY);
+        let mut mapped = proc::executable_files(tid);
+        let program: Vec<((u32, u32), u64)> = mapped
+            .iter()
+            .filter(|one| entry.is_some_and(|at| (one.start..one.end).contains(&at)))
+            .map(|one| (one.dev, one.inode))
+            .collect();
+        mapped.retain(|one| !program.contains(&(one.dev, one.inode)));
+        for gone in self.loader.replace(&mapped) {
+            // What is mapped there now, if anything, has never held a breakpoint of ours.
+            self.breakpoints.forget(gone.0, gone.1);
+        }
+        let mut files: BTreeMap<((u32, u32), u64), Vec<MappedFile>> = BTreeMap::new();
+        for one in mapped.into_iter().filter(|one| self.loader.take_new(one)) {
+            files.entry((one.dev, one.inode)).or_default().push(one);
+        }
+        let mut main_armed = false;
+        for mappings in files.values() {
+            main_armed |= self.arm_library(tid, mappings, &open)?;
+        }
+        Ok(main_armed)
     }
 
     /// Arms one library. True when it is the libc that will call `main`.
@@ -195,16 +265,22 @@ impl Session {
             if found.is_empty() {
                 continue;
             }
+            let semaphores = library.semaphores(at);
             let facts = library.facts()?;
             for mapped in mappings {
                 let Some(bias) = resolve::bias(facts, mapped.start, mapped.offset, self.page_bytes) else {
                     continue;
                 };
+                let mut armed = false;
                 for address in found.iter().map(|address| address.wrapping_add(bias)) {
                     if (mapped.start..mapped.end).contains(&address) {
                         self.plant(tid, address, owner, at)?;
-                        starts_main |= owner == Owner::StartMain;
+                        armed = true;
                     }
+                }
+                starts_main |= armed && owner == Owner::StartMain;
+                for semaphore in semaphores.iter().filter(|_| armed) {
+                    self.raise(tid, *index, semaphore.wrapping_add(bias), mapped.start);
                 }
             }
         }
@@ -227,6 +303,19 @@ impl Session {
             .filter(|(_, counted)| !counted.is_done())
             .map(|(index, counted)| (index, counted.point.at.clone()))
             .collect()
+    }
+
+    /// Counts up a probe's semaphore, once per point: programs skip the work for a probe that nobody looks at.
+    fn raise(&mut self, tid: i32, index: usize, address: u64, code: u64) {
+        if self.breakpoints.raise(tid, address, Owner::Point(index), code).is_err() {
+            self.remark(format!(
+                "the semaphore of a probe at {address:#x} could not be raised: the probe may be skipped"
+            ));
+            return;
+        }
+        self.remark(
+            "the semaphore of a probe was counted up: the page of data that holds it is private memory by that".to_owned(),
+        );
     }
 
     fn plant(&mut self, tid: i32, address: u64, owner: Owner, at: &At) -> Result<()> {

@@ -164,9 +164,18 @@ fn refused(pid: i32, error: &io::Error) -> Error {
         }
         _ => failed,
     };
+    let rules = super::permit::rules();
+    let (cause, remedy) = match rules.attaching() {
+        (what, false) => (
+            format!("whom one may attach to here: {what}"),
+            "run as root, or: sudo sysctl kernel.yama.ptrace_scope=0".to_owned(),
+        ),
+        (_, true) => rules.refusal(),
+    };
     failed
-        .detail("Yama, a container or a seccomp filter may refuse to trace what is not a child of ours")
-        .detail("cargo memcheck doctor  tells what this machine permits, and what to do")
+        .detail(cause)
+        .detail(remedy)
+        .detail("cargo memcheck doctor  tells what this machine permits")
 }
 
 /// The work of [`attach`].

@@ -12,6 +12,8 @@ use super::arch::{self, BREAKPOINT, Code, LENGTH};
 pub(super) enum Owner {
     /// The program's entry point: libraries are mapped now.
     Entry,
+    /// The loader has changed the list of libraries.
+    Loader,
     /// libc's start function, whose first argument is `main`.
     StartMain,
     /// A point of the user's, by index.
@@ -24,6 +26,8 @@ pub(super) struct Breakpoints {
     planted: BTreeMap<u64, BTreeSet<Owner>>,
     /// What stood at every address that ever held a breakpoint.
     originals: BTreeMap<u64, Code>,
+    /// Semaphores of probes that were counted up: for whom, and the mapping of code that they belong to.
+    raised: BTreeMap<(Owner, u64), u64>,
     pages: BTreeSet<u64>,
 }
 
@@ -66,10 +70,41 @@ impl Breakpoints {
         Ok(())
     }
 
+    /// Counts up a 16-bit semaphore for an owner, once; `code` is the first address of the code it belongs to.
+    pub(super) fn raise(&mut self, tid: i32, address: u64, owner: Owner, code: u64) -> io::Result<()> {
+        if self.raised.insert((owner, address), code).is_none() {
+            let count = ptrace::load_u16(tid, address)?;
+            ptrace::store_u16(tid, address, count.wrapping_add(1))?;
+        }
+        Ok(())
+    }
+
+    /// Counts them down again. What is not there any more needs nothing.
+    fn lower(&mut self, tid: i32, owner: Owner) {
+        self.raised.retain(|(other, address), _| {
+            if *other != owner {
+                return true;
+            }
+            if let Ok(count) = ptrace::load_u16(tid, *address) {
+                let _ = ptrace::store_u16(tid, *address, count.saturating_sub(1));
+            }
+            false
+        });
+    }
+
+    /// The code at these addresses is gone, and with it everything that was planted there.
+    pub(super) fn forget(&mut self, start: u64, end: u64) {
+        self.planted.retain(|address, _| !(start..end).contains(address));
+        self.originals.retain(|address, _| !(start..end).contains(address));
+        self.pages.retain(|page| !(start..end).contains(page));
+        self.raised.retain(|_, code| *code != start);
+    }
+
     /// Takes an owner away from everywhere; breakpoints that nobody waits at any more are taken out. What is not there any
     /// more (an unloaded library, a killed process) is left alone.
     pub(super) fn retire(&mut self, tid: i32, owner: Owner) -> io::Result<()> {
         let mut result = Ok(());
+        self.lower(tid, owner);
         self.planted.retain(|address, owners| {
             if !owners.remove(&owner) || !owners.is_empty() {
                 return true;
@@ -89,11 +124,6 @@ impl Breakpoints {
     /// Who waits at an address; absent when no breakpoint is planted there.
     pub(super) fn owners(&self, address: u64) -> Option<Vec<Owner>> {
         Some(self.planted.get(&address)?.iter().copied().collect())
-    }
-
-    /// True when somebody waits anywhere.
-    pub(super) fn has_owner(&self, owner: Owner) -> bool {
-        self.planted.values().any(|owners| owners.contains(&owner))
     }
 
     /// True when a breakpoint is planted there.

@@ -272,6 +272,7 @@ impl Session {
                     self.retire(tid, *owner)?;
                     self.arm_main(tid, registers.first_argument())?;
                 }
+                Owner::Loader => self.libraries_changed(tid)?,
                 Owner::Point(index) => {
                     self.count(*index, tid);
                     if self.points.get(*index).is_some_and(super::session::Counted::is_done) {

@@ -20,6 +20,7 @@ use crate::sys::{process, ptrace, pty, seccomp, thp};
 use super::breakpoint::Breakpoints;
 use super::calls::{self, Calls};
 use super::clock::{Clock, Halt};
+use super::loader::Loader;
 use super::output::Output;
 use super::pad;
 use super::session::{Counted, Session};
@@ -122,6 +123,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         due: std::collections::VecDeque::new(),
         calls,
         breakpoints: Breakpoints::default(),
+        loader: Loader::default(),
         clock,
         output,
         settings,
@@ -412,11 +414,13 @@ fn foreign(path: &Path) -> Option<String> {
 }
 
 fn not_permitted(error: &io::Error) -> Error {
+    let (cause, remedy) = super::permit::rules().refusal();
     Error::machine(format!(
         "this machine does not let us trace a child of ours (ptrace: {error})"
     ))
-    .detail("/proc/sys/kernel/yama/ptrace_scope must be 0 or 1, or 2 with CAP_SYS_PTRACE")
-    .detail("in a container: a seccomp profile that allows ptrace (docker run --cap-add SYS_PTRACE), and no other tracer")
+    .detail(cause)
+    .detail(remedy)
+    .detail("cargo memcheck doctor  tells what this machine permits")
 }
 
 /// Without a filter the end of the program can still be seen, other calls cannot.

@@ -13,14 +13,17 @@ mod end;
 mod events;
 mod launch;
 mod lines;
+mod loader;
 mod output;
 mod pad;
+mod permit;
 mod proc;
 mod resolve;
 mod session;
 mod stop;
 mod suggest;
 mod tasks;
+mod watch;
 #[cfg(test)]
 mod tests;
 
@@ -199,6 +202,20 @@ impl Stopped {
         &self.session.settings
     }
 
+    /// True when the `exit` point stops at the call, before any thread is gone: the kernel took our filter for it.
+    #[must_use]
+    pub fn has_exit_filter(&self) -> bool {
+        self.session.exit_filter
+    }
+
+    /// Sets a hardware watchpoint in the target and takes it back.
+    ///
+    /// # Errors
+    /// The machine has none for us.
+    pub fn try_watchpoint(&self) -> std::io::Result<()> {
+        watch::attempt(self.session.main)
+    }
+
     /// Lets the target run again, from the next call of [`Running::next`] on.
     #[must_use]
     pub fn resume(self) -> Running {
@@ -215,6 +232,18 @@ impl Stopped {
     pub fn kill(mut self) -> Result<Ended> {
         Ok(self.session.finish(End::Killed))
     }
+}
+
+/// What most likely refuses to let us trace: cause and remedy.
+#[must_use]
+pub fn refusal() -> (String, String) {
+    permit::rules().refusal()
+}
+
+/// Whose running processes we may attach to, and whether that is as much as is usual.
+#[must_use]
+pub fn attaching() -> (String, bool) {
+    permit::rules().attaching()
 }
 
 /// What a place that was never passed may have been meant for: names of probes or functions, escaped.

@@ -14,6 +14,7 @@ use super::Point;
 use super::breakpoint::Breakpoints;
 use super::calls::Calls;
 use super::clock::{Clock, Halt};
+use super::loader::Loader;
 use super::output::Output;
 use super::proc;
 use super::tasks::{How, State, Tasks};
@@ -56,6 +57,7 @@ pub(super) struct Session {
     pub(super) due: VecDeque<(usize, i32)>,
     pub(super) calls: Calls,
     pub(super) breakpoints: Breakpoints,
+    pub(super) loader: Loader,
     pub(super) clock: Clock,
     pub(super) output: Output,
     pub(super) settings: Vec<AppliedSetting>,

@@ -2,6 +2,7 @@
 
 mod calls;
 mod ends;
+mod libraries;
 mod launching;
 mod points;
 mod processes;

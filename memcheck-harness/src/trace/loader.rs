@@ -1,0 +1,99 @@
+//! The dynamic loader of the main process: which executable mappings of libraries are known, and where it stops for
+//! debuggers when it changes them.
+
+use std::collections::BTreeSet;
+
+use crate::model::{ElfFacts, SegmentKind};
+use crate::sys::ptrace;
+
+use super::proc::MappedFile;
+
+/// Start, end, device, inode.
+type Mapping = (u64, u64, (u32, u32), u64);
+
+/// See the module. All of it belongs to one program image.
+#[derive(Debug, Default)]
+pub(super) struct Loader {
+    /// Address and bytes of the program's dynamic section; absent for static programs.
+    dynamic: Option<(u64, u64)>,
+    /// Executable mappings that were searched.
+    known: BTreeSet<Mapping>,
+    /// Points that the program itself has: those but probes are not looked for in libraries.
+    pub(super) in_program: BTreeSet<usize>,
+}
+
+/// `DT_DEBUG`: the loader puts the address of its `r_debug` there (gABI, and `link.h`).
+const DT_DEBUG: u64 = 21;
+const DT_NULL: u64 = 0;
+/// Offset of `r_brk` in a 64-bit `struct r_debug`: after `int r_version` with its padding, and `r_map`.
+const R_BRK: u64 = 16;
+
+impl Loader {
+    /// Of a program that was just loaded and not run yet.
+    pub(super) fn new(facts: &ElfFacts, bias: u64) -> Self {
+        let dynamic = facts.segments.iter().find(|segment| segment.kind == SegmentKind::Dynamic);
+        Self {
+            dynamic: dynamic.map(|segment| (segment.vaddr.wrapping_add(bias), segment.memsz)),
+            ..Self::default()
+        }
+    }
+
+    /// The function that the loader calls before and after every change of the list of libraries; to be read when it has run.
+    /// Its section is resident by then: the loader itself has written to it.
+    pub(super) fn breakpoint(&self, tid: i32) -> Option<u64> {
+        let (address, bytes) = self.dynamic?;
+        let entry = |index: u64| {
+            let at = address.checked_add(index * 16)?;
+            Some((ptrace::peek(tid, at).ok()?, ptrace::peek(tid, at.checked_add(8)?).ok()?))
+        };
+        let r_debug = (0..bytes / 16)
+            .map_while(entry)
+            .take_while(|(tag, _)| *tag != DT_NULL)
+            .find_map(|(tag, value)| (tag == DT_DEBUG && value != 0).then_some(value))?;
+        ptrace::peek(tid, r_debug.checked_add(R_BRK)?)
+            .ok()
+            .filter(|address| *address != 0)
+    }
+
+    /// Drops what is not mapped any more, and gives those ranges back.
+    pub(super) fn replace(&mut self, mapped: &[MappedFile]) -> Vec<(u64, u64)> {
+        let now: BTreeSet<Mapping> = mapped.iter().map(key).collect();
+        let gone = self.known.difference(&now).map(|one| (one.0, one.1)).collect();
+        self.known.retain(|one| now.contains(one));
+        gone
+    }
+
+    /// True for a mapping that was not known; it is then.
+    pub(super) fn take_new(&mut self, mapped: &MappedFile) -> bool {
+        self.known.insert(key(mapped))
+    }
+}
+
+fn key(mapped: &MappedFile) -> Mapping {
+    (mapped.start, mapped.end, mapped.dev, mapped.inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Name;
+
+    #[test]
+    fn only_what_changed_is_new_or_gone() {
+        let mapped = |start: u64, inode| MappedFile {
+            start,
+            end: start + 0x1000,
+            offset: 0,
+            dev: (0, 1),
+            inode,
+            path: Name::from("/lib/x.so"),
+        };
+        let mut loader = Loader::default();
+        assert!(loader.replace(&[mapped(0x1000, 1)]).is_empty());
+        assert!(loader.take_new(&mapped(0x1000, 1)) && !loader.take_new(&mapped(0x1000, 1)));
+        assert!(loader.replace(&[mapped(0x1000, 1), mapped(0x4000, 2)]).is_empty());
+        // Another file at the same place is another mapping.
+        assert_eq!(loader.replace(&[mapped(0x1000, 3)]), [(0x1000, 0x2000)]);
+        assert!(loader.take_new(&mapped(0x1000, 3)));
+    }
+}

@@ -1,0 +1,157 @@
+//! `doctor`, and what is refused by a machine: named with its consequence and remedy, never silently.
+
+use serde_json::Value;
+use tests::{Project, Run};
+
+use super::{GROW, GROW_TOML, TOOL, accepted, grow, memcheck};
+
+/// A filter as containers have one, in front of a command.
+const REFUSE: &str = include_str!("../fixtures/refuse.c");
+
+/// Runs the command with some calls refused (`ptrace,personality`).
+#[track_caller]
+fn refused(project: &Project, what: &str, args: &[&str]) -> Run {
+    if !project.has("refuse") {
+        project.write("refuse.c", REFUSE);
+        let _ = project.run("cc".as_ref(), &["-o", "refuse", "refuse.c"]).expect_code(0);
+    }
+    let program = project.path().join("refuse");
+    project.run(&program, &[&[what, TOOL], args].concat())
+}
+
+/// Standing and texts of a finding.
+#[track_caller]
+fn finding(run: &Run, name: &str) -> (String, String) {
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(
+        (value["reason"].as_str(), value["schema"].as_u64()),
+        (Some("doctor"), Some(0))
+    );
+    let found = value["findings"].as_array().unwrap().iter().find(|one| one["name"] == name);
+    let found = found.unwrap_or_else(|| panic!("no {name} in {}", run.stdout));
+    let text = |key: &str| found[key].as_str().unwrap().to_owned();
+    (text("standing"), [text("found"), text("consequence"), text("fix")].join("; "))
+}
+
+const JSON: [&str; 3] = ["doctor", "--message-format", "json"];
+
+#[test]
+fn the_user_of_the_tests_can_measure() {
+    let project = Project::new();
+    let run = memcheck(&project, &["doctor"]).expect_code(0);
+    for text in ["works   ptrace", "works   smaps", "this machine can measure"] {
+        assert!(run.stdout.contains(text), "no {text} in\n{}", run.stdout);
+    }
+    assert!(project.files().is_empty());
+    let id = project.run("id".as_ref(), &["-u"]).stdout;
+    let run = memcheck(&project, &JSON).expect_code(0);
+    let (standing, text) = finding(&run, "user");
+    assert_eq!(
+        (standing.as_str(), text.contains("root")),
+        ("works", id.trim() == "0"),
+        "{text}"
+    );
+}
+
+/// Where the tests run as root, somebody else too.
+#[test]
+fn an_ordinary_user_can_measure_and_is_told_what_only_root_can() {
+    let project = Project::new();
+    let is_root = project.run("id".as_ref(), &["-u"]).stdout.trim() == "0";
+    let run = if is_root {
+        let other = ["--reuid=65534", "--regid=65534", "--clear-groups", TOOL];
+        project.run("setpriv".as_ref(), &[&other[..], &JSON].concat())
+    } else {
+        memcheck(&project, &JSON)
+    };
+    let run = run.expect_code(0);
+    assert_eq!(finding(&run, "ptrace").0, "works");
+    assert!(finding(&run, "user").1.contains("enough for everything that is launched"));
+    let attach = finding(&run, "attach");
+    assert!(
+        attach.1.contains("of this user") || attach.1.contains("ptrace_scope"),
+        "{attach:?}"
+    );
+}
+
+#[test]
+fn without_ptrace_nothing_can_be_measured() {
+    let project = accepted();
+    let run = refused(&project, "ptrace", &["doctor"]).expect_code(6);
+    assert_eq!(run.stdout.matches("REFUSED").count(), 1, "{}", run.stdout);
+    for text in [
+        "REFUSED ptrace",
+        "seccomp filter is on this process",
+        "fix: ",
+        "this machine cannot measure",
+    ] {
+        assert!(run.stdout.contains(text), "no {text} in\n{}", run.stdout);
+    }
+    let (standing, text) = finding(&refused(&project, "ptrace", &JSON).expect_code(6), "ptrace");
+    assert_eq!(standing, "refused");
+    assert!(text.contains("docker run --cap-add SYS_PTRACE"), "{text}");
+    // Every other command says the same, and leaves everything as it was.
+    let before = project.files();
+    let _ = refused(&project, "ptrace", &[]).expect_code(6).expect_all(&[
+        "This machine cannot measure",
+        "a seccomp filter is on this process",
+        "cargo memcheck doctor",
+    ]);
+    let _ = refused(&project, "ptrace", &["show", "--pid", "1"])
+        .expect_code(6)
+        .expect_stderr("not permitted to attach to process 1");
+    assert_eq!(project.files(), before);
+}
+
+#[test]
+fn each_refusal_is_named_and_the_rest_is_measured() {
+    let project = grow();
+    let what = "personality,thp,seccomp,pagemap-scan,kcmp";
+    let run = refused(&project, what, &JSON).expect_code(0);
+    for (name, text) in [
+        ("aslr", "its rows are not compared"),
+        ("thp", "steps of 2 MiB"),
+        ("exit", "may be gone already"),
+        ("PAGEMAP_SCAN", "read page by page instead"),
+    ] {
+        let (standing, told) = finding(&run, name);
+        assert_eq!(standing, "limited", "{name}");
+        assert!(told.contains(text) && told.contains("allow"), "{name}: {told}");
+    }
+    assert_eq!(finding(&run, "ptrace").0, "works");
+    // What was approved with every setting is compared without them, and the run says what was refused.
+    let _ = memcheck(&project, &["accept"]).expect_code(0);
+    let _ = refused(&project, what, &["--no-pending"])
+        .expect_code(0)
+        .expect_all(&["aslr off was refused", "thp off was refused"]);
+}
+
+/// Residency read page by page gives the figures that the ioctl gives.
+#[test]
+fn without_the_ioctl_the_figures_are_the_same() {
+    let project = Project::new().file("grow.c", GROW).file("memcheck.toml", GROW_TOML);
+    let args = ["show", "grow", "--message-format", "json"];
+    let roles = |run: Run| -> Value {
+        let value: Value = serde_json::from_str(&run.expect_code(0).stdout).unwrap();
+        let stops = value["checkpoints"].as_array().unwrap().iter();
+        stops.map(|stop| stop["roles"].clone()).collect()
+    };
+    let with = roles(memcheck(&project, &args));
+    let without = roles(refused(&project, "pagemap-scan", &args));
+    let cells = |value: &Value| -> Vec<(String, Value)> {
+        let roles = value
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|stop| stop.as_object().unwrap().clone());
+        roles.map(|(name, row)| (name, row["anon"].clone())).collect()
+    };
+    let (with, without) = (cells(&with), cells(&without));
+    assert_eq!(with.len(), without.len());
+    for (one, other) in with.iter().zip(&without) {
+        assert!(
+            one == other || (one.0 == other.0 && other.1.is_null()),
+            "{one:?} against {other:?}"
+        );
+    }
+}
