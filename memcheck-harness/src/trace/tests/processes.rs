@@ -34,13 +34,11 @@ fn a_pause_during_vfork_waits_for_the_child_only_a_while() {
 
 #[test]
 fn threads_that_ended_before_their_birth_was_told_are_forgotten() {
-    let began = Instant::now();
     let (stopped, _) = paused(zoo_with(&["brief", "3000"], &[point(At::Exit, 1)]));
     assert_eq!(stopped.threads().len(), 1);
     let ended = ended(stopped.resume());
     assert_eq!((ended.end, ended.hits), (End::Exited(0), vec![1]));
     assert_eq!(ended.notes, Vec::<String>::new());
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[test]
