@@ -52,6 +52,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("anstyle", &["report"]),
     ("cargo_metadata", &["build"]),
     ("cc", &["build"]),
+    ("gimli", &["elf"]),
     ("globset", &["config"]),
     ("goblin", &["elf"]),
     // `capture` compares error numbers.

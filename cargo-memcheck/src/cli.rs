@@ -160,7 +160,7 @@ struct ShowArgs {
     /// A program with its arguments, launched as it is here
     #[arg(value_name = "PROGRAM", last = true)]
     program: Vec<String>,
-    /// Stop there: exec, main, exit, probe:NAME, function:SYMBOL, or a checkpoint of CASE; may be repeated
+    /// Stop there: exec, main, exit, probe:NAME, function:SYMBOL, returns:SYMBOL, line:FILE:LINE, touch:VARIABLE, or a checkpoint of CASE; may be repeated
     ///
     /// Without it: main and exit, or all checkpoints of CASE.
     #[arg(long, value_name = "WHERE")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{
-    AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, ProblemKind, Target,
+    AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, ProblemKind, Target, Touched,
 };
 use memcheck_harness::pipeline::Options;
 use memcheck_harness::{explain, interrupt, pipeline, report};
@@ -229,15 +229,25 @@ fn place(text: &str) -> Result<CheckpointSpec> {
             }
         }
         Some(("function", name)) if !name.is_empty() => At::Function(name.to_owned()),
-        _ => {
-            return Err(
-                Error::new(ProblemKind::Config, format!("`{text}` is no place to stop at")).detail(
-                    "places: exec, main, exit, probe:NAME, probe:PROVIDER:NAME, function:SYMBOL; of a case also its checkpoints",
-                ),
-            );
-        }
+        Some(("returns", name)) if !name.is_empty() => At::Returns(name.to_owned()),
+        Some(("line", place)) => match place.rsplit_once(':').map(|(file, line)| (file, line.parse())) {
+            Some((file, Ok(line @ 1..))) if !file.is_empty() => At::Line {
+                file: file.to_owned(),
+                line,
+            },
+            _ => return Err(no_place(text)),
+        },
+        Some(("touch", "guard")) => At::Touch(Touched::Guard),
+        Some(("touch", name)) if !name.is_empty() => At::Touch(Touched::Symbol(name.to_owned())),
+        _ => return Err(no_place(text)),
     };
     Ok(standard(&at.to_string(), at))
+}
+
+fn no_place(text: &str) -> Error {
+    Error::new(ProblemKind::Config, format!("`{text}` is no place to stop at"))
+        .detail("places: exec, main, exit, probe:NAME, probe:PROVIDER:NAME, function:SYMBOL, returns:SYMBOL, line:FILE:LINE,")
+        .detail("touch:VARIABLE, touch:guard; of a case also its checkpoints")
 }
 
 #[cfg(test)]
@@ -259,16 +269,51 @@ mod tests {
     #[test]
     fn places() {
         assert_eq!(asked(&[], None).unwrap().0, ["main", "exit"]);
-        let some = asked(&["probe:ready", "probe:libc:setjmp", "function:f", "exec"], None)
-            .unwrap()
-            .0;
-        assert_eq!(some, ["probe ready", "probe libc:setjmp", "function f", "exec"]);
+        let some = asked(
+            &[
+                "probe:ready",
+                "probe:libc:setjmp",
+                "function:f",
+                "returns:f",
+                "line:src/a.c:7",
+                "touch:x",
+                "touch:guard",
+                "exec",
+            ],
+            None,
+        )
+        .unwrap()
+        .0;
+        assert_eq!(
+            some,
+            [
+                "probe ready",
+                "probe libc:setjmp",
+                "function f",
+                "return of f",
+                "line src/a.c:7",
+                "touch of x",
+                "touch of a guard page",
+                "exec"
+            ]
+        );
         assert_eq!(
             asked(&[], Some("main")).unwrap(),
             (vec!["main".to_owned(), "exit".to_owned()], Some("main".to_owned()))
         );
         assert_eq!(asked(&["exit", "main", "exit"], Some("main")).unwrap().0, ["main", "exit"]);
-        for wrong in ["", "probe:", "function:", "prob:x", "start"] {
+        for wrong in [
+            "",
+            "probe:",
+            "function:",
+            "prob:x",
+            "start",
+            "returns:",
+            "line:a.c",
+            "line:a.c:0",
+            "line::7",
+            "touch:",
+        ] {
             assert!(asked(&[wrong], None).is_err(), "{wrong}");
         }
         assert!(asked(&["main"], Some("main")).is_err());

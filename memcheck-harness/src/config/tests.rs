@@ -588,9 +588,9 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             "write { probe = \"ready\" }",
         ),
         (
-            checkpoint("at = { touch = \"guard\" }"),
-            ":7:16: `touch` is not supported by this version",
-            "remove it",
+            checkpoint("at = { touch = \"stack\" }"),
+            ":7:16: `touch = \"stack\"` is not supported by this version",
+            "use \"guard\", or a variable",
         ),
         (
             checkpoint("at = { syscall = \"puase\" }"),

@@ -3,6 +3,7 @@
 mod dynamic;
 mod hash;
 mod header;
+mod lines;
 mod notes;
 mod reader;
 mod strings;
@@ -10,11 +11,12 @@ mod symbols;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use goblin::elf::dynamic::{DT_RPATH, DT_RUNPATH, DT_SONAME};
 use goblin::elf::program_header::{PF_X, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP};
+use goblin::elf::sym::{STT_FUNC, STT_OBJECT};
 
 use self::dynamic::Dynamic;
 use self::header::Elf;
@@ -44,7 +46,7 @@ pub struct ProbeSite {
     pub semaphore: u64,
 }
 
-/// A function symbol.
+/// A function symbol, or (from [`variables`]) a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Demangled name without hash.
@@ -55,6 +57,41 @@ pub struct Function {
     pub address: u64,
     /// Size in bytes; 0 when unknown.
     pub size: u64,
+}
+
+/// The lines of one source file that have code: line → the first address of it in each function, without bias. Empty when the
+/// file has no line tables, or none for that source. `source` is a path or the end of one (`pool.rs`, `src/pool.rs`).
+///
+/// # Errors
+/// As [`facts`]; line tables that contradict themselves, or are compressed.
+pub fn lines(file: &File, source: &str) -> Result<BTreeMap<u64, BTreeSet<u64>>> {
+    let elf = Elf::read(Reader::new(file, SYMBOLS_BUDGET)?)?;
+    let found = lines::of_source(&elf, source)?;
+    if found.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let starts: BTreeSet<u64> = functions(file)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|one| one.address)
+        .collect();
+    Ok(lines::first_in_each(&found, &starts))
+}
+
+/// Name of the file that the debug information was split off to (`.gnu_debuglink`).
+///
+/// # Errors
+/// As [`facts`].
+pub fn debug_link(file: &File) -> Result<Option<Name>> {
+    lines::debug_link(&Elf::read(Reader::new(file, FACTS_BUDGET)?)?)
+}
+
+/// All defined variables (`STT_OBJECT`), by address and name.
+///
+/// # Errors
+/// As [`functions`].
+pub fn variables(file: &File) -> Result<Vec<Function>> {
+    named(file, STT_OBJECT)
 }
 
 /// Header facts: a few small reads, whatever the size of the file.
@@ -144,6 +181,10 @@ pub fn strings(file: &File, wanted: &[&str]) -> Result<BTreeMap<String, u64>> {
 /// # Errors
 /// As [`facts`], and a file with more names than we are ready to keep.
 pub fn functions(file: &File) -> Result<Vec<Function>> {
+    named(file, STT_FUNC)
+}
+
+fn named(file: &File, kind: u8) -> Result<Vec<Function>> {
     let elf = Elf::read(Reader::new(file, SYMBOLS_BUDGET)?)?;
     let mut found = Vec::new();
     let mut name_bytes = 0;
@@ -151,7 +192,7 @@ pub fn functions(file: &File) -> Result<Vec<Function>> {
         .into_iter()
         .flatten()
     {
-        symbols::functions(&elf, &table, &mut found, &mut name_bytes)?;
+        symbols::named(&elf, &table, kind, &mut found, &mut name_bytes)?;
     }
     found.sort_by(|a, b| (a.address, &a.raw).cmp(&(b.address, &b.raw)));
     found.dedup_by(|a, b| (a.address, &a.raw) == (b.address, &b.raw));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use goblin::elf::dynamic::{DT_HASH, DT_SYMTAB};
 use goblin::elf::section_header::{SHT_DYNSYM, SHT_SYMTAB};
-use goblin::elf::sym::{STT_FUNC, Sym};
+use goblin::elf::sym::Sym;
 
 use super::Function;
 use super::dynamic::Dynamic;
@@ -279,13 +279,14 @@ fn printable(bytes: &[u8]) -> String {
     }
 }
 
-/// All defined functions of one table, appended to `out`; `total` counts the bytes of all names so far.
-pub(super) fn functions(elf: &Elf<'_>, table: &Table, out: &mut Vec<Function>, total: &mut usize) -> Result<()> {
+/// All defined symbols of one kind (`STT_FUNC`, `STT_OBJECT`) in one table, appended to `out`; `total` counts the bytes of all
+/// names so far.
+pub(super) fn named(elf: &Elf<'_>, table: &Table, kind: u8, out: &mut Vec<Function>, total: &mut usize) -> Result<()> {
     let strings = elf
         .reader
         .bytes(table.strings, table.strings_size, MAX_STRINGS, "symbol names")?;
     each(elf, table, |symbol| {
-        if symbol.st_type() != STT_FUNC || symbol.st_shndx == 0 {
+        if symbol.st_type() != kind || symbol.st_shndx == 0 {
             return true;
         }
         let rest = strings.get(symbol.st_name..).unwrap_or_default();

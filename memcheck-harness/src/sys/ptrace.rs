@@ -36,6 +36,13 @@ impl SigInfo {
         self.word(8)
     }
 
+    /// `si_addr` of a fault: where it happened.
+    pub(crate) fn address(&self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[16..24]);
+        u64::from_ne_bytes(bytes)
+    }
+
     fn word(&self, at: usize) -> i32 {
         let mut bytes = [0; 4];
         bytes.copy_from_slice(&self.0[at..at + 4]);
@@ -188,6 +195,29 @@ pub(crate) fn poke(tid: i32, address: u64, word: u64) -> io::Result<()> {
 pub(crate) fn set_debug_register(tid: i32, number: usize, value: u64) -> io::Result<()> {
     let value = usize::try_from(value).map_err(|_| io::ErrorKind::InvalidInput)?;
     request(libc::PTRACE_POKEUSER, tid, debug_register(number), value).map(drop)
+}
+
+/// Reads a debug register of a stopped thread.
+///
+/// # Errors
+/// As [`set_debug_register`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn get_debug_register(tid: i32, number: usize) -> io::Result<u64> {
+    let mut value = 0u64;
+    // SAFETY: PTRACE_PEEKUSER of the raw call writes one word to the address in its fourth argument (as `peek`).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ptrace,
+            libc::PTRACE_PEEKUSER as libc::c_long,
+            libc::c_long::from(tid),
+            debug_register(number),
+            &raw mut value,
+        )
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(value)
 }
 
 /// Offset of `u_debugreg[number]` in the user area (sys/user.h).

@@ -78,6 +78,11 @@ impl Registers {
         self.0[SP] = sp;
     }
 
+    /// At the entry of a function: where it will return to, and the stack pointer then.
+    pub(super) fn return_address(&self, tid: i32) -> Option<(u64, u64)> {
+        machine::return_address(tid, &self.0)
+    }
+
     /// Undoes what our interrupt did to a system call that the kernel does not restart by itself: it then ends with `EINTR`,
     /// as after a stop signal (signal(7), "Interruption of system calls and library functions by stop signals"), which the
     /// program would not have seen without us. The kernel restarts it on the way out, unless a handler is to run.
@@ -135,6 +140,7 @@ pub(super) use machine::{BREAKPOINT, TRAP_CODE, TRAP_OFFSET, emulate, is_nop, tl
 mod machine {
     //! x86-64 (kernel `arch/x86/include/asm/user_64.h`, `user_regs_struct`).
     use super::{Code, Emulated, Registers};
+    use crate::sys::ptrace;
 
     pub(super) const WORDS: usize = 27;
     pub(super) const PC: usize = 16;
@@ -163,6 +169,12 @@ mod machine {
 
     pub(in crate::trace) fn is_nop(code: Code) -> bool {
         code == [0x90]
+    }
+
+    /// The call has pushed it, and the return will pop it.
+    pub(super) fn return_address(tid: i32, words: &[u64; WORDS]) -> Option<(u64, u64)> {
+        let sp = words[SP];
+        Some((ptrace::peek(tid, sp).ok()?, sp.checked_add(8)?))
     }
 
     const RAX: usize = 10;
@@ -276,6 +288,12 @@ mod machine {
 
     pub(in crate::trace) fn is_nop(code: Code) -> bool {
         u32::from_le_bytes(code) == NOP
+    }
+
+    /// The link register holds it; the stack pointer is as it was before.
+    pub(super) fn return_address(_tid: i32, words: &[u64; WORDS]) -> Option<(u64, u64)> {
+        const LINK: usize = 30;
+        Some((words[LINK], words[SP]))
     }
 
     /// The kernel has decided about a restart before the stop (`arch/arm64/kernel/signal.c`, `do_signal`): too late here.

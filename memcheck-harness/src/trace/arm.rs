@@ -4,14 +4,17 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 
 use crate::elf::{self, Function, ProbeSite};
 use crate::error::{Error, Result};
-use crate::model::{At, Class, ElfFacts, Name, ProblemKind};
+use crate::model::{At, Class, ElfFacts, Name, ProblemKind, Touched};
 
 use super::arch;
 use super::breakpoint::{Owner, read_code};
+use super::debug;
 use super::loader::Loader;
 use super::proc::{self, MappedFile};
 use super::resolve::{self, Found};
@@ -23,15 +26,22 @@ const START_MAIN: &str = "__libc_start_main";
 /// One file with what was asked of it: each table is read once, and only if a point needs it.
 struct Searched {
     file: File,
+    /// Its path, where its debug information may have been split off from.
+    path: PathBuf,
+    lines: BTreeMap<String, BTreeMap<u64, BTreeSet<u64>>>,
+    variables: Option<Vec<Function>>,
     facts: OnceCell<ElfFacts>,
     functions: Option<Vec<Function>>,
     probes: Option<Vec<ProbeSite>>,
 }
 
 impl Searched {
-    fn new(file: File) -> Self {
+    fn new(file: File, path: PathBuf) -> Self {
         Self {
             file,
+            path,
+            lines: BTreeMap::new(),
+            variables: None,
             facts: OnceCell::new(),
             functions: None,
             probes: None,
@@ -88,7 +98,7 @@ impl Searched {
                 }
                 resolve::probe(self.probes.as_deref().unwrap_or_default(), provider, name)
             }
-            At::Function(name) => {
+            At::Function(name) | At::Returns(name) => {
                 if self.functions.is_none() {
                     self.functions = Some(elf::functions(&self.file)?);
                 }
@@ -101,8 +111,44 @@ impl Searched {
                     }
                 }
             }
+            At::Line { file, line } => {
+                if !self.lines.contains_key(file) {
+                    let mut lines = elf::lines(&self.file, file)?;
+                    if lines.is_empty()
+                        && let Some(debug) = debug::file_of(&self.file, &self.path)
+                    {
+                        lines = elf::lines(&debug, file)?;
+                    }
+                    self.lines.insert(file.clone(), lines);
+                }
+                let of_file = self.lines.get(file);
+                of_file
+                    .and_then(|lines| lines.get(&u64::from(*line)))
+                    .cloned()
+                    .unwrap_or_default()
+            }
             _ => BTreeSet::new(),
         })
+    }
+
+    /// Address (without bias) and size of a variable.
+    fn variable(&mut self, name: &str) -> Result<Option<(u64, u64)>> {
+        if self.variables.is_none() {
+            self.variables = Some(elf::variables(&self.file)?);
+        }
+        let variables = self.variables.as_deref().unwrap_or_default();
+        match resolve::function(variables, name) {
+            Found::Nowhere => Ok(None),
+            Found::At(addresses) if addresses.len() == 1 => Ok(variables
+                .iter()
+                .find(|one| addresses.contains(&one.address))
+                .map(|one| (one.address, one.size))),
+            Found::At(_) => {
+                Err(Error::config(format!("there are several variables `{name}`")).detail("watch one with a name of its own"))
+            }
+            Found::Ambiguous(names) => Err(Error::config(format!("variable `{name}` is the end of several names"))
+                .detail(format!("write one of them in full: {}", names.join(", ")))),
+        }
     }
 }
 
@@ -112,7 +158,8 @@ impl Session {
         let open = self.open_points();
         let exe = File::open(format!("/proc/{tid}/exe"))
             .map_err(|error| Error::machine(format!("could not open the target's executable through /proc: {error}")))?;
-        let mut exe = Searched::new(exe);
+        let path = std::fs::read_link(format!("/proc/{tid}/exe")).unwrap_or_default();
+        let mut exe = Searched::new(exe, path);
         let facts = exe.facts()?;
         if facts.class != Class::Elf64 || Some(facts.machine) != arch::MACHINE {
             return Err(
@@ -120,7 +167,10 @@ impl Session {
                     .detail("programs in compatibility mode (32-bit) cannot be measured"),
             );
         }
-        if !open.iter().any(|(_, at)| at.is_code()) {
+        if !open
+            .iter()
+            .any(|(_, at)| at.is_code() || matches!(at, At::Touch(Touched::Symbol(_))))
+        {
             return Ok(());
         }
         let entry =
@@ -137,6 +187,10 @@ impl Session {
             if !found.is_empty() {
                 self.loader.in_program.insert(index);
             }
+            if let At::Touch(Touched::Symbol(name)) = &at {
+                let (address, bytes) = watchable(name, exe.variable(name)?)?;
+                self.loader.variables.push((index, address.wrapping_add(bias), bytes));
+            }
             for semaphore in exe.semaphores(&at) {
                 self.raise(tid, index, semaphore.wrapping_add(bias), bias);
             }
@@ -146,14 +200,26 @@ impl Session {
                 return Err(no_main("it has no symbol of that name, and no libc that could tell"));
             }
         }
-        if libraries && is_dynamic {
-            self.plant(tid, entry, Owner::Entry, &At::Exec)?;
+        if is_dynamic && (libraries || !self.loader.variables.is_empty()) {
+            return self.plant(tid, entry, Owner::Entry, &At::Exec);
+        }
+        self.watch_variables(tid)
+    }
+
+    /// Variables are watched from the program's entry on: what the loader writes there is not the program's doing.
+    fn watch_variables(&mut self, tid: i32) -> Result<()> {
+        for (index, address, bytes) in std::mem::take(&mut self.loader.variables) {
+            self.watch_variable(tid, index, address, bytes)?;
         }
         Ok(())
     }
 
     /// The program's entry point is reached: the loader has mapped the libraries.
     pub(super) fn arm_libraries(&mut self, tid: i32) -> Result<()> {
+        self.watch_variables(tid)?;
+        if self.may_be_in_libraries().is_empty() {
+            return Ok(());
+        }
         let main_armed = self.search_libraries(tid)?;
         if !main_armed
             && self
@@ -238,7 +304,7 @@ impl Session {
             return Ok(false);
         };
         let mut library = match proc::open_mapped(tid, first) {
-            Ok(file) => Searched::new(file),
+            Ok(file) => Searched::new(file, PathBuf::from(std::ffi::OsStr::from_bytes(first.path.as_bytes()))),
             Err(why) => {
                 self.remark(not_searched(&first.path, &why));
                 return Ok(false);
@@ -329,6 +395,19 @@ impl Session {
             }
         }
         self.breakpoints.plant(tid, address, owner, self.page_bytes).map_err(failed)
+    }
+}
+
+/// What of a variable can be watched: one, two, four or eight bytes.
+fn watchable(name: &str, found: Option<(u64, u64)>) -> Result<(u64, u64)> {
+    match found {
+        Some((address, bytes @ (1 | 2 | 4 | 8))) => Ok((address, bytes)),
+        Some((_, bytes)) => Err(
+            Error::config(format!("variable `{name}` cannot be watched: it has {bytes} bytes"))
+                .detail("the processor watches variables of 1, 2, 4 or 8 bytes"),
+        ),
+        None => Err(Error::config(format!("the program has no variable `{name}`"))
+            .detail("a static or global variable is meant, by the name in the symbol table (nm); a stripped program has none")),
     }
 }
 

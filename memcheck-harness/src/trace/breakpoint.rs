@@ -18,6 +18,8 @@ pub(super) enum Owner {
     StartMain,
     /// A point of the user's, by index.
     Point(usize),
+    /// The place that a call of a point's function returns to.
+    Return(usize),
 }
 
 /// See the module. All of it belongs to one program image; a new image starts empty.

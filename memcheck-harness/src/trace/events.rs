@@ -2,8 +2,8 @@
 //! held, with the way it goes on; the loop in `session` lets it go.
 
 use crate::error::Error;
-use crate::model::At;
-use crate::sys::names::{SIGTRAP, ends_by_default, signal_number};
+use crate::model::{At, Touched};
+use crate::sys::names::{SIGSEGV, SIGTRAP, ends_by_default, signal_number};
 use crate::sys::wait::{Event, Status};
 use crate::sys::{process, ptrace, seccomp};
 
@@ -13,6 +13,7 @@ use super::clock::Halt;
 use super::proc;
 use super::session::Session;
 use super::tasks::{How, Space};
+use super::watch;
 
 impl Session {
     /// Handles the event of a held thread.
@@ -29,6 +30,10 @@ impl Session {
         }
         if task.process == self.main && matches!(event, Status::Signal(_) | Status::Group | Status::Interrupt) {
             self.note_interrupted(tid);
+        }
+        if task.process == self.main && !matches!(event, Status::Exited(_) | Status::Killed(_)) {
+            // Fails only for a thread that was killed meanwhile: what can be refused was so at the first.
+            let _ = self.watch_thread(tid);
         }
         let how = match event {
             Status::Signal(signal) => self.signal(tid, task.process, signal)?,
@@ -161,6 +166,8 @@ impl Session {
     /// The main process has loaded a program, which has not run yet.
     fn new_image(&mut self, tid: i32) -> Result<(), Halt> {
         let old = std::mem::take(&mut self.breakpoints);
+        self.returns = super::returns::Returns::default();
+        self.watches = super::watch::Watches::default();
         self.tasks.set_space(self.main, Space::Main);
         self.free_left_behind(&old)?;
         self.images += 1;
@@ -194,6 +201,12 @@ impl Session {
         if pid == self.main {
             self.signal_arrives(tid, signal);
         }
+        if signal == SIGSEGV && pid == self.main && self.waits_for_guard() {
+            let fault = ptrace::signal_info(tid).ok().filter(|info| info.code() > 0);
+            if fault.is_some_and(|info| watch::is_guard_fault(tid, info.address())) {
+                self.count_each(tid, |at| *at == At::Touch(Touched::Guard));
+            }
+        }
         if pid == self.main && ends_by_default(signal) && self.waits_for_exit() && proc::is_default(tid, signal) {
             self.reaches_exit(tid);
         }
@@ -216,7 +229,11 @@ impl Session {
 
     /// True when the trap was one of our breakpoints, and it is dealt with.
     fn trap(&mut self, tid: i32, pid: i32) -> Result<bool, Halt> {
-        if !ptrace::signal_info(tid).is_ok_and(|info| info.code() == arch::TRAP_CODE) {
+        let code = ptrace::signal_info(tid).map_or(0, |info| info.code());
+        if code == watch::TRAP_CODE && pid == self.main && self.watches_hit(tid) {
+            return Ok(true);
+        }
+        if code != arch::TRAP_CODE {
             return Ok(false);
         }
         let Ok(mut registers) = Registers::read(tid) else {
@@ -243,7 +260,7 @@ impl Session {
             && pid == self.main
             && retry != Some(address)
         {
-            self.hit(tid, &registers, &owners)?;
+            self.hit(tid, &registers, address, &owners)?;
         }
         if let Some(task) = self.tasks.get_mut(tid) {
             task.retry = None;
@@ -261,7 +278,7 @@ impl Session {
     }
 
     /// A breakpoint was hit in the main process.
-    fn hit(&mut self, tid: i32, registers: &Registers, owners: &[Owner]) -> Result<(), Halt> {
+    fn hit(&mut self, tid: i32, registers: &Registers, address: u64, owners: &[Owner]) -> Result<(), Halt> {
         for owner in owners {
             match owner {
                 Owner::Entry => {
@@ -273,13 +290,30 @@ impl Session {
                     self.arm_main(tid, registers.first_argument())?;
                 }
                 Owner::Loader => self.libraries_changed(tid)?,
-                Owner::Point(index) => {
-                    self.count(*index, tid);
-                    if self.points.get(*index).is_some_and(super::session::Counted::is_done) {
-                        self.retire(tid, *owner)?;
+                Owner::Point(index) if self.is_return(*index) => self.function_entered(tid, registers, *index)?,
+                Owner::Point(index) => self.reached(tid, *index)?,
+                Owner::Return(index) => {
+                    if self.function_returned(tid, address, registers.sp(), *index) {
+                        self.reached(tid, *index)?;
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn is_return(&self, index: usize) -> bool {
+        self.points
+            .get(index)
+            .is_some_and(|counted| matches!(counted.point.at, At::Returns(_)))
+    }
+
+    /// A thread passes a point of the code; when nothing waits for it any more, its breakpoints go.
+    fn reached(&mut self, tid: i32, index: usize) -> Result<(), Halt> {
+        self.count(index, tid);
+        if self.points.get(index).is_some_and(super::session::Counted::is_done) {
+            self.retire(tid, Owner::Point(index))?;
+            self.retire(tid, Owner::Return(index))?;
         }
         Ok(())
     }

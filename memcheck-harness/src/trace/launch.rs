@@ -23,8 +23,10 @@ use super::clock::{Clock, Halt};
 use super::loader::Loader;
 use super::output::Output;
 use super::pad;
+use super::returns::Returns;
 use super::session::{Counted, Session};
 use super::tasks::Tasks;
+use super::watch::Watches;
 use super::{Launch, Point, arch};
 
 /// The soft stack limit of a fixed launch: the usual default of distributions.
@@ -124,6 +126,8 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         calls,
         breakpoints: Breakpoints::default(),
         loader: Loader::default(),
+        returns: Returns::default(),
+        watches: Watches::default(),
         clock,
         output,
         settings,

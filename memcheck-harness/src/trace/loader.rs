@@ -18,6 +18,8 @@ pub(super) struct Loader {
     dynamic: Option<(u64, u64)>,
     /// Executable mappings that were searched.
     known: BTreeSet<Mapping>,
+    /// Variables to be watched once the loader has done its work: point, address, bytes.
+    pub(super) variables: Vec<(usize, u64, u64)>,
     /// Points that the program itself has: those but probes are not looked for in libraries.
     pub(super) in_program: BTreeSet<usize>,
 }

@@ -17,7 +17,9 @@ use super::clock::{Clock, Halt};
 use super::loader::Loader;
 use super::output::Output;
 use super::proc;
+use super::returns::Returns;
 use super::tasks::{How, State, Tasks};
+use super::watch::Watches;
 
 /// How long we sleep when somebody else's child on this thread keeps us from waiting for any of ours.
 const NAP: Duration = Duration::from_millis(1);
@@ -58,6 +60,8 @@ pub(super) struct Session {
     pub(super) calls: Calls,
     pub(super) breakpoints: Breakpoints,
     pub(super) loader: Loader,
+    pub(super) returns: Returns,
+    pub(super) watches: Watches,
     pub(super) clock: Clock,
     pub(super) output: Output,
     pub(super) settings: Vec<AppliedSetting>,
@@ -149,6 +153,8 @@ impl Session {
         };
         self.tasks.remove(tid);
         self.forget_call(tid);
+        self.returns.forget(tid);
+        self.watches.forget(tid);
         if tid == self.main {
             self.end = Some(match status {
                 Status::Exited(code) => End::Exited(code),

@@ -268,6 +268,9 @@ impl Session {
                     let info = ptrace::signal_info(tid).ok();
                     let by_kernel = info.is_some_and(|info| info.code() > 0);
                     if signal == SIGTRAP && by_kernel {
+                        if self.tasks.get(tid).is_some_and(|task| task.process == self.main) {
+                            self.watches_hit(tid);
+                        }
                         break;
                     }
                     if by_kernel && FAULTS.contains(&signal) {

@@ -48,6 +48,7 @@ pub(super) fn near(program: &Path, loaded: &[PathBuf], at: &At) -> Suggestions {
                 .collect();
             choose(name, &names, false)
         }
+        At::Line { file: source, line } => lines_near(program, source, u64::from(*line)),
         _ => Suggestions::default(),
     }
 }
@@ -82,6 +83,32 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
                 .find(|path| path.is_file())
         })
         .collect()
+}
+
+/// Lines of the source that have code, the nearest first; or why there are none.
+fn lines_near(program: &Path, source: &str, line: u64) -> Suggestions {
+    let Some(file) = open(program) else {
+        return Suggestions::default();
+    };
+    let mut lines = elf::lines(&file, source).unwrap_or_default();
+    if lines.is_empty() {
+        lines = super::debug::file_of(&file, program)
+            .and_then(|debug| elf::lines(&debug, source).ok())
+            .unwrap_or_default();
+    }
+    let mut near: Vec<u64> = lines.into_keys().collect();
+    near.sort_by_key(|one| (one.abs_diff(line), *one));
+    let others = if near.is_empty() {
+        vec![format!(
+            "no line tables for {source} (compile with -g; for cargo, profile = \"memcheck\")"
+        )]
+    } else {
+        Vec::new()
+    };
+    Suggestions {
+        near: near.into_iter().take(SHOWN).map(|near| format!("{source}:{near}")).collect(),
+        others,
+    }
 }
 
 fn choose(wanted: &str, names: &BTreeSet<String>, list_all: bool) -> Suggestions {

@@ -1,44 +1,214 @@
-//! Hardware watchpoints: debug registers of a thread that stop it after a write to up to eight bytes.
+//! Writes to memory: hardware watchpoints on variables of up to eight bytes (debug registers, per thread), and faults on the
+//! guards of stacks, which need no help of ours. Nothing of the target's memory is changed.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 
-#[cfg(target_arch = "x86_64")]
+use crate::error::{Error, Result};
+use crate::model::{At, Touched};
 use crate::sys::ptrace;
 
-/// Sets one at an address that is never written, and takes it back.
+use super::arch::Registers;
+use super::session::Session;
+
+/// Debug registers of a thread.
+const SLOTS: usize = 4;
+
+/// `TRAP_HWBKPT` (sigaction(2)): the trap of a debug register.
+pub(super) const TRAP_CODE: i32 = 4;
+
+/// How far below the stack pointer a fault still is one of the stack: functions with large frames touch their far end first.
+const FRAME_BYTES: u64 = 1 << 20;
+
+/// A variable that is watched for a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Watched {
+    point: usize,
+    address: u64,
+    bytes: u64,
+}
+
+/// Watchpoints of one program image.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    watched: Vec<Watched>,
+    /// Threads that have them.
+    set: BTreeSet<i32>,
+}
+
+impl Watches {
+    /// A thread is gone.
+    pub(super) fn forget(&mut self, tid: i32) {
+        self.set.remove(&tid);
+    }
+}
+
+impl Session {
+    /// Watches a variable, from the moment when the loader has done its own writing.
+    pub(super) fn watch_variable(&mut self, tid: i32, point: usize, address: u64, bytes: u64) -> Result<()> {
+        if self.watches.watched.len() == SLOTS {
+            return Err(Error::config(format!("at most {SLOTS} variables can be watched in one case")));
+        }
+        self.watches.watched.push(Watched { point, address, bytes });
+        self.watches.set.clear();
+        self.watch_thread(tid).map_err(|error| {
+            Error::machine(format!("could not watch {bytes} bytes at {address:#x}: {error}"))
+                .detail("cargo memcheck doctor  tells whether hardware watchpoints work here")
+        })
+    }
+
+    /// Gives a held thread of the main process the watchpoints, once. Debug registers are not inherited (kernel
+    /// `copy_thread`: `flush_ptrace_hw_breakpoint`).
+    pub(super) fn watch_thread(&mut self, tid: i32) -> io::Result<()> {
+        if self.watches.watched.is_empty() || !self.watches.set.insert(tid) {
+            return Ok(());
+        }
+        for (slot, watched) in self.watches.watched.iter().enumerate() {
+            registers::set(tid, slot, watched.address, watched.bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Counts the variables that a held thread has just written to. True when there were any.
+    pub(super) fn watches_hit(&mut self, tid: i32) -> bool {
+        if self.watches.watched.is_empty() {
+            return false;
+        }
+        let hit = registers::take_hits(tid).unwrap_or(0);
+        let points: Vec<usize> = self
+            .watches
+            .watched
+            .iter()
+            .enumerate()
+            .filter(|(slot, _)| hit & (1 << slot) != 0)
+            .map(|(_, watched)| watched.point)
+            .collect();
+        for point in &points {
+            self.count(*point, tid);
+        }
+        !points.is_empty()
+    }
+
+    /// True when a point waits for a guard to be touched.
+    pub(super) fn waits_for_guard(&self) -> bool {
+        self.points
+            .iter()
+            .any(|counted| counted.point.at == At::Touch(Touched::Guard) && !counted.is_done())
+    }
+}
+
+/// True when a fault at this address, of a thread about to receive its SIGSEGV, is one on the guard of its stack.
+pub(super) fn is_guard_fault(tid: i32, fault: u64) -> bool {
+    let Ok(registers) = Registers::read(tid) else {
+        return false;
+    };
+    let maps = fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
+    is_below_stack(&String::from_utf8_lossy(&maps), fault, registers.sp())
+}
+
+/// The stack is the first writable mapping that ends above the fault; the fault must be no access that the mapping allows, and
+/// the stack pointer must lie in the stack or, run over its end, near the fault.
+fn is_below_stack(maps: &str, fault: u64, sp: u64) -> bool {
+    let mapping = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        Some((hex(start)?, hex(end)?, rest.starts_with("rw")))
+    };
+    let stack = maps
+        .lines()
+        .filter_map(mapping)
+        .find(|(_, end, writable)| *writable && *end > fault);
+    stack.is_some_and(|(_, end, _)| (fault.saturating_sub(FRAME_BYTES)..end).contains(&sp) && sp.abs_diff(fault) <= FRAME_BYTES)
+}
+
 #[cfg(target_arch = "x86_64")]
+mod registers {
+    //! Debug registers of x86-64 (Intel SDM volume 3, "Debug Registers").
+    use super::{io, ptrace};
+
+    const STATUS: usize = 6;
+    const CONTROL: usize = 7;
+
+    /// Watches writes to `bytes` (1, 2, 4 or 8) bytes at an address aligned to them.
+    pub(in crate::trace) fn set(tid: i32, slot: usize, address: u64, bytes: u64) -> io::Result<()> {
+        const ON_WRITE: u64 = 0b01;
+        let length: u64 = match bytes {
+            1 => 0b00,
+            2 => 0b01,
+            4 => 0b11,
+            8 => 0b10,
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let control = ptrace::get_debug_register(tid, CONTROL)?;
+        ptrace::set_debug_register(tid, slot, address)?;
+        let enable = 1 << (2 * slot);
+        let kind = (ON_WRITE | length << 2) << (16 + 4 * slot);
+        ptrace::set_debug_register(tid, CONTROL, control | enable | kind)
+    }
+
+    /// Takes all of them back.
+    pub(in crate::trace) fn clear(tid: i32) -> io::Result<()> {
+        ptrace::set_debug_register(tid, CONTROL, 0)
+    }
+
+    /// One bit for each that was hit since the last time.
+    pub(in crate::trace) fn take_hits(tid: i32) -> io::Result<u64> {
+        let hit = ptrace::get_debug_register(tid, STATUS)? & 0b1111;
+        if hit != 0 {
+            ptrace::set_debug_register(tid, STATUS, 0)?;
+        }
+        Ok(hit)
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod registers {
+    //! Other machines have them too, through other interfaces that are not used yet.
+    use super::io;
+
+    fn none() -> io::Error {
+        io::Error::new(io::ErrorKind::Unsupported, "used on x86-64 only")
+    }
+
+    pub(in crate::trace) fn set(_tid: i32, _slot: usize, _address: u64, _bytes: u64) -> io::Result<()> {
+        Err(none())
+    }
+
+    pub(in crate::trace) fn clear(_tid: i32) -> io::Result<()> {
+        Err(none())
+    }
+
+    pub(in crate::trace) fn take_hits(_tid: i32) -> io::Result<u64> {
+        Err(none())
+    }
+}
+
+/// Sets one at an address that is never written, and takes it back.
 pub(super) fn attempt(tid: i32) -> io::Result<()> {
     // Some place of the lower half that is aligned to eight bytes: nothing need be mapped there.
     const ADDRESS: u64 = 0x1000;
-    set(tid, ADDRESS, 8)?;
-    clear(tid)
+    registers::set(tid, 0, ADDRESS, 8)?;
+    registers::clear(tid)
 }
 
-/// A watchpoint on writes to `bytes` (1, 2, 4 or 8) bytes at an address aligned to them: the control register's enable bit,
-/// and below the length and kind of register 0 (Intel SDM volume 3, "Debug Control Register (DR7)").
-#[cfg(target_arch = "x86_64")]
-pub(super) fn set(tid: i32, address: u64, bytes: u64) -> io::Result<()> {
-    const ENABLE: u64 = 1;
-    const ON_WRITE: u64 = 0b01 << 16;
-    let length: u64 = match bytes {
-        1 => 0b00,
-        2 => 0b01,
-        4 => 0b11,
-        8 => 0b10,
-        _ => return Err(io::ErrorKind::InvalidInput.into()),
-    };
-    ptrace::set_debug_register(tid, 0, address)?;
-    ptrace::set_debug_register(tid, 7, ENABLE | ON_WRITE | length << 18)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Takes it back.
-#[cfg(target_arch = "x86_64")]
-pub(super) fn clear(tid: i32) -> io::Result<()> {
-    ptrace::set_debug_register(tid, 7, 0)
-}
-
-/// AArch64 has them too, through another interface that is not used yet.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) fn attempt(_tid: i32) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "used on x86-64 only"))
+    #[test]
+    fn a_fault_below_the_stack_pointer_s_own_mapping_is_one_of_its_guard() {
+        let maps = "10000-20000 rw-p 00000000 00:00 0 [heap]\n\
+                    70000000-70001000 ---p 00000000 00:00 0\n\
+                    70001000-70801000 rw-p 00000000 00:00 0\n\
+                    7ffc0000-7fff0000 rw-p 00000000 00:00 0 [stack]\n";
+        assert!(is_below_stack(maps, 0x7000_0ff8, 0x7000_1000), "the word below its end");
+        assert!(is_below_stack(maps, 0x7000_0800, 0x7000_0800), "already moved into it");
+        assert!(is_below_stack(maps, 0x7ffb_fff0, 0x7ffc_0010), "the main stack");
+        assert!(!is_below_stack(maps, 0x7000_0ff8, 0x7ffd_0000), "somebody else's stack");
+        assert!(!is_below_stack(maps, 8, 0x7ffd_0000), "a null pointer");
+        assert!(!is_below_stack(maps, 0x2_0000, 0x7ffd_0000), "behind the heap");
+        assert!(!is_below_stack("", 8, 8));
+    }
 }

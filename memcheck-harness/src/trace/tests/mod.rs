@@ -1,6 +1,7 @@
 //! The tracer on real processes: one small C program (`zoo.c`), built once per variant.
 
 mod calls;
+mod code;
 mod ends;
 mod libraries;
 mod launching;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::Cancel;
+use crate::model::{Cancel, Touched};
 
 /// Builds a variant of the zoo once per test process.
 fn zoo(flags: &'static [&'static str]) -> PathBuf {
