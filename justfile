@@ -52,6 +52,10 @@ soak-busy TIMES="20":
         cargo memcheck
     done
 
+# The tool interrupted and killed at random moments, TIMES times.
+kills TIMES="200":
+    MEMCHECK_KILLS={{TIMES}} cargo test --package cargo-memcheck --test cli -- --exact hazards::hazard_18_19_the_tool_is_killed_at_random_moments
+
 # Licences, duplicate versions and sources of the dependencies (needs cargo-deny).
 deny:
     cargo deny check licenses bans sources

@@ -33,6 +33,8 @@ mod files;
 mod first_contact;
 #[path = "cli/gate.rs"]
 mod gate;
+#[path = "cli/hazards.rs"]
+mod hazards;
 #[path = "cli/interrupt.rs"]
 mod interrupt;
 #[path = "cli/messages.rs"]

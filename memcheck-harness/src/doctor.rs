@@ -57,6 +57,7 @@ fn stopped(cancel: &Cancel) -> Result<Stopped> {
         env: Some(Vec::new()),
         cwd: PathBuf::from("/"),
         stdin: Stdin::Null,
+        tty: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,

@@ -1,0 +1,333 @@
+//! Hazards of a tracer, by their number in docs/hazards.md: programs that make its life hard, and what is right then. Those
+//! that need no program of their own stand with the module that answers for them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::{Project, Run, collect, gone, marker, until};
+
+use super::{TOOL, command, memcheck};
+
+const SOURCE: &str = include_str!("../fixtures/hazards.c");
+
+/// The program in a project of its own.
+fn built() -> Project {
+    let project = Project::new().file("hazards.c", SOURCE);
+    let include = format!("-I{}/../memcheck-probe/include", env!("CARGO_MANIFEST_DIR"));
+    let flags = ["-O1", "-pthread", "-o", "hazards", "hazards.c", &include];
+    let _ = project.run("cc".as_ref(), &flags).expect_code(0);
+    project
+}
+
+fn show(project: &Project, args: &[&str]) -> Run {
+    let first = ["show", "--message-format", "json", "--at", "probe:ready"];
+    memcheck(project, &[&first[..], &["--at", "exit", "--", "./hazards"], args].concat())
+}
+
+/// What the program said of itself: it was seen at `ready` and at its end, which was the one that means that it noticed nothing.
+#[track_caller]
+fn unharmed(run: Run) -> Value {
+    let run = run.expect_code(0);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(value["checkpoints"].as_array().unwrap().len(), 2, "{value}");
+    value
+}
+
+/// As a case, whose end is judged.
+#[track_caller]
+fn ends_well(project: &Project, args: &str, checkpoints: &str) -> Run {
+    let toml = format!(
+        "[[case]]\nname = \"case\"\ntarget = {{ path = \"hazards\" }}\nargs = [{args}]\nexit = 0\nsnapshot = false\n\
+         checkpoint = [{checkpoints}]\n"
+    );
+    project.write("memcheck.toml", &toml);
+    memcheck(project, &[]).expect_code(0)
+}
+
+const READY: &str = "{ name = \"ready\" }, { name = \"end\", at = \"exit\" }";
+
+#[test]
+fn hazard_05_a_child_that_cannot_be_traced_lives_when_it_passes_no_point() {
+    let project = built();
+    // One that passes a point dies of its breakpoint, and `exit` needs a filter that answers for traced processes only: see
+    // docs/hazards.md.
+    let run = ends_well(&project, "\"untraced\"", "{ name = \"ready\" }");
+    assert!(run.stderr.contains("1 case"), "{}", run.stderr);
+}
+
+#[test]
+fn hazard_08_a_target_killed_at_any_moment_is_told_and_nothing_hangs() {
+    let project = built();
+    for delay in ["0", "1", "3", "7", "20", "50"] {
+        let run = memcheck(
+            &project,
+            &[
+                "show",
+                "--at",
+                "probe:passed",
+                "--timeout",
+                "20",
+                "--",
+                "./hazards",
+                "killed",
+                delay,
+            ],
+        );
+        let run = run.expect_code(7).expect_stdout("killed by SIGKILL");
+        assert!(!run.stdout.contains("time limit"), "{}", run.stdout);
+    }
+}
+
+#[test]
+fn hazard_10_a_target_that_traces_itself_gets_the_kernels_answer() {
+    let _ = ends_well(&built(), "\"traces-itself\"", READY);
+}
+
+#[test]
+fn hazard_12_a_target_that_is_not_dumpable() {
+    let project = built();
+    let is_root = project.run("id".as_ref(), &["-u"]).stdout.trim() == "0";
+    let run = show(&project, &["undumpable"]);
+    if is_root {
+        let _ = unharmed(run);
+    } else {
+        let _ = run.expect_code(6);
+    }
+}
+
+#[test]
+fn hazard_14_a_sandboxed_target_makes_no_call_for_us() {
+    let value = unharmed(show(&built(), &["sandbox"]));
+    assert_eq!(value["end"]["code"], 0, "{value}");
+}
+
+#[test]
+fn hazard_16_a_daemon_that_holds_the_pipe_is_named_and_ended() {
+    let project = built();
+    let word = marker("daemon");
+    let began = Instant::now();
+    let args = format!("\"daemon\", \"{word}\"");
+    let _ = ends_well(&project, &args, READY).expect_stderr("was still running: killed");
+    assert!(began.elapsed() < Duration::from_secs(20) && gone(&word));
+}
+
+#[test]
+fn hazard_23_24_25_file_names_of_every_kind() {
+    let project = built();
+    let value = unharmed(show(&project, &["names"]));
+    let pieces = value["checkpoints"][0]["pieces"].as_array().unwrap();
+    let files = pieces
+        .iter()
+        .filter(|piece| piece["role"] == "file-map" && piece["reserved"] == 4096);
+    assert_eq!(files.count(), 8, "{value}");
+    let subjects: Vec<&str> = pieces.iter().filter_map(|piece| piece["subject"].as_str()).collect();
+    for name in ["new\\x0aline", "x (deleted)", "gone (deleted)", "[heap]", "a b  c"] {
+        assert!(subjects.contains(&name), "no {name} in {subjects:?}");
+    }
+    // None of them is taken for a heap or a stack.
+    let heaps = pieces
+        .iter()
+        .filter(|piece| piece["role"] == "main-stack" || piece["role"] == "main-heap");
+    assert!(heaps.count() <= 3);
+}
+
+#[test]
+fn hazard_26_sixty_thousand_regions() {
+    let project = built();
+    let most: u64 = project
+        .run("cat".as_ref(), &["/proc/sys/vm/max_map_count"])
+        .stdout
+        .trim()
+        .parse()
+        .unwrap();
+    let count = most.saturating_sub(500).min(60_000).to_string();
+    let began = Instant::now();
+    let run = memcheck(
+        &project,
+        &["show", "--at", "probe:ready", "--", "./hazards", "regions", &count],
+    )
+    .expect_code(0);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let line = run.stdout.lines().find(|line| line.contains("mappings")).unwrap();
+    let mappings: u64 = line.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(mappings >= count.parse().unwrap(), "{line}");
+    assert!(run.stdout.lines().count() < 60, "summarised");
+}
+
+#[test]
+fn hazard_28_a_process_that_shares_the_memory_and_changes_it() {
+    let project = built();
+    for _ in 0..5 {
+        let run = show(&project, &["shared-memory"]);
+        assert!(matches!(run.code, Some(0 | 7)), "{run:?}");
+        assert!(run.code == Some(0) || run.stdout.contains("changes although"), "{run:?}");
+    }
+}
+
+#[test]
+fn hazard_31_a_flood_of_output_in_little_memory() {
+    let project = built();
+    let args = ["show", "--at", "exit", "--timeout", "300", "--", "./hazards", "flood", "1024"];
+    let mut child = command(&project, &args).spawn().unwrap();
+    let peak = || -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches(" kB").trim().parse().ok()
+    };
+    let mut most = 0;
+    while let Some(peak) = peak() {
+        most = most.max(peak);
+        std::thread::sleep(Duration::from_millis(2));
+        if std::fs::read_to_string(format!("/proc/{}/stat", child.id())).is_ok_and(|stat| stat.contains(") Z ")) {
+            break;
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(most > 0 && most < 64 << 10, "{most} KiB for 1 GiB of output");
+}
+
+#[test]
+fn hazard_40_no_call_is_interrupted_by_our_stops() {
+    let project = built();
+    let stops: Vec<String> = (1..=20)
+        .map(|hit| format!("{{ name = \"r{hit}\", at = {{ probe = \"ready\" }}, hit = {hit} }}"))
+        .collect();
+    let _ = ends_well(&project, "\"eintr\"", &stops.join(", "));
+}
+
+#[test]
+fn hazard_41_a_parent_that_ignores_its_children() {
+    let project = built();
+    let line = [
+        "--ignore-signal=CHLD",
+        TOOL,
+        "show",
+        "--at",
+        "probe:ready",
+        "--",
+        "./hazards",
+        "traces-itself",
+    ];
+    let _ = project
+        .run("env".as_ref(), &line)
+        .expect_code(0)
+        .expect_stdout("hazards @ probe ready");
+}
+
+#[test]
+fn hazard_45_an_exit_in_the_midst_of_hits() {
+    let project = built();
+    let checkpoints = "{ name = \"passed\", hit = 10 }, { name = \"end\", at = \"exit\" }";
+    for _ in 0..10 {
+        let _ = ends_well(&project, "\"exit-race\"", checkpoints);
+    }
+}
+
+#[test]
+fn hazard_47_before_main_in_a_handler_and_after_main() {
+    let project = built();
+    let names = ["before", "ready", "handler", "leaving", "after"].map(|name| format!("{{ name = \"{name}\" }}"));
+    let run = ends_well(&project, "\"five\"", &names.join(", "));
+    assert!(run.last_line().contains("measured 5 checkpoints"), "{}", run.stderr);
+}
+
+#[test]
+fn hazard_49_every_kind_of_mapping_and_sixteen_tebibytes() {
+    let project = built();
+    let value = unharmed(show(&project, &["mappings"]));
+    let stop = &value["checkpoints"][0];
+    let reserved = stop["total"]["reserved"].as_u64().unwrap();
+    assert!(reserved > 16 << 40 && reserved < 17 << 40, "{reserved}");
+    assert_eq!(stop["roles"]["shared-map"]["reserved"], 2 << 20, "{stop}");
+}
+
+#[test]
+fn hazard_51_a_thousand_threads() {
+    let project = built();
+    let run = memcheck(
+        &project,
+        &[
+            "show",
+            "--at",
+            "probe:ready",
+            "--timeout",
+            "60",
+            "--",
+            "./hazards",
+            "threads",
+            "1000",
+        ],
+    );
+    let _ = run.expect_code(0).expect_stdout("1001 threads");
+}
+
+#[test]
+fn hazard_57_few_descriptors() {
+    let project = built();
+    for count in [4, 5, 6, 8, 10, 12] {
+        let line = format!("ulimit -n {count}; exec {TOOL} show --at main -- ./hazards");
+        let run = project.run(Path::new("sh"), &["-c", &line]);
+        let said = format!("{}{}", run.stdout, run.stderr);
+        let clear =
+            said.contains("error") || said.contains("cannot measure") || said.contains("could not") || said.contains("Tool");
+        assert!(
+            run.code == Some(0) || (run.code.is_some_and(|code| code < 10) && clear),
+            "{count}: {run:?}"
+        );
+    }
+}
+
+/// Ctrl-C, SIGTERM and SIGKILL of the tool at random moments: nothing is left running or stopped, no snapshot is damaged, and
+/// the next run is as if nothing had been. `MEMCHECK_KILLS` says how often (`just kills`: 200).
+#[test]
+fn hazard_18_19_the_tool_is_killed_at_random_moments() {
+    let project = built();
+    let word = marker("kills");
+    let toml = format!(
+        "[[case]]\nname = \"case\"\ntarget = {{ path = \"hazards\" }}\nargs = [\"five\", \"{word}\"]\n\
+         checkpoint = [{{ name = \"ready\" }}, {{ name = \"end\", at = \"exit\" }}]\n"
+    );
+    project.write("memcheck.toml", &toml);
+    let _ = memcheck(&project, &["accept"]).expect_code(0);
+    let snapshots = || -> Vec<_> {
+        project
+            .files()
+            .into_iter()
+            .filter(|(path, _)| path.ends_with(".snap"))
+            .collect()
+    };
+    let approved = snapshots();
+    let times = times();
+    // A fixed sequence (Knuth's MMIX generator): the same moments in every run, spread over the life of the tool.
+    let mut random = 2_026_u64;
+    let mut counts = [0_u32; 3];
+    for round in 0..times {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let child = super::start(&project, if round % 2 == 0 { &[] } else { &["accept"] });
+        std::thread::sleep(Duration::from_micros((random >> 33) % 60_000));
+        let which = usize::try_from((random >> 20) % 3).unwrap();
+        let signal = ["INT", "TERM", "KILL"][which];
+        let _ = super::shell(&project, &format!("kill -{signal} {} 2>/dev/null; true", child.id()));
+        let run = collect(child);
+        counts[which] += u32::from(run.code != Some(0));
+        assert!(matches!(run.code, None | Some(0 | 130 | 143)), "{signal}: {run:?}");
+        assert!(
+            until(Duration::from_secs(10), || tests::processes_with(&word).is_empty()),
+            "{signal}, round {round}"
+        );
+        assert_eq!(snapshots(), approved, "{signal}, round {round}");
+    }
+    let _ = memcheck(&project, &[]).expect_code(0);
+    assert!(counts.iter().sum::<u32>() > 0, "none of {times} runs was ended early");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a recipe says how often")]
+fn times() -> u32 {
+    std::env::var("MEMCHECK_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20)
+}
