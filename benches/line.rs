@@ -182,6 +182,7 @@ fn plan(dir: &Path, cases: usize) -> Plan {
         defaults: Defaults::default(),
         cases: (0..cases).map(case).collect(),
         cases_in_file: cases,
+        partition: None,
     }
 }
 

@@ -37,6 +37,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("report", &["model"]),
     ("pipeline", &[EVERYTHING]),
     ("selftest", &["model", "error", "config", "capture", "pipeline"]),
+    ("replay", &[EVERYTHING]),
+    ("merge", &["model"]),
     ("harness", &[EVERYTHING]),
 ];
 

@@ -217,5 +217,6 @@ fn plan_of(case: Case) -> Plan {
         defaults: Defaults::default(),
         cases: vec![case],
         cases_in_file: 1,
+        partition: None,
     }
 }

@@ -1,13 +1,19 @@
 //! What can be typed, and what it means together with the environment. The only file that reads environment variables.
 
+mod github;
+mod report;
+
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use memcheck_harness::config::Overrides;
+use memcheck_harness::config::{Overrides, Partition};
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::report::Style;
+
+pub(crate) use github::Github;
+pub(crate) use report::ReportOptions;
 
 use crate::terminal;
 
@@ -59,6 +65,8 @@ enum TypedCommand {
     Metrics,
     /// Tell what this machine permits, what follows and what to do
     Doctor,
+    /// Render, merge or judge again the results of finished runs
+    Report(report::ReportArgs),
     /// Plant one regression of each kind and fail unless each is caught with its right cause
     SelfTest(SelfTestArgs),
 }
@@ -93,6 +101,12 @@ pub(crate) struct RunArgs {
     /// Write no pending snapshots
     #[arg(long)]
     no_pending: bool,
+    /// No summary and no annotations, whatever the job offers
+    #[arg(long)]
+    no_ci: bool,
+    /// Only one part of the selected cases: count:M/N or hash:M/N (as nextest)
+    #[arg(long, value_name = "PART")]
+    partition: Option<Partition>,
     #[command(flatten)]
     build: BuildArgs,
 }
@@ -278,6 +292,11 @@ pub(crate) struct Invocation {
     pub(crate) ci: bool,
     /// `INSTA_PENDING_DIR`
     pub(crate) pending_dir: Option<PathBuf>,
+    /// Where this project lies in the repository that GitHub shows, `/`-separated, empty at its root: annotations speak of
+    /// files from there.
+    pub(crate) prefix: String,
+    /// GitHub's files and variables, when this runs in one of its jobs and `--no-ci` was not given.
+    pub(crate) github: Option<Github>,
     /// The environment, for targets.
     pub(crate) inherited: Vec<(OsString, OsString)>,
 }
@@ -298,6 +317,7 @@ pub(crate) enum Command {
     List(Vec<String>),
     Metrics,
     Doctor,
+    Report(ReportOptions),
 }
 
 /// What only `run` has.
@@ -390,6 +410,11 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
                 .detail("write everything else after it; a case called like a command: cargo memcheck run NAME"),
         );
     }
+    let no_ci = match &typed.command {
+        None => typed.run.no_ci,
+        Some(TypedCommand::Run(args)) => args.no_ci,
+        Some(_) => true,
+    };
     let (command, overrides) = match typed.command {
         None => run_command(typed.run),
         Some(TypedCommand::Run(args)) => run_command(args),
@@ -413,6 +438,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         Some(TypedCommand::Review(args)) => (Command::Review(args.names), Overrides::default()),
         Some(TypedCommand::Metrics) => (Command::Metrics, Overrides::default()),
         Some(TypedCommand::Doctor) => (Command::Doctor, Overrides::default()),
+        Some(TypedCommand::Report(args)) => (Command::Report(report::report_options(args)), Overrides::default()),
     };
     let global = typed.global;
     let start = match &global.manifest_path {
@@ -434,7 +460,6 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
     }
     Ok(Invocation {
         command,
-        start,
         overrides,
         jobs,
         style: style(&global, std::io::stderr().is_terminal()),
@@ -442,6 +467,9 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         format: global.message_format,
         ci: is_set("CI"),
         pending_dir: variable("INSTA_PENDING_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
+        prefix: github::prefix(&start, variable("GITHUB_WORKSPACE")),
+        github: (is_set("GITHUB_ACTIONS") && !no_ci).then(|| Github::new(variable("GITHUB_STEP_SUMMARY"))),
+        start,
         inherited: std::env::vars_os().collect(),
     })
 }
@@ -460,6 +488,7 @@ fn run_command(args: RunArgs) -> (Command, Overrides) {
         triple: args.build.target.clone(),
         cargo_args: cargo_args(&args.build),
         as_is: args.as_is,
+        partition: args.partition,
     };
     (Command::Run(options), overrides)
 }

@@ -2,6 +2,7 @@
 
 use memcheck_harness::build::{self, HarnessTest, TestEnd};
 use memcheck_harness::error::{Error, Result};
+use memcheck_harness::harness::captures_beside;
 use memcheck_harness::model::{
     CaseReport, OutputTail, Package, Place, ProblemKind, RunReport, SnapshotOutcome, SnapshotStatus, Workspace,
 };
@@ -10,19 +11,27 @@ use memcheck_harness::report;
 
 use crate::cli::Invocation;
 use crate::project::Project;
+use crate::results::Keeper;
 use crate::terminal::Progress;
 
 /// Runs every harness test of the workspace. A test without complete results becomes a failed case: nothing is known of its own.
-pub(crate) fn run(invocation: &Invocation, project: &Project, report: &mut RunReport, progress: &Progress<'_>) -> Result<()> {
+pub(crate) fn run(
+    invocation: &Invocation,
+    project: &Project,
+    report: &mut RunReport,
+    progress: &Progress<'_>,
+    keeper: &Keeper,
+) -> Result<()> {
     let Some(workspace) = &project.workspace else { return Ok(()) };
     for package in &workspace.packages {
         for test in &package.harness_tests {
             if report.interrupted.is_some() {
                 return Ok(());
             }
-            let cases = match results(invocation, project, workspace, package, test, progress) {
-                Ok(found) => found.map(|found| found.cases).unwrap_or_default(),
+            let cases = match results(invocation, project, workspace, package, test, progress, keeper) {
+                Ok(found) => found.cases,
                 Err(error) if matches!(error.kind(), ProblemKind::Interrupted(_)) => {
+                    report.complete = false;
                     report.interrupted = project.cancel.signal();
                     return Ok(());
                 }
@@ -51,7 +60,8 @@ fn results(
     package: &Package,
     test: &str,
     progress: &Progress<'_>,
-) -> Result<Option<RunReport>> {
+    keeper: &Keeper,
+) -> Result<RunReport> {
     let directory = project.plan.data_dir.join("results");
     let path = directory.join(format!("{}.{test}.{}.json", package.name, std::process::id()));
     std::fs::create_dir_all(&directory).map_err(|error| Error::file("create", &directory, &error))?;
@@ -73,9 +83,30 @@ fn results(
     let bytes = std::fs::read(&path);
     // It is read once; a file that stays behind carries the number of a process and is taken for nobody's.
     let _ = std::fs::remove_file(&path);
+    let captures = std::fs::read(captures_beside(&path)).unwrap_or_default();
+    let _ = std::fs::remove_file(captures_beside(&path));
     let read = bytes.map_err(|error| format!("it left none ({error})"));
-    let read = read.and_then(|bytes| report::read_results(&bytes));
-    read.map_err(|why| no_results(package, test, &why, &end))
+    let read = read.and_then(|bytes| report::read_results(&bytes)).and_then(of_this_version);
+    let read = read.map_err(|why| no_results(package, test, &why, &end))?;
+    captures
+        .split_inclusive(|byte| *byte == b'\n')
+        .for_each(|line| keeper.line(line));
+    Ok(read)
+}
+
+/// Writer and reader must be of one version, and the test must have come to its end.
+fn of_this_version(read: RunReport) -> std::result::Result<RunReport, String> {
+    let here = env!("CARGO_PKG_VERSION");
+    if read.tool_version != here {
+        return Err(format!(
+            "they were written by memcheck-harness {}, this is {here}",
+            read.tool_version
+        ));
+    }
+    if !read.complete {
+        return Err("they are incomplete: the test did not come to its end".to_owned());
+    }
+    Ok(read)
 }
 
 fn no_results(package: &Package, test: &str, why: &str, end: &TestEnd) -> Error {
@@ -96,16 +127,7 @@ fn failed(package: &Package, test: &str, error: Error) -> CaseReport {
         duration: std::time::Duration::ZERO,
         checkpoints: Vec::new(),
         checkpoints_planned: 0,
-        snapshot: SnapshotOutcome {
-            status: SnapshotStatus::NotCompared,
-            path: std::path::PathBuf::new(),
-            text: String::new(),
-            diff: String::new(),
-            rows: 0,
-            varying: Vec::new(),
-            pending: None,
-            pending_error: None,
-        },
+        snapshot: SnapshotOutcome::none(SnapshotStatus::NotCompared),
         problem: Some(error.into_problem()),
         end: None,
         output: OutputTail::default(),

@@ -7,11 +7,14 @@ mod cli;
 mod doctor;
 mod files;
 mod first;
+mod github;
 mod init;
 mod harness;
 mod list;
 mod measure;
 mod project;
+mod report;
+mod results;
 mod review;
 mod selftest;
 mod show;
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
             cli::Command::Review(ref names) => review::review(&invocation, names),
             cli::Command::List(ref filters) => list::list(&invocation, filters),
             cli::Command::Doctor => doctor::doctor(&invocation),
+            cli::Command::Report(ref options) => report::report(&invocation, options),
             cli::Command::Metrics => list::metrics(&invocation),
         })
         .unwrap_or_else(|failure| terminal::fail(&failure, style, format))

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use memcheck_harness::error::Result;
+use memcheck_harness::pipeline::Event;
 use memcheck_harness::{pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, RunOptions};
-use crate::{first, harness, project, terminal};
+use crate::results::Keeper;
+use crate::{first, github, harness, project, terminal};
 
 /// Builds, measures, judges, reports; without a `memcheck.toml` it measures and shows only.
 pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode> {
@@ -14,6 +16,7 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
         return first::contact(invocation, run);
     };
     project.options.write_pending &= !run.no_pending;
+    let keeper = Keeper::begin(&project)?;
     let progress = terminal::Progress::new(invocation);
     let mut report = pipeline::run(
         &project.plan,
@@ -21,11 +24,15 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
         &project.options,
         &project.cancel,
         &|event| {
+            if let Event::Finished { case, .. } = &event {
+                keeper.keep(case);
+            }
             progress.show(&event);
         },
     )?;
-    harness::run(invocation, &project, &mut report, &progress)?;
+    harness::run(invocation, &project, &mut report, &progress, &keeper)?;
     progress.finish()?;
+    let kept = keeper.finish(&mut report);
     if invocation.format == MessageFormat::Json {
         terminal::print(|out| report::json(&report, out))?;
     }
@@ -33,6 +40,8 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
         terminal::say(|out| report::warning(invocation.style, text, out))?;
     }
     terminal::say(|out| report::summary(&report, invocation.style, out))?;
+    kept?;
+    github::tell(invocation, &report)?;
     let code = report::exit_code(&report);
     if code == report::exit::NOTHING && run.pass_without_cases && report.cases.is_empty() {
         return Ok(terminal::ok());

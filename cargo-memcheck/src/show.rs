@@ -154,6 +154,7 @@ fn alone(invocation: &Invocation, cases: Vec<Case>) -> Result<Project> {
             defaults: Defaults::default(),
             cases_in_file: cases.len(),
             cases,
+            partition: None,
         },
         workspace: None,
         nothing_matches: None,

@@ -25,6 +25,8 @@ pub mod explain;
 pub mod report;
 pub mod pipeline;
 pub mod selftest;
+pub mod replay;
+pub mod merge;
 pub mod harness;
 
 pub use harness::main;

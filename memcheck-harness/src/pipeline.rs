@@ -2,6 +2,7 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
+mod kept;
 mod sides;
 mod versus;
 
@@ -19,8 +20,8 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    AppliedSetting, Binary, Cancel, Case, CaseReport, CheckpointReport, CheckpointSpec, Environment, EnvironmentStatus, Limit,
-    MemoryMap, Name, OutputTail, Over, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
+    AppliedSetting, Binary, Cancel, Capture, Case, CaseReport, CheckpointReport, CheckpointSpec, Environment, EnvironmentStatus,
+    KeptCapture, Limit, MemoryMap, Name, OutputTail, Over, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
@@ -127,7 +128,7 @@ pub fn run_built(
         if cancel.signal().is_some() {
             return None;
         }
-        let case_report = run_case(plan, case, binary, &own, options, cancel);
+        let mut case_report = run_case(plan, case, binary, &own, options, cancel);
         let done = finished.fetch_add(1, Ordering::SeqCst) + 1;
         observe(Event::Finished {
             run: &report,
@@ -135,10 +136,16 @@ pub fn run_built(
             done,
             total,
         });
+        // Whoever wants to keep them has done so: thousands of cases must not fill the memory.
+        case_report
+            .checkpoints
+            .iter_mut()
+            .for_each(|checkpoint| checkpoint.capture = None);
         Some(case_report)
     });
     report.interrupted = cancel.signal();
     report.cases = cases.into_iter().flatten().collect();
+    report.complete = report.interrupted.is_none();
     Ok(report)
 }
 
@@ -288,7 +295,8 @@ fn empty_report(plan: &Plan, binaries: &[Result<Binary>], options: &Options) -> 
     let environment = facts(binaries.iter().flatten());
     let environment_status = compare::environment(plan, &environment, options.comparing())?;
     Ok(RunReport {
-        schema: 0,
+        schema: RunReport::SCHEMA,
+        complete: false,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         environment,
         environment_status,
@@ -296,6 +304,8 @@ fn empty_report(plan: &Plan, binaries: &[Result<Binary>], options: &Options) -> 
         interrupted: None,
         not_selected: plan.cases_in_file.saturating_sub(plan.cases.len()),
         ci: options.ci,
+        partition: plan.partition.clone(),
+        captures: None,
     })
 }
 
@@ -321,8 +331,10 @@ fn run_case(
 }
 
 /// What one launch of a case gave.
-struct Measured {
+pub(crate) struct Measured {
     maps: Vec<(usize, MemoryMap)>,
+    /// What each map was made of.
+    captures: Vec<KeptCapture>,
     ended: Option<Ended>,
     problem: Option<Problem>,
     notes: Vec<String>,
@@ -342,11 +354,25 @@ impl Measured {
     fn nothing() -> Self {
         Self {
             maps: Vec::new(),
+            captures: Vec::new(),
             ended: None,
             problem: None,
             notes: Vec::new(),
             duration: Duration::ZERO,
             main_stack_is_fixed: false,
+        }
+    }
+
+    /// What a recorded launch gave.
+    pub(crate) fn recorded(maps: Vec<(usize, MemoryMap)>, problem: Option<Problem>, case: &CaseReport) -> Self {
+        Self {
+            maps,
+            captures: Vec::new(),
+            ended: None,
+            problem,
+            notes: case.notes.clone(),
+            duration: case.duration,
+            main_stack_is_fixed: kept::main_stack_is_fixed(&case.settings),
         }
     }
 
@@ -380,13 +406,13 @@ fn measure(
             hit: c.hit,
         })
         .collect();
-    match walk(case, &launch, &points, own, cancel, look, &mut measured.maps) {
+    match walk(case, &launch, &points, own, cancel, look, &mut measured) {
         Ok(ended) => {
             let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
             let last = measured.maps.last().map(|(_, map)| map);
             let suggest = |at: &_| trace::suggestions(&binary.path, &last.map(own_libraries).unwrap_or_default(), at);
             measured.problem = ending::problem(case, &reached, &ended, &suggest);
-            measured.main_stack_is_fixed = !case.as_is && !ended.settings.iter().any(|s| s.name == "aslr" && s.refused.is_some());
+            measured.main_stack_is_fixed = kept::main_stack_is_fixed(&ended.settings);
             measured.notes.extend(ended.notes.iter().cloned());
             measured.ended = Some(ended);
         }
@@ -406,7 +432,7 @@ fn own_libraries(map: &MemoryMap) -> Vec<PathBuf> {
     paths.into_iter().collect()
 }
 
-/// Launches and walks from checkpoint to checkpoint; leaves the classified maps in `maps`.
+/// Launches and walks from checkpoint to checkpoint; leaves the classified maps and what they were made of in `measured`.
 fn walk(
     case: &Case,
     launch: &trace::Launch,
@@ -414,7 +440,7 @@ fn walk(
     own: &(dyn Fn(&Name) -> bool + Sync),
     cancel: &Cancel,
     look: Look<'_>,
-    maps: &mut Vec<(usize, MemoryMap)>,
+    measured: &mut Measured,
 ) -> Result<Ended> {
     let mut objects = ObjectCache::default();
     let mut running = trace::launch(launch, points, cancel)?;
@@ -426,9 +452,11 @@ fn walk(
         let captured = capture::read(&stopped, &mut objects)?;
         let memory = capture::memory(&stopped)?;
         let map = classify::classify(&captured, &memory, own);
-        look(maps.last().map(|(index, _)| *index), index, stopped.pid(), &map)?;
-        maps.push((index, map));
-        let reached: Vec<usize> = maps.iter().map(|(index, _)| *index).collect();
+        look(measured.maps.last().map(|(index, _)| *index), index, stopped.pid(), &map)?;
+        measured.maps.push((index, map));
+        let recording = memory.into_recording();
+        measured.captures.push(kept::kept(Capture { recording, ..captured }, own));
+        let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
         if !ending::runs_to_its_end(case) && ending::is_complete(case, &reached) {
             return stopped.kill();
         }
@@ -436,7 +464,7 @@ fn walk(
     }
 }
 
-fn judge(
+pub(crate) fn judge(
     plan: &Plan,
     case: &Case,
     target: String,
@@ -457,13 +485,16 @@ fn judge(
     let mut measured = measured;
     measured.notes.extend(over_base(case));
     let maps = std::mem::take(&mut measured.maps);
+    let mut captures = std::mem::take(&mut measured.captures).into_iter();
     let mut checkpoints = Vec::new();
     for ((index, map), limits) in maps.into_iter().zip(limits) {
+        let capture = captures.next().map(Box::new);
         let Some(mut report) = checkpoint(case, index, map) else {
             continue;
         };
         (report.changes, report.causes) = explain::checkpoint(approved, None, &now, &report.name, &report.map, &limits);
         report.limits = limits;
+        report.capture = capture;
         checkpoints.push(report);
     }
     let mut report = case_report(case, target, measured, checkpoints, snapshot);
@@ -493,6 +524,7 @@ fn checkpoint(case: &Case, index: usize, map: MemoryMap) -> Option<CheckpointRep
         limits: Vec::new(),
         changes: Vec::new(),
         causes: Vec::new(),
+        capture: None,
     })
 }
 

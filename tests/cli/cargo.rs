@@ -103,7 +103,7 @@ fn a_harness_test_without_results_is_a_failure() {
     );
     let _ = memcheck(&project, &["memcheck"])
         .expect_code(1)
-        .expect_all(&["no results of test memory", "missing field"]);
+        .expect_all(&["no results of test memory", "states no schema"]);
     project.write("tests/memory.rs", "fn main() { undeclared() }\n");
     let _ = memcheck(&project, &["memcheck"])
         .expect_code(101)

@@ -25,7 +25,7 @@ fn json_says_what_the_text_says() {
         panic!("{}", run.stdout)
     };
     assert_eq!((&case["reason"], &total["reason"]), (&"case".into(), &"run".into()));
-    assert_eq!((&case["schema"], &total["schema"]), (&0.into(), &0.into()));
+    assert_eq!((&case["schema"], &total["schema"]), (&1.into(), &1.into()));
     assert_eq!(case["name"], "grow");
     assert_eq!(case["outcome"], "budget");
     assert_eq!(case["place"]["line"], 2);

@@ -58,6 +58,7 @@ fn totals_are_the_kernels(command: &mut Command, ready: impl Fn(u32) -> bool) {
         defaults: Defaults::default(),
         cases: Vec::new(),
         cases_in_file: 0,
+        partition: None,
     };
     let (before, status) = (read(pid, "smaps_rollup"), read(pid, "status"));
     let report = pipeline::attached(&plan, pid.cast_signed(), Duration::from_secs(30), &Cancel::new()).unwrap();

@@ -61,6 +61,7 @@ fn plan(root: &Path) -> Plan {
         data_dir: root.join("target/memcheck-data"),
         defaults: Defaults::default(),
         cases_in_file: cases.len(),
+        partition: None,
         cases,
     }
 }

@@ -31,6 +31,7 @@ fn totals_are_the_kernels(program: &str, args: &[&str]) {
         defaults: Defaults::default(),
         cases: vec![case],
         cases_in_file: 1,
+        partition: None,
     };
     let options = Options {
         jobs: 1,

@@ -49,6 +49,7 @@ pub(super) fn run(
         defaults: plan.defaults.clone(),
         cases: vec![case],
         cases_in_file: 1,
+        partition: None,
     };
     let mut built = build_with(&alone, Some(workspace), &tools, cancel, progress)?;
     let binary = built

@@ -35,6 +35,7 @@ impl Project {
                 defaults: Defaults::default(),
                 cases: Vec::new(),
                 cases_in_file: 0,
+                partition: None,
             },
             workspace: None,
             tools: Tools {

@@ -158,6 +158,21 @@ pub(super) fn accepted_bytes(file: &File) -> Vec<u8> {
     assemble(kept.map(String::as_str), &file.text)
 }
 
+/// As [`accepted_bytes`], of a pending file's bytes.
+pub(super) fn accepted_of(pending: &[u8]) -> Option<String> {
+    let file = split(std::str::from_utf8(pending).ok()?)?;
+    String::from_utf8(accepted_bytes(&file)).ok()
+}
+
+/// The text of a file that can be read as a snapshot; `None` when there is none.
+pub(super) fn bytes(path: &Path) -> Result<Option<String>> {
+    if read(path)?.is_none() {
+        return Ok(None);
+    }
+    let bytes = read_plain(path).map_err(|error| Error::file("read", path, &error))?;
+    Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()))
+}
+
 fn assemble<'a>(entries: impl Iterator<Item = &'a str>, text: &str) -> Vec<u8> {
     let mut out = String::from("---\n");
     for entry in entries {

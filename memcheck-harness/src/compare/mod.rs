@@ -7,6 +7,7 @@
 
 mod environment;
 mod file;
+mod patch;
 mod pending;
 mod write;
 
@@ -130,8 +131,26 @@ pub fn compare(
         outcome.diff = difference(approved, &outcome.text);
         outcome.rows = changed_rows(&approved.text, &outcome.text);
     }
+    outcome.patch = patch(plan, case, &outcome);
     settle(plan, case, &mut outcome, options);
     outcome
+}
+
+/// The change that accepting would make, for `git apply`; empty when there is nothing to accept.
+fn patch(plan: &Plan, case: &Case, outcome: &SnapshotOutcome) -> String {
+    if !matches!(outcome.status, SnapshotStatus::Differs | SnapshotStatus::New) || outcome.path.is_absolute() {
+        return String::new();
+    }
+    let pending = file::pending_bytes(&header(plan, case, &format!("memory of {}", case.name)), &outcome.text);
+    let Some(accepted) = file::accepted_of(&pending) else {
+        return String::new();
+    };
+    let old = match file::bytes(&path(case)) {
+        Ok(old) => old,
+        // A damaged file is not patched.
+        Err(_) => return String::new(),
+    };
+    patch::patch(&outcome.path, old.as_deref(), &accepted)
 }
 
 /// False for a case that is gated by its budgets only.
@@ -149,14 +168,8 @@ pub fn not_compared(plan: &Plan, case: &Case) -> SnapshotOutcome {
 fn without_text(plan: &Plan, case: &Case, status: SnapshotStatus) -> SnapshotOutcome {
     let target = path(case);
     SnapshotOutcome {
-        status,
         path: target.strip_prefix(&plan.root).map(Path::to_path_buf).unwrap_or(target),
-        text: String::new(),
-        diff: String::new(),
-        rows: 0,
-        varying: Vec::new(),
-        pending: None,
-        pending_error: None,
+        ..SnapshotOutcome::none(status)
     }
 }
 
@@ -167,22 +180,26 @@ fn settle(plan: &Plan, case: &Case, outcome: &mut SnapshotOutcome, options: Opti
     }
     let has_news = matches!(outcome.status, SnapshotStatus::Differs | SnapshotStatus::New);
     let description = format!("memory of {}", case.name);
+    let header = header(plan, case, &description);
+    let news = has_news.then(|| file::pending_bytes(&header, &outcome.text));
+    match pending::place(plan, &path(case), news.as_deref(), options.pending_dir) {
+        Ok(path) => outcome.pending = path,
+        Err(error) => outcome.pending_error = Some(error.to_string()),
+    }
+}
+
+fn header<'a>(plan: &'a Plan, case: &'a Case, description: &'a str) -> Header<'a> {
     // A case built in Rust has its place there.
     let source = if case.place.line == 0 {
         &plan.file
     } else {
         Path::new(&case.place.file)
     };
-    let header = Header {
+    Header {
         source,
         line: Some(case.place.line),
-        description: &description,
+        description,
         environment: Some(ENVIRONMENT),
-    };
-    let news = has_news.then(|| file::pending_bytes(&header, &outcome.text));
-    match pending::place(plan, &path(case), news.as_deref(), options.pending_dir) {
-        Ok(path) => outcome.pending = path,
-        Err(error) => outcome.pending_error = Some(error.to_string()),
     }
 }
 
@@ -262,6 +279,7 @@ pub(in crate::compare) mod tests {
             defaults: Defaults::default(),
             cases: cases.to_vec(),
             cases_in_file: cases.len(),
+            partition: None,
         }
     }
 

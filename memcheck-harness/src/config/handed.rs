@@ -13,7 +13,12 @@ pub(super) fn to_text(overrides: &Overrides) -> String {
         ("package", &overrides.packages),
         ("cargo", &overrides.cargo_args),
     ];
-    let one = [("profile", &overrides.profile), ("triple", &overrides.triple)];
+    let partition = overrides.partition.as_ref().map(ToString::to_string);
+    let one = [
+        ("profile", &overrides.profile),
+        ("triple", &overrides.triple),
+        ("partition", &partition),
+    ];
     let flags = [("exact", overrides.exact), ("as-is", overrides.as_is)];
     let mut lines: Vec<String> = Vec::new();
     let line = |word: &str, value: &str| format!("{word} {}", Name::from(value));
@@ -39,6 +44,7 @@ pub(super) fn from_text(text: &str) -> Result<Overrides> {
             "cargo" => overrides.cargo_args.push(value),
             "profile" => overrides.profile = Some(value),
             "triple" => overrides.triple = Some(value),
+            "partition" => overrides.partition = Some(value.parse()?),
             "exact" => overrides.exact = true,
             "as-is" => overrides.as_is = true,
             _ => {
@@ -65,6 +71,7 @@ mod tests {
             triple: None,
             cargo_args: vec!["--features".to_owned(), "a b".to_owned()],
             as_is: true,
+            partition: Some("hash:2/3".parse().unwrap()),
         };
         assert_eq!(from_text(&to_text(&overrides)).unwrap(), overrides);
         assert_eq!(from_text("").unwrap(), Overrides::default());

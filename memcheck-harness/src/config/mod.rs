@@ -14,6 +14,7 @@ mod kind;
 mod locate;
 mod name;
 mod own;
+mod partition;
 mod plan;
 mod record;
 mod settings;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::model::{Name, Place, Plan, Workspace};
+pub use partition::Partition;
 
 /// A `memcheck.toml` that was found and read.
 #[derive(Clone, Debug)]
@@ -58,6 +60,8 @@ pub struct Overrides {
     pub cargo_args: Vec<String>,
     /// `--as-is`
     pub as_is: bool,
+    /// `--partition count:1/3`
+    pub partition: Option<Partition>,
 }
 
 impl Overrides {

@@ -96,6 +96,7 @@ mod tests {
             },
             cases: Vec::new(),
             cases_in_file: 0,
+            partition: None,
         };
         let rule = ownership(&plan).unwrap();
         move |path: &str| rule(&Name::from(path))

@@ -14,7 +14,7 @@ use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::locate::{self, FILE};
 use super::settings::{self, Settings};
 use super::suggest::{self, listed};
-use super::{BuiltLine, Overrides, Source, added, budget, own, record};
+use super::{BuiltLine, Overrides, Source, added, budget, own, partition, record};
 
 /// More cases in one file are a mistake.
 const MAX_CASES: usize = 5000;
@@ -74,6 +74,7 @@ pub(super) fn plan(
         cases_of = cases_by_directory(cases.iter());
     }
     select(&mut cases, workspace, overrides)?;
+    let partition = partition::deal(&mut cases, overrides.partition.as_ref());
     Ok(Plan {
         root: root.to_path_buf(),
         file,
@@ -86,6 +87,7 @@ pub(super) fn plan(
         },
         cases,
         cases_in_file,
+        partition,
     })
 }
 

@@ -33,6 +33,7 @@ use libtest_mimic::{ColorSetting, Trial};
 
 pub use case::{Case, Checkpoint};
 pub use check::{Change, Checked, value};
+pub use session::captures_beside;
 pub use words::{At, Limit, Value};
 
 use crate::error::{Error, Result};

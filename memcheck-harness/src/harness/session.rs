@@ -15,7 +15,7 @@ use crate::compare;
 use crate::config::{self, BuiltLine, Source};
 use crate::error::{Error, Result};
 use crate::model::{Binary, Cancel, Case, Outcome, Plan, RunReport, SnapshotStatus, Workspace};
-use crate::pipeline::{self, Options};
+use crate::pipeline::{self, Event, Options};
 use crate::report::{self, Style};
 
 /// What the Rust code adds to a case of the plan.
@@ -48,6 +48,8 @@ pub(super) struct Session {
     binaries: OnceLock<Result<Binaries>>,
     environment_recorded: Once,
     finished: Mutex<BTreeMap<usize, RunReport>>,
+    /// Captures of finished cases as lines of a file, when results are asked for.
+    captures: Mutex<Vec<u8>>,
 }
 
 impl Session {
@@ -96,6 +98,7 @@ impl Session {
             binaries: OnceLock::new(),
             environment_recorded: Once::new(),
             finished: Mutex::default(),
+            captures: Mutex::default(),
         };
         // With results asked for, a suite may well have none of its own.
         if session.cases().is_empty() && session.environment.results.is_none() {
@@ -168,7 +171,7 @@ impl Session {
         // Those of the others tell which compilers this environment has, as in a run of all cases.
         let mut given = vec![own];
         given.extend(compilers(binaries).into_iter().cloned().map(Ok));
-        let mut report = pipeline::run_built(&plan, &given, &self.options, &Cancel::new(), &|_| ())?;
+        let mut report = pipeline::run_built(&plan, &given, &self.options, &Cancel::new(), &|event| self.keep(&event))?;
         if let (Some(built), Some(case)) = (self.built.get(&case.name), report.cases.first_mut()) {
             check::apply(&built.checks, case);
         }
@@ -233,11 +236,29 @@ impl Session {
         };
         let finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
         let mut reports = finished.values().cloned();
-        let whole = reports.next().map(|mut whole| {
-            whole.cases.extend(reports.flat_map(|report| report.cases));
-            whole
+        let mut whole = reports.next().unwrap_or_else(|| RunReport {
+            schema: RunReport::SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..RunReport::default()
         });
-        compare::write_whole(path, &report::results(whole.as_ref(), complete))
+        whole.cases.extend(reports.flat_map(|report| report.cases));
+        whole.complete = complete;
+        let captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        compare::write_whole(&captures_beside(path), &captures)?;
+        compare::write_whole(path, &report::results(&whole))
+    }
+
+    /// The captures of a finished case, for `cargo memcheck`.
+    fn keep(&self, event: &Event<'_>) {
+        let (Event::Finished { case, .. }, Some(_)) = (event, &self.environment.results) else {
+            return;
+        };
+        let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        for checkpoint in &case.checkpoints {
+            if let Some(kept) = &checkpoint.capture {
+                captures.extend(report::capture_line(&case.name, &checkpoint.name, kept));
+            }
+        }
     }
 
     fn text(&self, report: &RunReport) -> String {
@@ -248,6 +269,14 @@ impl Session {
     fn error(&self, error: &Error) -> String {
         written(|out| report::error(error.problem(), self.style, out))
     }
+}
+
+/// Where a harness test leaves its captures: `<results>l`, as the file holds JSON lines.
+#[must_use]
+pub fn captures_beside(results: &Path) -> PathBuf {
+    let mut path = results.to_path_buf();
+    path.as_mut_os_string().push("l");
+    path
 }
 
 /// The file, or an empty one where there is none and none is needed; and the workspace around it.

@@ -82,6 +82,7 @@ mod tests {
             defaults: Defaults::default(),
             cases: vec![case],
             cases_in_file: 2,
+            partition: None,
         }
     }
 

@@ -67,9 +67,19 @@ pub struct PageRun {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
     /// (address, bytes), sorted, not overlapping.
+    #[serde(with = "super::forms::ranges")]
     pub bytes: Vec<(u64, Vec<u8>)>,
     /// (start, end, runs) of each scanned range; `None` when the kernel could not tell.
     pub scans: Vec<(u64, u64, Option<Vec<PageRun>>)>,
+}
+
+/// A capture and which of its objects count as own: enough to classify it again elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCapture {
+    /// Paths of own objects, sorted.
+    pub own: Vec<Name>,
+    /// What was read.
+    pub capture: Capture,
 }
 
 /// One process at one checkpoint.

@@ -9,6 +9,7 @@ use super::{Hardening, Metric, Name, Perms, Role, Subject};
 
 /// How sure a label is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Confidence {
     /// Follows from a structure that was checked (a list, a header, a program header, a kernel name).
     Certain,
@@ -77,6 +78,7 @@ pub struct Item {
 
 /// Where a thread's stack stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum StackState {
     /// The thread runs.
     Live,

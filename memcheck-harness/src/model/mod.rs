@@ -7,6 +7,7 @@ mod capture;
 mod checkpoint;
 mod comparison;
 mod finding;
+mod forms;
 mod map;
 mod memory;
 mod metric;
@@ -22,7 +23,7 @@ mod workspace;
 
 pub use bytes::{ByteSize, ByteSizeError};
 pub use cancel::Cancel;
-pub use capture::{Capture, PageRun, PatchedPage, Recording, Status, Thread};
+pub use capture::{Capture, KeptCapture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use comparison::{CaseComparison, Comparison, Planted, Presence, Side};
 pub use finding::{Finding, Standing};
@@ -40,8 +41,8 @@ pub use plan::{
 };
 pub use region::{Perms, Region, Usage, VmFlags};
 pub use report::{
-    AppliedSetting, CaseReport, Change, ChangeCause, CheckpointReport, End, Environment, EnvironmentStatus, LimitResult, Outcome,
-    OutputTail, Problem, ProblemKind, RunReport, SnapshotOutcome, SnapshotStatus, Verdict,
+    AppliedSetting, CapturesFile, CaseReport, Change, ChangeCause, CheckpointReport, End, Environment, EnvironmentStatus,
+    LimitResult, Outcome, OutputTail, Problem, ProblemKind, RunReport, Shard, SnapshotOutcome, SnapshotStatus, Verdict,
 };
 pub use role::{Allocator, Role};
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};

@@ -8,6 +8,7 @@ use super::Name;
 
 /// Word size of an ELF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// 32-bit.
     Elf32,
@@ -17,6 +18,7 @@ pub enum Class {
 
 /// `e_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ElfType {
     /// `ET_EXEC`: fixed addresses.
     Exec,
@@ -29,6 +31,7 @@ pub enum ElfType {
 /// `p_type` of the program headers we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant is PT_<its name>")]
+#[serde(rename_all = "kebab-case")]
 pub enum SegmentKind {
     Load,
     Dynamic,
@@ -56,6 +59,7 @@ pub struct Segment {
 
 /// Read-only after relocation: as checksec prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Relro {
     /// No `PT_GNU_RELRO`.
     No,
@@ -109,6 +113,7 @@ pub struct ElfFacts {
 
 /// What an object is to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
     /// The program itself.
     Executable,

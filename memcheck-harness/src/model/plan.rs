@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointSpec, Metric, Name, Role, StepSpec};
+use super::{CheckpointSpec, Metric, Name, Role, Shard, StepSpec};
 
 /// The place of snapshots in a package's directory, where cargo-insta finds them.
 pub const SNAPSHOT_DIR: &str = "memcheck/snapshots";
@@ -55,6 +55,8 @@ pub struct Plan {
     pub cases: Vec<Case>,
     /// Number of cases before the selection.
     pub cases_in_file: usize,
+    /// Which part of the selection `cases` is; absent: all of it.
+    pub partition: Option<Shard>,
 }
 
 /// `[defaults]` that hold for the whole run.

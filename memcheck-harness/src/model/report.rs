@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MemoryMap, Metric, Name, Place, Role};
+use super::forms::EndForm;
+use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role};
 
-/// A finished (or interrupted) run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
+/// without a new schema (`docs/schema/`).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RunReport {
-    /// Schema of the machine form: 0 until the format is frozen.
+    /// Schema of the machine form, [`RunReport::SCHEMA`].
     pub schema: u32,
+    /// False for a run that did not come to its end: what is there is not all.
+    pub complete: bool,
     /// Version of the tool.
     pub tool_version: String,
     /// Where it ran.
@@ -27,10 +31,39 @@ pub struct RunReport {
     pub not_selected: usize,
     /// Under `CI`: a difference fails even off the environment of record.
     pub ci: bool,
+    /// Which part of the selected cases this run had; absent: all.
+    #[serde(default)]
+    pub partition: Option<Shard>,
+    /// The raw captures beside the results; absent: none were kept.
+    #[serde(default)]
+    pub captures: Option<CapturesFile>,
+}
+
+/// One part of a run that was spread over several machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// How cases were dealt out: `count` or `hash`.
+    pub kind: String,
+    /// Which part, from 1.
+    pub number: u32,
+    /// Of how many.
+    pub of: u32,
+    /// The names of all cases of `memcheck.toml` that were dealt out, in order: no shard may lose one.
+    pub cases: Vec<String>,
+}
+
+/// The file with the raw captures of a run: `captures.jsonl` beside the results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturesFile {
+    /// Number of captures.
+    pub count: u64,
+    /// FNV-1a (64 bits) of the file, 16 hexadecimal digits: tells the file of this run from that of another.
+    pub digest: String,
 }
 
 /// Facts about the machine and the toolchain, name → value, for example `glibc` → `2.36`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Environment {
     /// Sorted facts.
     pub facts: BTreeMap<String, String>,
@@ -47,6 +80,7 @@ pub struct EnvironmentStatus {
     /// Name of the environment file (`environment.snap`, or `environment.NAME.snap`); absent when none is approved.
     pub recorded: Option<String>,
     /// Facts that differ: name, recorded, here.
+    #[serde(with = "super::forms::differences")]
     pub differences: Vec<(String, String, String)>,
 }
 
@@ -70,6 +104,7 @@ pub struct CaseReport {
     /// What was run, for people.
     pub target: String,
     /// Wall time of the measurement.
+    #[serde(rename = "duration_ms", with = "super::forms::millis")]
     pub duration: Duration,
     /// Checkpoints that were reached, in plan order.
     pub checkpoints: Vec<CheckpointReport>,
@@ -106,6 +141,9 @@ pub struct CheckpointReport {
     pub changes: Vec<Change>,
     /// What explains the changes, most important first, only as far as counts and names prove it.
     pub causes: Vec<ChangeCause>,
+    /// What the map was made of, between the measurement and whoever keeps it; no part of the results.
+    #[serde(skip)]
+    pub capture: Option<Box<KeptCapture>>,
 }
 
 /// One limit on one metric.
@@ -139,6 +177,7 @@ impl LimitResult {
 
 /// Outcome of one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Kept.
     Within,
@@ -154,16 +193,22 @@ pub struct SnapshotOutcome {
     /// What happened.
     pub status: SnapshotStatus,
     /// The approved file, relative to the root when it lies below.
+    #[serde(with = "super::forms::path")]
     pub path: PathBuf,
     /// The measured text (empty when there is none).
     pub text: String,
     /// Unified difference of the two texts, empty when equal.
     pub diff: String,
+    /// The whole change of the approved file as a patch that `git apply` takes, paths relative to the root; empty when there is
+    /// nothing to approve.
+    #[serde(default)]
+    pub patch: String,
     /// Rows that differ.
     pub rows: usize,
     /// Rows left ungated because they vary, as `checkpoint: row`.
     pub varying: Vec<String>,
     /// The pending file, when one was written.
+    #[serde(with = "super::forms::some_path")]
     pub pending: Option<PathBuf>,
     /// Why no pending file could be written, when it should have been.
     pub pending_error: Option<String>,
@@ -171,6 +216,7 @@ pub struct SnapshotOutcome {
 
 /// Outcome of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SnapshotStatus {
     /// Equal.
     Same,
@@ -214,6 +260,7 @@ pub struct ChangeCause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Which kind, for the exit code.
+    #[serde(flatten)]
     pub kind: ProblemKind,
     /// One line.
     pub title: String,
@@ -223,6 +270,7 @@ pub struct Problem {
 
 /// Kinds of problems, each with its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "signal", rename_all = "kebab-case")]
 pub enum ProblemKind {
     /// Checkpoint not reached, unexpected end, timeout (7).
     NotJudged,
@@ -242,6 +290,7 @@ pub enum ProblemKind {
 
 /// How the target ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "EndForm", try_from = "EndForm")]
 pub enum End {
     /// Exit code.
     Exited(i32),
@@ -291,6 +340,7 @@ impl AppliedSetting {
 
 /// Outcome of a case, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Could not be judged.
     Problem,
@@ -316,7 +366,28 @@ impl CaseReport {
     }
 }
 
+impl SnapshotOutcome {
+    /// An outcome without text, path and files.
+    #[must_use]
+    pub fn none(status: SnapshotStatus) -> Self {
+        Self {
+            status,
+            path: PathBuf::new(),
+            text: String::new(),
+            diff: String::new(),
+            patch: String::new(),
+            rows: 0,
+            varying: Vec::new(),
+            pending: None,
+            pending_error: None,
+        }
+    }
+}
+
 impl RunReport {
+    /// The version of the results file's form.
+    pub const SCHEMA: u32 = 1;
+
     /// The outcome of one case under the rules of the environment of record: budgets always fail; snapshot differences
     /// warn off it, unless under `CI`.
     #[must_use]

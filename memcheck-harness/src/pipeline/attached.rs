@@ -39,6 +39,7 @@ pub fn attached(plan: &Plan, pid: i32, timeout: Duration, cancel: &Cancel) -> Re
             limits: Vec::new(),
             changes: Vec::new(),
             causes: Vec::new(),
+            capture: None,
         }],
         checkpoints_planned: 1,
         snapshot: compare::not_compared(plan, &case),

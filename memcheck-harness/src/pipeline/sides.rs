@@ -89,6 +89,7 @@ pub fn snapshots(before: &Snapshot, now: &Snapshot) -> CaseComparison {
             limits: Vec::new(),
             changes,
             causes,
+            capture: None,
         }
     });
     let checkpoints: Vec<CheckpointReport> = checkpoints.collect();
@@ -108,14 +109,5 @@ pub fn snapshots(before: &Snapshot, now: &Snapshot) -> CaseComparison {
 }
 
 fn not_compared() -> SnapshotOutcome {
-    SnapshotOutcome {
-        status: SnapshotStatus::NotCompared,
-        path: PathBuf::new(),
-        text: String::new(),
-        diff: String::new(),
-        rows: 0,
-        varying: Vec::new(),
-        pending: None,
-        pending_error: None,
-    }
+    SnapshotOutcome::none(SnapshotStatus::NotCompared)
 }

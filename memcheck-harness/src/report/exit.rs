@@ -52,6 +52,23 @@ fn of_signal(signal: i32) -> u8 {
     SIGNAL + number
 }
 
+/// What a code stands for, in a word for machines.
+#[must_use]
+pub const fn word(code: u8) -> &'static str {
+    match code {
+        OK => "ok",
+        TOOL => "tool",
+        USAGE => "config",
+        BUDGET => "budget",
+        NOTHING => "nothing",
+        SNAPSHOT => "snapshot",
+        MACHINE => "machine",
+        NOT_JUDGED => "not-judged",
+        BUILD => "build",
+        _ => "interrupted",
+    }
+}
+
 /// The exit code of a run: interrupted > usage > build > machine > tool > not judged > nothing > budget > snapshot.
 #[must_use]
 pub fn code(report: &RunReport) -> u8 {
@@ -71,6 +88,9 @@ pub fn code(report: &RunReport) -> u8 {
         .collect();
     if report.checkpoints() == 0 && report.cases.iter().all(|case| case.problem.is_none()) {
         codes.push(NOTHING);
+    }
+    if !report.complete {
+        codes.push(NOT_JUDGED);
     }
     worst(codes)
 }

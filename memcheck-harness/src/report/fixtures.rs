@@ -146,6 +146,7 @@ pub(crate) fn checkpoint(name: &str, before: Option<&MemoryMap>, now: MemoryMap,
         changes,
         map: now,
         limits,
+        capture: None,
     }
 }
 
@@ -161,14 +162,8 @@ pub(crate) fn case(name: &str) -> CaseReport {
         checkpoints: vec![checkpoint("start", Some(&same), same.clone(), Vec::new())],
         checkpoints_planned: 1,
         snapshot: SnapshotOutcome {
-            status: SnapshotStatus::Same,
             path: PathBuf::from(format!("memcheck/snapshots/{name}.snap")),
-            text: String::new(),
-            diff: String::new(),
-            rows: 0,
-            varying: Vec::new(),
-            pending: None,
-            pending_error: None,
+            ..SnapshotOutcome::none(SnapshotStatus::Same)
         },
         problem: None,
         end: None,
@@ -201,7 +196,8 @@ pub(crate) fn snapshot(mut case: CaseReport, status: SnapshotStatus) -> CaseRepo
 
 pub(crate) fn run(cases: Vec<CaseReport>) -> RunReport {
     RunReport {
-        schema: 0,
+        schema: RunReport::SCHEMA,
+        complete: true,
         tool_version: "0.1.0".to_owned(),
         environment: Environment::default(),
         environment_status: EnvironmentStatus {
@@ -212,6 +208,8 @@ pub(crate) fn run(cases: Vec<CaseReport>) -> RunReport {
         interrupted: None,
         not_selected: 0,
         ci: false,
+        partition: None,
+        captures: None,
     }
 }
 

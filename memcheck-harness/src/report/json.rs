@@ -1,15 +1,15 @@
-//! The machine form: JSON lines, `"reason":"case"` for each case and a last `"reason":"run"`. Schema 0: not frozen.
-//! Bytes are integers, durations integer milliseconds; a value that is not known is `null`, never 0. Keys are sorted.
+//! The machine form: JSON lines, `"reason":"case"` for each case and a last `"reason":"run"`; and the objects that the results
+//! file is made of, which are the same but for the classified ranges. Bytes are integers, durations integer milliseconds; a
+//! value that is not known is `null`, never 0. Keys are sorted.
 
 use std::io::{self, Write};
 
+use serde::Serialize as _;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{exit, gated, problem, show_malloc, summary};
-use crate::model::{
-    CaseReport, Change, ChangeCause, CheckpointReport, End, LimitResult, Outcome, Place, Problem, ProblemKind, RoleSum,
-    RunReport, SnapshotStatus, StackState, Verdict,
-};
+use crate::model::{CaseReport, CheckpointReport, End, Metric, Name, Outcome, Problem, RoleSum, RunReport, StackState};
 
 /// The schema of all JSON lines: 0 until the format is frozen.
 pub(super) const SCHEMA: u32 = 0;
@@ -26,127 +26,168 @@ pub fn json(report: &RunReport, out: &mut dyn Write) -> io::Result<()> {
 }
 
 pub(super) fn line(value: &Value, out: &mut dyn Write) -> io::Result<()> {
-    // serde_json's Value prints on one line and cannot fail but for the writer.
-    writeln!(out, "{value}")
+    out.write_all(&bytes(value)?)
+}
+
+/// A value on one line. Text that could steer a terminal, which JSON would let through, is escaped too: the value is the same.
+pub(super) fn bytes(value: &Value) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, Harmless(CompactFormatter)))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// JSON's own form, with every character that [`Name`] escapes as `\uXXXX`, and `##[`, which some log viewers obey, broken up.
+struct Harmless(CompactFormatter);
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        let mut before = ['\0'; 2];
+        for c in fragment.chars() {
+            let mut buffer = [0; 4];
+            let text: &str = c.encode_utf8(&mut buffer);
+            let steers = !c.is_ascii() && Name::from(text).escaped() != text;
+            if steers || c == '\u{7f}' || (c == '[' && before == ['#', '#']) {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}")?;
+                }
+            } else {
+                out.write_all(text.as_bytes())?;
+            }
+            before = [before[1], c];
+        }
+        Ok(())
+    }
+
+    fn write_char_escape<W: ?Sized + Write>(&mut self, out: &mut W, escape: CharEscape) -> io::Result<()> {
+        self.0.write_char_escape(out, escape)
+    }
 }
 
 fn run_value(report: &RunReport) -> Value {
-    let tally = summary::tally(report);
-    json!({
+    let mut value = last_words(report);
+    let more = json!({
         "reason": "run",
         "schema": report.schema,
         "tool_version": report.tool_version,
-        "environment": report.environment.facts,
-        "environment_status": {
-            "recorded": report.environment_status.recorded,
-            "is_of_record": report.environment_status.is_of_record(),
-            "differences": report.environment_status.differences.iter()
-                .map(|(name, recorded, here)| json!({ "name": name, "recorded": recorded, "here": here }))
-                .collect::<Vec<_>>(),
-        },
+        "complete": report.complete,
+        "environment": report.environment,
+        "environment_status": status(report),
         "interrupted": report.interrupted,
         "ci": report.ci,
+        "not_selected": report.not_selected,
+    });
+    extend(&mut value, more);
+    value
+}
+
+/// What the last line says, in figures.
+pub(super) fn last_words(report: &RunReport) -> Value {
+    let tally = summary::tally(report);
+    json!({
         "cases": report.cases.len(),
         "checkpoints": report.checkpoints(),
-        "not_selected": report.not_selected,
         "failed": tally.failed,
         "failed_budgets": tally.budgets,
         "failed_snapshots": tally.snapshots,
         "failed_not_judged": tally.not_judged,
         "warnings": tally.warnings,
         "exit_code": exit::code(report),
+        "status": exit::word(exit::code(report)),
         "text": summary::last_line(report, tally),
     })
 }
 
+fn status(report: &RunReport) -> Value {
+    let mut value = serde_json::to_value(&report.environment_status).unwrap_or_default();
+    extend(
+        &mut value,
+        json!({ "is_of_record": report.environment_status.is_of_record() }),
+    );
+    value
+}
+
+/// Puts the entries of one object into another.
+fn extend(value: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (value.as_object_mut(), more) {
+        object.extend(more);
+    }
+}
+
 fn case_value(report: &RunReport, case: &CaseReport) -> Value {
-    let snapshot = &case.snapshot;
-    json!({
-        "reason": "case",
-        "schema": report.schema,
-        "name": case.name,
-        "package": case.package,
-        "place": place(&case.place),
-        "target": case.target,
-        "gated": !gated::is_ungated(case),
-        "ungated_checkpoints": gated::ungated_checkpoints(case),
-        "outcome": match super::outcome(report, case) {
-            Outcome::Problem => "problem",
-            Outcome::Budget => "budget",
-            Outcome::Snapshot => "snapshot",
-            Outcome::Warning => "warning",
-            Outcome::Pass => "pass",
-        },
-        "duration_ms": u64::try_from(case.duration.as_millis()).unwrap_or(u64::MAX),
-        "checkpoints": case.checkpoints.iter().map(checkpoint).collect::<Vec<_>>(),
-        "checkpoints_planned": case.checkpoints_planned,
-        "snapshot": {
-            "status": match snapshot.status {
-                SnapshotStatus::Same => "same",
-                SnapshotStatus::Differs => "differs",
-                SnapshotStatus::New => "new",
-                SnapshotStatus::Off => "off",
-                SnapshotStatus::NotCompared => "not-compared",
-            },
-            "path": snapshot.path.to_string_lossy(),
-            "text": snapshot.text,
-            "diff": snapshot.diff,
-            "rows": snapshot.rows,
-            "varying": snapshot.varying,
-            "pending": snapshot.pending.as_ref().map(|path| path.to_string_lossy()),
-            "pending_error": snapshot.pending_error,
-        },
-        "problem": case.problem.as_ref().map(problem_value),
-        "end": case.end.as_ref().map(end),
-        "output": {
-            "stdout": case.output.stdout,
-            "stderr": case.output.stderr,
-            "stdout_dropped_bytes": case.output.stdout_dropped_bytes,
-            "stderr_dropped_bytes": case.output.stderr_dropped_bytes,
-        },
-        "settings": settings_value(case),
-        "notes": case.notes,
-    })
+    let mut value = case_object(report, case, false);
+    extend(&mut value, json!({ "reason": "case", "schema": report.schema }));
+    value
+}
+
+/// A case with what follows from it. `whole` keeps the classified ranges: without them nothing can be read back, but thousands
+/// of regions would drown the facts.
+pub(super) fn case_object(report: &RunReport, case: &CaseReport, whole: bool) -> Value {
+    let mut value = serde_json::to_value(case).unwrap_or_default();
+    extend(
+        &mut value,
+        json!({
+            "outcome": outcome(super::outcome(report, case)),
+            "gated": !gated::is_ungated(case),
+            "ungated_checkpoints": gated::ungated_checkpoints(case),
+            "checkpoints": case.checkpoints.iter().map(|c| checkpoint_object(c, whole)).collect::<Vec<_>>(),
+            "problem": case.problem.as_ref().map(problem_value),
+            "end": case.end.as_ref().map(end),
+        }),
+    );
+    value
+}
+
+/// The word of an outcome.
+pub(super) const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Problem => "problem",
+        Outcome::Budget => "budget",
+        Outcome::Snapshot => "snapshot",
+        Outcome::Warning => "warning",
+        Outcome::Pass => "pass",
+    }
 }
 
 pub(super) fn problem_value(problem: &Problem) -> Value {
-    json!({
-        "kind": match problem.kind {
-            ProblemKind::NotJudged => "not-judged",
-            ProblemKind::Check => "check",
-            ProblemKind::Build => "build",
-            ProblemKind::Config => "config",
-            ProblemKind::Machine => "machine",
-            ProblemKind::Tool => "tool",
-            ProblemKind::Interrupted(_) => "interrupted",
-        },
-        "title": problem.title,
-        "details": problem.details,
-        "exit_code": exit::of_problem(problem.kind),
-    })
+    let mut value = serde_json::to_value(problem).unwrap_or_default();
+    extend(&mut value, json!({ "exit_code": exit::of_problem(problem.kind) }));
+    value
 }
 
 pub(super) fn settings_value(case: &CaseReport) -> Value {
-    case.settings
-        .iter()
-        .map(|setting| json!({ "name": setting.name, "value": setting.value, "refused": setting.refused }))
-        .collect()
+    serde_json::to_value(&case.settings).unwrap_or_default()
 }
 
 /// Sums rather than pieces: a map of thousands of regions would drown the facts.
 pub(super) fn checkpoint(checkpoint: &CheckpointReport) -> Value {
+    checkpoint_object(checkpoint, false)
+}
+
+fn checkpoint_object(checkpoint: &CheckpointReport, whole: bool) -> Value {
     let map = &checkpoint.map;
     let roles: Map<String, Value> = map
         .by_role()
         .into_iter()
         .map(|(role, sum)| (role.name().to_owned(), sum_value(&sum)))
         .collect();
-    json!({
-        "name": checkpoint.name,
-        "place": place(&checkpoint.place),
-        "at": checkpoint.at,
-        "roles": roles,
-        "own": sum_value(&map.sum(|role| role.is_own())),
+    let metrics: Map<String, Value> = Metric::all()
+        .into_iter()
+        .map(|metric| (metric.name().to_owned(), json!(map.metric(&metric))))
+        .collect();
+    let mut value = serde_json::to_value(checkpoint).unwrap_or_default();
+    extend(
+        &mut value,
+        json!({ "roles": roles, "own": sum_value(&map.sum(|role| role.is_own())), "metrics": metrics }),
+    );
+    if whole {
+        return value;
+    }
+    if let Some(object) = value.as_object_mut() {
+        object.remove("map");
+        object.remove("metrics");
+    }
+    let more = json!({
         "process": map.process,
         "threads": map.threads.iter().map(|thread| json!({
             "tid": thread.tid,
@@ -168,66 +209,26 @@ pub(super) fn checkpoint(checkpoint: &CheckpointReport) -> Value {
         "stack_limit_bytes": map.stack_limit_bytes,
         "page_bytes": map.page_bytes,
         "notes": map.notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>(),
-        "limits": checkpoint.limits.iter().map(limit).collect::<Vec<_>>(),
-        "changes": checkpoint.changes.iter().map(change).collect::<Vec<_>>(),
-        "causes": checkpoint.causes.iter().map(cause).collect::<Vec<_>>(),
-    })
+    });
+    extend(&mut value, more);
+    value
 }
 
 pub(super) fn end(end: &End) -> Value {
-    let (kind, code, signal) = match end {
-        End::Exited(code) => ("exited", Some(*code), None),
-        End::Signalled(signal) => ("signalled", None, Some(signal.as_str())),
-        End::Killed => ("killed", None, None),
-        End::TimedOut => ("timed-out", None, None),
-    };
-    json!({ "kind": kind, "code": code, "signal": signal, "text": problem::ended(end) })
+    let mut value = serde_json::to_value(end).unwrap_or_default();
+    extend(&mut value, json!({ "text": problem::ended(end) }));
+    value
 }
 
 fn sum_value(sum: &RoleSum) -> Value {
     json!({ "count": sum.count, "reserved": sum.reserved, "anon": sum.anon, "resident": sum.resident })
 }
 
-fn place(place: &Place) -> Value {
-    json!({ "file": place.file, "line": place.line, "column": place.column })
-}
-
-fn limit(limit: &LimitResult) -> Value {
-    json!({
-        "metric": limit.metric,
-        "rule": limit.rule,
-        "limit": limit.limit,
-        "reference": limit.reference,
-        "value": limit.value,
-        "origin": place(&limit.origin),
-        "verdict": match limit.verdict {
-            Verdict::Within => "within",
-            Verdict::Over => "over",
-            Verdict::Unknown => "unknown",
-        },
-        "reason": limit.reason,
-    })
-}
-
-fn change(change: &Change) -> Value {
-    json!({
-        "row": change.row,
-        "role": change.role,
-        "column": change.column,
-        "before": change.before,
-        "now": change.now,
-    })
-}
-
-fn cause(cause: &ChangeCause) -> Value {
-    json!({ "cause": cause.cause, "cost": cause.cost, "remedies": cause.remedies })
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{case, print, problem, run, unjoined};
     use super::*;
-    use crate::model::Name;
+    use crate::model::ProblemKind;
 
     fn lines(report: &RunReport) -> Vec<Value> {
         print(|out| json(report, out))
@@ -249,7 +250,7 @@ mod tests {
         assert_eq!(checkpoint["roles"]["thread-stack.exited"]["reserved"], 16_777_216);
         assert!(checkpoint["causes"][0]["cause"].as_str().unwrap().contains("never joined"));
         assert_eq!(run["reason"], "run");
-        assert_eq!(run["schema"], 0);
+        assert_eq!(run["schema"], 1);
         assert_eq!(run["exit_code"], 3);
         assert_eq!(run["failed_budgets"], 1);
     }

@@ -1,4 +1,4 @@
-//! Finished results → human text and JSON. The only module that prints, into a given writer.
+//! Finished results → human text, JSON, Markdown, annotations, JUnit, SARIF and figures for trackers. The only module that prints, into a given writer.
 //!
 //! A writer's broken pipe comes back as `io::ErrorKind::BrokenPipe`: the caller treats it as success.
 
@@ -9,16 +9,25 @@ mod comparison;
 mod comparison_json;
 mod doctor;
 mod gated;
+mod bench;
+mod captures;
+mod finding;
+mod github;
 mod human;
 mod json;
+mod junit;
+mod markdown;
+mod markup;
 mod metrics;
 mod planted;
 mod problem;
 mod progress;
+mod render;
 mod show;
 mod show_json;
 mod show_malloc;
 mod results;
+mod sarif;
 mod summary;
 mod table;
 mod text;
@@ -29,6 +38,7 @@ pub(crate) mod fixtures;
 use crate::model::{CaseReport, Outcome, RunReport};
 
 pub use action::{Action, action, action_json, ended_json, error_json};
+pub use captures::{Digest, MAX_CAPTURES_BYTES, NamedCapture, capture_line, read_captures};
 pub use comparison::comparison;
 pub use comparison_json::comparison_json;
 pub use doctor::{doctor, doctor_json};
@@ -39,7 +49,8 @@ pub use metrics::metrics;
 pub use planted::{planted, planted_json};
 pub use problem::error;
 pub use progress::{diff, listing, verb, warning};
-pub use results::{read_results, results};
+pub use render::{Format, render};
+pub use results::{MAX_RESULTS_BYTES, read_results, results};
 pub use show::show;
 pub use show_json::show_json;
 pub use summary::summary;

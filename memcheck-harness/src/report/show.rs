@@ -342,6 +342,7 @@ mod tests {
             limits: Vec::new(),
             changes: Vec::new(),
             causes: Vec::new(),
+            capture: None,
         }
     }
 

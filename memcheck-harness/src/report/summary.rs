@@ -93,6 +93,8 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
     let mut parts = Vec::new();
     if let Some(signal) = report.interrupted {
         parts.push(format!("interrupted by signal {signal}"));
+    } else if !report.complete {
+        parts.push("incomplete, the run did not come to its end".to_owned());
     }
     if tally.failed > 0 {
         let reasons: Vec<String> = [
@@ -105,7 +107,7 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
         .map(|(_, text)| text)
         .collect();
         parts.push(format!("{} failed ({})", tally.failed, reasons.join(", ")));
-    } else if report.interrupted.is_none() {
+    } else if report.interrupted.is_none() && report.complete {
         parts.push(
             match (report.cases.is_empty(), report.checkpoints()) {
                 (true, _) => "nothing was selected",

@@ -1,0 +1,105 @@
+//! The files a run leaves for machines: `results.json` and `captures.jsonl` below `target/memcheck-data/`. From the start of a
+//! run until its end there is a results file that says "incomplete", so that none of an earlier run is taken for this one's.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use memcheck_harness::compare::write_whole;
+use memcheck_harness::error::{Error, Result};
+use memcheck_harness::model::{CaseReport, RunReport};
+use memcheck_harness::report::{self, Digest};
+
+use crate::project::Project;
+
+/// Name of the results file.
+pub(crate) const RESULTS: &str = "results.json";
+/// Name of the file with the raw captures.
+pub(crate) const CAPTURES: &str = "captures.jsonl";
+
+/// Keeps what a run measures.
+pub(crate) struct Keeper {
+    directory: PathBuf,
+    temporary: PathBuf,
+    state: Mutex<State>,
+}
+
+struct State {
+    out: BufWriter<File>,
+    digest: Digest,
+    /// The first failure to write, told at the end.
+    failed: Option<Error>,
+}
+
+impl Keeper {
+    /// Before anything is measured.
+    pub(crate) fn begin(project: &Project) -> Result<Self> {
+        let directory = project.plan.data_dir.clone();
+        let stub = RunReport {
+            schema: RunReport::SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..RunReport::default()
+        };
+        write_whole(&directory.join(RESULTS), &report::results(&stub))?;
+        // Of an earlier run; a file that is not there is fine.
+        let _ = fs::remove_file(directory.join(CAPTURES));
+        let temporary = directory.join(format!(".captures.{}.tmp", std::process::id()));
+        // What a killed run of our number left.
+        let _ = fs::remove_file(&temporary);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .map_err(|error| Error::file("create", &temporary, &error))?;
+        Ok(Self {
+            directory,
+            temporary,
+            state: Mutex::new(State {
+                out: BufWriter::new(file),
+                digest: Digest::new(),
+                failed: None,
+            }),
+        })
+    }
+
+    /// The captures of a finished case.
+    pub(crate) fn keep(&self, case: &CaseReport) {
+        for checkpoint in &case.checkpoints {
+            if let Some(kept) = &checkpoint.capture {
+                self.line(&report::capture_line(&case.name, &checkpoint.name, kept));
+            }
+        }
+    }
+
+    /// A line of the file of captures, its end included.
+    pub(crate) fn line(&self, line: &[u8]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.failed.is_some() {
+            return;
+        }
+        state.digest.add(line);
+        if let Err(error) = state.out.write_all(line) {
+            state.failed = Some(Error::file("write", &self.temporary, &error));
+        }
+    }
+
+    /// After everything was measured: the captures first, the results last.
+    pub(crate) fn finish(self, report: &mut RunReport) -> Result<()> {
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let written = match state.failed.take() {
+            Some(error) => Err(error),
+            None => {
+                let flushed = state.out.flush().and_then(|()| state.out.get_ref().sync_all());
+                let moved = flushed.and_then(|()| fs::rename(&self.temporary, self.directory.join(CAPTURES)));
+                moved.map_err(|error| Error::file("write", &self.directory.join(CAPTURES), &error))
+            }
+        };
+        if written.is_err() {
+            let _ = fs::remove_file(&self.temporary);
+        }
+        written?;
+        report.captures = Some(state.digest.file());
+        write_whole(&self.directory.join(RESULTS), &report::results(report))
+    }
+}

@@ -1,0 +1,84 @@
+//! A recorded run judged again, on any machine: its captures are classified, and held against the limits and snapshots of
+//! today's plan. Launches and writes nothing.
+
+use crate::error::{Error, Result};
+use crate::model::{CaseReport, KeptCapture, MemoryMap, Name, Plan, ProblemKind, RunReport};
+use crate::pipeline::Options;
+use crate::report::NamedCapture;
+use crate::{classify, compare, pipeline};
+
+/// The classified memory of a recorded capture.
+#[must_use]
+pub fn classified(kept: &KeptCapture) -> MemoryMap {
+    let own = |path: &Name| kept.own.contains(path);
+    classify::classify(&kept.capture, &kept.capture.recording, &own)
+}
+
+/// Classifies and judges the cases of `recorded` again. A case that today's plan does not have (it was built in Rust, or is
+/// gone) stays as it was judged, with a remark. The environment is the one it was recorded in.
+///
+/// # Errors
+/// The environment of record or a pattern of `own` cannot be read; problems of single cases stand in their reports.
+pub fn replay(plan: &Plan, recorded: &RunReport, captures: &[NamedCapture]) -> Result<RunReport> {
+    let options = Options {
+        jobs: 1,
+        write_pending: false,
+        pending_dir: None,
+        inherited: Vec::new(),
+        ci: recorded.ci,
+    };
+    let environment_status = compare::environment(plan, &recorded.environment, options.comparing())?;
+    let cases = recorded
+        .cases
+        .iter()
+        .map(|case| again(plan, case, captures, &options))
+        .collect();
+    Ok(RunReport {
+        environment_status,
+        cases,
+        ..recorded.clone()
+    })
+}
+
+fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options: &Options) -> CaseReport {
+    let Some(case) = plan.cases.iter().find(|case| case.name == recorded.name) else {
+        let mut same = recorded.clone();
+        same.notes.push("not judged again: memcheck.toml has no such case".to_owned());
+        return same;
+    };
+    let mine: Vec<&NamedCapture> = captures.iter().filter(|capture| capture.case == recorded.name).collect();
+    let names = |checkpoints: &[crate::model::CheckpointReport]| -> Vec<String> {
+        checkpoints.iter().map(|checkpoint| checkpoint.name.clone()).collect()
+    };
+    let kept: Vec<String> = mine.iter().map(|capture| capture.checkpoint.clone()).collect();
+    let mut problem = recorded.problem.clone().filter(|problem| problem.kind != ProblemKind::Check);
+    if kept != names(&recorded.checkpoints) {
+        let error = Error::not_judged(format!(
+            "{} of {} captures of the case are there",
+            kept.len(),
+            recorded.checkpoints.len()
+        ));
+        problem.get_or_insert(error.into_problem());
+    }
+    let index = |name: &str| case.checkpoints.iter().position(|spec| spec.name == name);
+    let maps: Vec<(usize, MemoryMap)> = mine
+        .iter()
+        .filter_map(|capture| Some((index(&capture.checkpoint)?, classified(&capture.kept))))
+        .collect();
+    if let Some(missing) = case.checkpoints.iter().find(|spec| !kept.contains(&spec.name)) {
+        let error = Error::not_judged(format!("checkpoint `{}` was not recorded", missing.name)).detail("measure again");
+        problem.get_or_insert(error.into_problem());
+    }
+    let approved = compare::approved(case).unwrap_or_else(|error| {
+        problem.get_or_insert(error.into_problem());
+        None
+    });
+    let measured = pipeline::Measured::recorded(maps, problem, recorded);
+    let judged = pipeline::judge(plan, case, recorded.target.clone(), measured, approved.as_ref(), options);
+    CaseReport {
+        end: recorded.end.clone(),
+        output: recorded.output.clone(),
+        settings: recorded.settings.clone(),
+        ..judged
+    }
+}
