@@ -93,7 +93,12 @@ fn open(invocation: &Invocation, name: &str) -> Result<Thing> {
         }
         let bytes = fs::read(&path).map_err(unreadable)?;
         let read = report::read_results(&bytes).map_err(|why| Error::config(format!("{name} cannot be compared: {why}")))?;
-        let read = read.ok_or_else(|| Error::config(format!("{name} holds no case")))?;
+        if !read.complete {
+            return Err(Error::config(format!("{name} cannot be compared: it is incomplete")));
+        }
+        if read.cases.is_empty() {
+            return Err(Error::config(format!("{name} holds no case")));
+        }
         return Ok(Thing::Results(Box::new(read)));
     }
     let program = [&b"\x7fELF"[..], b"#!"].into_iter().map(|magic| starts_with(&path, magic));
