@@ -47,6 +47,10 @@ mod output;
 mod points;
 #[path = "cli/portable.rs"]
 mod portable;
+#[path = "cli/results.rs"]
+mod results;
+#[path = "cli/schema.rs"]
+mod schema;
 #[path = "cli/show.rs"]
 mod show;
 

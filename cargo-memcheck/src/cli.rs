@@ -165,12 +165,15 @@ struct PendingArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 #[command(
-    override_usage = "cargo memcheck show [OPTIONS] CASE[@CHECKPOINT]\n       cargo memcheck show [OPTIONS] -- PROGRAM [ARGUMENT]...\n       cargo memcheck show [OPTIONS] --pid PID"
+    override_usage = "cargo memcheck show [OPTIONS] CASE[@CHECKPOINT]\n       cargo memcheck show [OPTIONS] -- PROGRAM [ARGUMENT]...\n       cargo memcheck show [OPTIONS] --pid PID\n       cargo memcheck show [OPTIONS] RESULTS.json|CAPTURES.jsonl [CASE[@CHECKPOINT]]"
 )]
 struct ShowArgs {
     /// A case of memcheck.toml, launched as the suite does
     #[arg(value_name = "CASE")]
     case: Option<String>,
+    /// Of a recorded file: CASE or CASE@CHECKPOINT
+    #[arg(value_name = "OF")]
+    of: Option<String>,
     /// A program with its arguments, launched as it is here
     #[arg(value_name = "PROGRAM", last = true)]
     program: Vec<String>,
@@ -184,7 +187,7 @@ struct ShowArgs {
     since: Option<String>,
     /// A running process, as it is now: stopped, read, and let go on untouched
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..),
-          conflicts_with_all = ["case", "program", "at", "since", "fixed", "as_is"])]
+          conflicts_with_all = ["case", "of", "program", "at", "since", "fixed", "as_is"])]
     pid: Option<i32>,
     /// Launch PROGRAM with the settings of the suite: no randomisation, a small environment
     #[arg(long)]
@@ -350,6 +353,8 @@ pub(crate) struct FilesOptions {
 pub(crate) struct ShowOptions {
     /// `CASE` or `CASE@CHECKPOINT`
     pub(crate) case: Option<String>,
+    /// What to show of a recorded file.
+    pub(crate) of: Option<String>,
     /// A program and its arguments.
     pub(crate) program: Vec<String>,
     /// A running process.
@@ -507,6 +512,7 @@ fn show_command(args: ShowArgs) -> (Command, Overrides) {
     };
     let options = ShowOptions {
         case: args.case,
+        of: args.of,
         program: args.program,
         pid: args.pid,
         at: args.at,

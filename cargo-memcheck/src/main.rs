@@ -13,6 +13,7 @@ mod harness;
 mod list;
 mod measure;
 mod project;
+mod recorded;
 mod report;
 mod results;
 mod review;

@@ -18,7 +18,7 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
     project.options.write_pending &= !run.no_pending;
     let keeper = Keeper::begin(&project)?;
     let progress = terminal::Progress::new(invocation);
-    let mut report = pipeline::run(
+    let measured = pipeline::run(
         &project.plan,
         project.workspace.as_ref(),
         &project.options,
@@ -29,7 +29,8 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
             }
             progress.show(&event);
         },
-    )?;
+    );
+    let mut report = measured.inspect_err(|error| keeper.stopped(error))?;
     harness::run(invocation, &project, &mut report, &progress, &keeper)?;
     progress.finish()?;
     let kept = keeper.finish(&mut report);

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use memcheck_harness::compare::write_whole;
 use memcheck_harness::error::{Error, Result};
-use memcheck_harness::model::{CaseReport, RunReport};
+use memcheck_harness::model::{CaseReport, ProblemKind, RunReport};
 use memcheck_harness::report::{self, Digest};
 
 use crate::project::Project;
@@ -36,12 +36,7 @@ impl Keeper {
     /// Before anything is measured.
     pub(crate) fn begin(project: &Project) -> Result<Self> {
         let directory = project.plan.data_dir.clone();
-        let stub = RunReport {
-            schema: RunReport::SCHEMA,
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..RunReport::default()
-        };
-        write_whole(&directory.join(RESULTS), &report::results(&stub))?;
+        write_whole(&directory.join(RESULTS), &report::results(&incomplete(None)))?;
         // Of an earlier run; a file that is not there is fine.
         let _ = fs::remove_file(directory.join(CAPTURES));
         let temporary = directory.join(format!(".captures.{}.tmp", std::process::id()));
@@ -85,21 +80,42 @@ impl Keeper {
     }
 
     /// After everything was measured: the captures first, the results last.
-    pub(crate) fn finish(self, report: &mut RunReport) -> Result<()> {
-        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let written = match state.failed.take() {
-            Some(error) => Err(error),
-            None => {
-                let flushed = state.out.flush().and_then(|()| state.out.get_ref().sync_all());
-                let moved = flushed.and_then(|()| fs::rename(&self.temporary, self.directory.join(CAPTURES)));
-                moved.map_err(|error| Error::file("write", &self.directory.join(CAPTURES), &error))
-            }
-        };
-        if written.is_err() {
-            let _ = fs::remove_file(&self.temporary);
+    pub(crate) fn finish(&self, report: &mut RunReport) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = state.failed.take() {
+            return Err(error);
         }
-        written?;
+        let path = self.directory.join(CAPTURES);
+        let flushed = state.out.flush().and_then(|()| state.out.get_ref().sync_all());
+        flushed
+            .and_then(|()| fs::rename(&self.temporary, &path))
+            .map_err(|error| Error::file("write", &path, &error))?;
         report.captures = Some(state.digest.file());
         write_whole(&self.directory.join(RESULTS), &report::results(report))
+    }
+
+    /// The run ended before there was a report: the results stay incomplete, and say which signal it was.
+    pub(crate) fn stopped(&self, error: &Error) {
+        if let ProblemKind::Interrupted(signal) = error.kind() {
+            // The error itself is told; a results file without the signal is incomplete all the same.
+            let _ = write_whole(&self.directory.join(RESULTS), &report::results(&incomplete(Some(signal))));
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // After `finish` it is not there any more.
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// What there is to say before anything was measured.
+fn incomplete(interrupted: Option<i32>) -> RunReport {
+    RunReport {
+        schema: RunReport::SCHEMA,
+        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        interrupted,
+        ..RunReport::default()
     }
 }

@@ -12,10 +12,14 @@ use memcheck_harness::{explain, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, ShowOptions};
 use crate::project::{self, Project};
+use crate::recorded;
 use crate::terminal;
 
 /// Launches, stops, prints the tables on standard output.
 pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCode> {
+    if let Some(code) = recorded::show(invocation, show)? {
+        return Ok(code);
+    }
     if let Some((pid, project)) = running(invocation, show)? {
         return process(invocation, show, pid, &project);
     }
@@ -108,6 +112,7 @@ fn usage(title: &str) -> Error {
         .detail("cargo memcheck show CASE[@CHECKPOINT]          a case of memcheck.toml")
         .detail("cargo memcheck show -- PROGRAM [ARGUMENT …]    any program")
         .detail("cargo memcheck show --pid PID                  a running process")
+        .detail("cargo memcheck show FILE [CASE[@CHECKPOINT]]   results or captures of a run")
 }
 
 /// A case of the plan as the suite launches it; the name may carry `@CHECKPOINT`.

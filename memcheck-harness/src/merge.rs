@@ -2,12 +2,8 @@
 //! end or belongs to another run is a case that could not be judged, and with it the whole.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use crate::model::{
-    CaseReport, Environment, EnvironmentStatus, OutputTail, Place, Problem, ProblemKind, RunReport, Shard, SnapshotOutcome,
-    SnapshotStatus,
-};
+use crate::model::{CaseReport, Environment, EnvironmentStatus, Problem, ProblemKind, RunReport, Shard};
 
 /// One run of several, each with the name it goes by (its file). Cases come in the order of `memcheck.toml`.
 #[must_use]
@@ -159,23 +155,12 @@ fn shard_name(part: &RunReport, file: &str) -> String {
 /// A case that stands for something of which nothing is known.
 fn failed(name: &str, why: &str, details: Vec<String>) -> CaseReport {
     CaseReport {
-        name: name.to_owned(),
-        package: None,
-        place: Place::default(),
-        target: String::new(),
-        duration: Duration::ZERO,
-        checkpoints: Vec::new(),
-        checkpoints_planned: 0,
-        snapshot: SnapshotOutcome::none(SnapshotStatus::NotCompared),
         problem: Some(Problem {
             kind: ProblemKind::NotJudged,
             title: why.to_owned(),
             details,
         }),
-        end: None,
-        output: OutputTail::default(),
-        settings: Vec::new(),
-        notes: Vec::new(),
+        ..CaseReport::named(name)
     }
 }
 

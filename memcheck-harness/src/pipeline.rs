@@ -450,7 +450,7 @@ fn walk(
             Next::Ended(ended) => return Ok(ended),
         };
         let captured = capture::read(&stopped, &mut objects)?;
-        let memory = capture::memory(&stopped)?;
+        let memory = capture::recorded_memory(&stopped)?;
         let map = classify::classify(&captured, &memory, own);
         look(measured.maps.last().map(|(index, _)| *index), index, stopped.pid(), &map)?;
         measured.maps.push((index, map));

@@ -2,7 +2,7 @@
 //! today's plan. Launches and writes nothing.
 
 use crate::error::{Error, Result};
-use crate::model::{CaseReport, KeptCapture, MemoryMap, Name, Plan, ProblemKind, RunReport};
+use crate::model::{CaseReport, CheckpointReport, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind, RunReport};
 use crate::pipeline::Options;
 use crate::report::NamedCapture;
 use crate::{classify, compare, pipeline};
@@ -12,6 +12,30 @@ use crate::{classify, compare, pipeline};
 pub fn classified(kept: &KeptCapture) -> MemoryMap {
     let own = |path: &Name| kept.own.contains(path);
     classify::classify(&kept.capture, &kept.capture.recording, &own)
+}
+
+/// The cases that captures tell of: classified, and judged by nothing.
+#[must_use]
+pub fn cases(captures: &[NamedCapture]) -> Vec<CaseReport> {
+    let mut cases: Vec<CaseReport> = Vec::new();
+    for capture in captures {
+        if cases.last().is_none_or(|case| case.name != capture.case) {
+            cases.push(CaseReport::named(&capture.case));
+        }
+        if let Some(case) = cases.last_mut() {
+            case.checkpoints.push(CheckpointReport {
+                name: capture.checkpoint.clone(),
+                place: Place::default(),
+                at: capture.checkpoint.clone(),
+                map: classified(&capture.kept),
+                limits: Vec::new(),
+                changes: Vec::new(),
+                causes: Vec::new(),
+                capture: None,
+            });
+        }
+    }
+    cases
 }
 
 /// Classifies and judges the cases of `recorded` again. A case that today's plan does not have (it was built in Rust, or is
@@ -47,7 +71,7 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         return same;
     };
     let mine: Vec<&NamedCapture> = captures.iter().filter(|capture| capture.case == recorded.name).collect();
-    let names = |checkpoints: &[crate::model::CheckpointReport]| -> Vec<String> {
+    let names = |checkpoints: &[CheckpointReport]| -> Vec<String> {
         checkpoints.iter().map(|checkpoint| checkpoint.name.clone()).collect()
     };
     let kept: Vec<String> = mine.iter().map(|capture| capture.checkpoint.clone()).collect();

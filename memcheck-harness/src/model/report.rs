@@ -355,6 +355,26 @@ pub enum Outcome {
 }
 
 impl CaseReport {
+    /// A case of which nothing is known but its name.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            package: None,
+            place: Place::default(),
+            target: String::new(),
+            duration: Duration::ZERO,
+            checkpoints: Vec::new(),
+            checkpoints_planned: 0,
+            snapshot: SnapshotOutcome::none(SnapshotStatus::NotCompared),
+            problem: None,
+            end: None,
+            output: OutputTail::default(),
+            settings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// Number of limits that are broken or cannot be judged.
     #[must_use]
     pub fn violations(&self) -> usize {

@@ -62,7 +62,7 @@ fn settings_of(program: PathBuf, args: &[&str]) -> Launch {
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,
-        timeout: Duration::from_secs(20),
+        timeout: Duration::from_secs(90),
         output_tail_bytes: 1000,
     }
 }
