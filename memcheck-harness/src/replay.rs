@@ -2,7 +2,9 @@
 //! today's plan. Launches and writes nothing.
 
 use crate::error::{Error, Result};
-use crate::model::{CaseReport, CheckpointReport, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind, RunReport};
+use crate::model::{
+    CaseReport, CheckpointReport, CheckpointSpec, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind, RunReport,
+};
 use crate::pipeline::Options;
 use crate::report::NamedCapture;
 use crate::{classify, compare, pipeline};
@@ -89,7 +91,9 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         .iter()
         .filter_map(|capture| Some((index(&capture.checkpoint)?, classified(&capture.kept))))
         .collect();
-    if let Some(missing) = case.checkpoints.iter().find(|spec| !kept.contains(&spec.name)) {
+    // Of a series only the first pass must be there.
+    let is_missing = |spec: &&CheckpointSpec| !spec.is_optional() && !kept.contains(&spec.name);
+    if let Some(missing) = case.checkpoints.iter().find(is_missing) {
         let error = Error::not_judged(format!("checkpoint `{}` was not recorded", missing.name)).detail("measure again");
         problem.get_or_insert(error.into_problem());
     }
