@@ -15,6 +15,9 @@ mod checksec;
 #[path = "oracles/elf_files.rs"]
 mod elf_files;
 #[cfg(test)]
+#[path = "oracles/formats.rs"]
+mod formats;
+#[cfg(test)]
 #[path = "oracles/gdb.rs"]
 mod gdb;
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Tool → Debian package, for the message.
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: [(&str, &str); 17] = [
+    ("/usr/bin/python3", "python3 python3-jsonschema python3-markdown"),
     ("cargo", "rustup"),
     ("cargo-insta", "it with `cargo install --locked cargo-insta --version 1.49.0`"),
     ("cc", "gcc"),
@@ -25,6 +26,7 @@ const PACKAGES: [(&str, &str); 15] = [
     ("sh", "dash"),
     ("sqlite3", "sqlite3"),
     ("strace", "strace"),
+    ("xmllint", "libxml2-utils"),
 ];
 
 /// A command with nothing of a locale, a terminal or a debug-information server about it.
