@@ -23,6 +23,8 @@ mod cargo;
 mod ci;
 #[path = "cli/compare.rs"]
 mod compare;
+#[path = "cli/detach.rs"]
+mod detach;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/endings.rs"]

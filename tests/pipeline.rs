@@ -57,6 +57,7 @@ fn launch(case: &Case, program: &Path) -> Launch {
         cwd: case.cwd.clone(),
         stdin: Stdin::Null,
         tty: false,
+        dies_with_us: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,

@@ -62,6 +62,7 @@ fn stopped(cancel: &Cancel) -> Result<Stopped> {
         cpus: None,
         fixed: true,
         timeout: Duration::from_secs(10),
+        dies_with_us: false,
         output_tail_bytes: 0,
     };
     let points = [At::Exec, At::Exit].map(|at| Point { at, hit: 1 });

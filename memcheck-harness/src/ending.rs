@@ -9,7 +9,7 @@ use crate::trace::{Ended, Suggestions, Unseen};
 #[must_use]
 pub(crate) fn runs_to_its_end(case: &Case) -> bool {
     let states_an_end = case.exit.as_ref().is_some_and(|exit| *exit != ExpectedEnd::Any);
-    case.after_last == AfterLast::Run || states_an_end || case.checkpoints.iter().any(|c| c.at == At::Exit)
+    case.detach || case.after_last == AfterLast::Run || states_an_end || case.checkpoints.iter().any(|c| c.at == At::Exit)
 }
 
 /// True when nothing is left to wait for: the last checkpoint was reached, and of those before only optional ones were not.
@@ -61,11 +61,14 @@ pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &d
             describe(&ended.end),
             describe_expected(&expected)
         ),
-        details: vec![format!(
-            "if that end is right: exit = {} in {}",
-            toml_of(&ended.end),
-            case.place
-        )],
+        details: sanitizer(case, ended)
+            .into_iter()
+            .chain(std::iter::once(format!(
+                "if that end is right: exit = {} in {}",
+                toml_of(&ended.end),
+                case.place
+            )))
+            .collect(),
     })
 }
 
@@ -196,6 +199,14 @@ fn near_misses(at: &At, found: &Suggestions, fell: bool) -> Vec<String> {
         lines.push("neither the program nor a library of its own has any such probe: was it built with the marker?".to_owned());
     }
     lines
+}
+
+/// LeakSanitizer stops the threads of its own process by ptrace, which a traced process is refused; it says so and ends.
+fn sanitizer(case: &Case, ended: &Ended) -> Option<String> {
+    let text = String::from_utf8_lossy(ended.output.stderr.as_bytes());
+    (!case.detach && text.contains("LeakSanitizer") && text.contains("ptrace")).then(|| {
+        "LeakSanitizer does not work in a traced process: detach = true lets the target go after its last checkpoint".to_owned()
+    })
 }
 
 fn seconds(case: &Case) -> String {

@@ -457,8 +457,13 @@ fn walk(
         let recording = memory.into_recording();
         measured.captures.push(kept::kept(Capture { recording, ..captured }, own));
         let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
-        if !ending::runs_to_its_end(case) && ending::is_complete(case, &reached) {
-            return stopped.kill();
+        if ending::is_complete(case, &reached) {
+            if case.detach {
+                return stopped.let_go();
+            }
+            if !ending::runs_to_its_end(case) {
+                return stopped.kill();
+            }
         }
         running = stopped.resume();
     }

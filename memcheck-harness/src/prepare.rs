@@ -49,6 +49,7 @@ pub(crate) fn launch(case: &Case, binary: &Binary, inherited: &[(OsString, OsStr
         cpus: case.cpus,
         fixed: !case.as_is,
         timeout: case.timeout,
+        dies_with_us: case.detach,
         output_tail_bytes: OUTPUT_TAIL_BYTES,
     };
     (launch, notes)

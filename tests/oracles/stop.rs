@@ -37,6 +37,7 @@ pub(crate) fn visit(
         cpus: None,
         fixed: true,
         timeout: Duration::from_secs(60),
+        dies_with_us: false,
         output_tail_bytes: 1 << 20,
     };
     let points: Vec<Point> = at.iter().cloned().map(|at| Point { at, hit: 1 }).collect();

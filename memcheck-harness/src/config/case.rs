@@ -20,7 +20,7 @@ use super::step;
 use super::suggest::{self, listed};
 use super::target::{self, CargoContext, TargetForm};
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "package",
     "target",
@@ -35,10 +35,8 @@ const KEYS: [&str; 14] = [
     "tty",
     "serial",
     "group",
+    "detach",
 ];
-
-/// Keys that newer versions know.
-const LATER: [&str; 1] = ["detach"];
 
 /// More checkpoints in one case are a mistake.
 const MAX_CHECKPOINTS: usize = 1000;
@@ -55,6 +53,7 @@ pub(super) struct Written {
     cwd: Option<String>,
     stdin: Option<String>,
     children: Children,
+    detach: bool,
     features: Option<Spot<Vec<Spot<String>>>>,
     settings: Settings,
     pub(super) checkpoints: Vec<checkpoint::Written>,
@@ -85,7 +84,7 @@ pub(super) struct Context<'a> {
 /// Reads one case. Absent when something was reported that leaves it without meaning.
 pub(super) fn read(table: &Table<'_>) -> Option<Written> {
     let known: Vec<&str> = KEYS.into_iter().chain(settings::KEYS).collect();
-    table.only(&known, &LATER);
+    table.only(&known, &[]);
     let named = match table.get("name") {
         Some(value) => name::case(&value),
         None => {
@@ -129,6 +128,10 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         cwd: word("cwd", "\"tests/data\"").map(|cwd| cwd.value),
         stdin: word("stdin", "\"null\"").map(|stdin| stdin.value),
         children: children.unwrap_or_default(),
+        detach: table
+            .get("detach")
+            .and_then(|value| detach(&value, checkpoints.as_deref()))
+            .unwrap_or(false),
         features,
         settings: settings::read(table),
         checkpoints: checkpoints?,
@@ -180,6 +183,22 @@ fn checkpoints(table: &Table<'_>) -> Option<Vec<checkpoint::Written>> {
     let read = read?;
     checkpoint::check_order(table.doc, &read);
     Some(checkpoint::expand(table.doc, read))
+}
+
+/// `detach = true`: nothing of ours may be left that stops the target later.
+fn detach(value: &Value<'_>, checkpoints: Option<&[checkpoint::Written]>) -> Option<bool> {
+    let asked = value.flag()?;
+    let at_exit = checkpoints
+        .unwrap_or_default()
+        .iter()
+        .any(|checkpoint| checkpoint.at.value == crate::model::At::Exit);
+    if asked && at_exit {
+        return value.fail(
+            "`detach` lets the target go before its end, where the checkpoint `exit` is",
+            "remove one of them",
+        );
+    }
+    Some(asked)
 }
 
 fn exit(value: &Value<'_>) -> Option<ExpectedEnd> {
@@ -304,6 +323,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     };
     case.exit = written.exit;
     case.children = written.children;
+    case.detach = written.detach;
     case.timeout = settings.timeout.unwrap_or(Duration::from_secs(30));
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
     case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;

@@ -374,11 +374,7 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             ":4:1: unknown key `zzzzz` in [[case]]",
             "known keys are name, package",
         ),
-        (
-            own("detach = true"),
-            ":4:1: `detach` is not supported by this version",
-            "detach",
-        ),
+        (own("detach = 1"), ":4:10: `detach` must be true or false", "an integer"),
         (
             own("serial = true"),
             ":4:10: `serial` is not supported by this version",

@@ -106,6 +106,8 @@ pub struct Case {
     pub timeout: Duration,
     /// What happens after the last checkpoint.
     pub after_last: AfterLast,
+    /// Let the target go after its last checkpoint, no longer traced, and wait for its end.
+    pub detach: bool,
     /// Turn off every launch setting that makes runs repeatable.
     pub as_is: bool,
     /// Checkpoints in the order in which they are to be reached.
@@ -394,6 +396,7 @@ impl Case {
             children: Children::default(),
             timeout: Duration::from_secs(30),
             after_last: AfterLast::default(),
+            detach: false,
             as_is: false,
             checkpoints: Vec::new(),
             steps: Vec::new(),

@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) limits: Vec<(u32, u64, u64)>,
     /// CPU mask.
     pub(crate) cpus: Option<Vec<u64>>,
+    /// Be killed when the thread that made it ends (`PR_SET_PDEATHSIG`, prctl(2)).
+    pub(crate) dies_with_parent: bool,
     /// The seccomp filter to run under; empty: none.
     pub(crate) filter: Vec<libc::sock_filter>,
 }
@@ -328,6 +330,16 @@ extern "C" fn child_main(argument: *mut c_void) -> libc::c_int {
             signal += 1;
         }
 
+        if plan.dies_with_parent {
+            call(
+                libc::SYS_prctl,
+                libc::PR_SET_PDEATHSIG as usize,
+                libc::SIGKILL as usize,
+                0,
+                0,
+                0,
+            );
+        }
         if plan.no_randomize {
             let now = call(libc::SYS_personality, 0xffff_ffff, 0, 0, 0, 0);
             let result = if errno(now) != 0 {

@@ -95,6 +95,26 @@ pub(crate) fn is_ours(tid: i32) -> bool {
     unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags) == 0 }
 }
 
+/// True when a child of this thread has ended; its status, and with it its id, stays to be collected.
+///
+/// # Errors
+/// `EINTR`; `ECHILD` when it is not ours.
+pub(crate) fn has_ended(pid: i32, block: bool) -> io::Result<bool> {
+    let id = libc::id_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL | WNOTHREAD | if block { 0 } else { libc::WNOHANG };
+    // SAFETY: `info` is a valid place for the result; zeroed bytes are a valid siginfo_t, and `si_pid` is set by waitid(2),
+    // or stays 0 when there was nothing.
+    let (result, found) = unsafe {
+        let result = libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags);
+        (result, info.assume_init().si_pid())
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(found != 0)
+}
+
 /// The id of any child or tracee of this thread that has a status to collect, without collecting it: a status that belongs
 /// to somebody else on this thread stays theirs. `None`: nothing yet (only with `block` false).
 ///

@@ -123,6 +123,13 @@ impl Breakpoints {
         result
     }
 
+    /// Takes everything out.
+    pub(super) fn remove_all(&mut self, tid: i32) -> io::Result<()> {
+        let owners: BTreeSet<Owner> = self.planted.values().flatten().copied().collect();
+        let raised: BTreeSet<Owner> = self.raised.keys().map(|(owner, _)| *owner).collect();
+        owners.union(&raised).try_for_each(|owner| self.retire(tid, *owner))
+    }
+
     /// Who waits at an address; absent when no breakpoint is planted there.
     pub(super) fn owners(&self, address: u64) -> Option<Vec<Owner>> {
         Some(self.planted.get(&address)?.iter().copied().collect())

@@ -72,6 +72,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         no_randomize: launch.fixed,
         limits: limits.iter().map(|one| (one.resource, one.soft, one.hard)).collect(),
         cpus,
+        dies_with_parent: launch.dies_with_us,
         filter: if rules.is_empty() {
             Vec::new()
         } else {

@@ -13,6 +13,7 @@ mod debug;
 mod end;
 mod events;
 mod launch;
+mod let_go;
 mod lines;
 mod loader;
 mod output;
@@ -67,6 +68,8 @@ pub struct Launch {
     pub fixed: bool,
     /// Limit for the whole run.
     pub timeout: Duration,
+    /// The kernel kills the target when our thread ends, traced or not: needed for [`Stopped::let_go`].
+    pub dies_with_us: bool,
     /// Bytes kept of each output stream.
     pub output_tail_bytes: usize,
 }
@@ -224,6 +227,19 @@ impl Stopped {
         Running {
             session: self.session,
             _not_send: PhantomData,
+        }
+    }
+
+    /// Takes everything of ours out of the target, lets it go on untraced, and waits for its end.
+    ///
+    /// # Errors
+    /// Cancelled; the machine refuses something. The target is dead then.
+    pub fn let_go(mut self) -> Result<Ended> {
+        match self.session.let_go() {
+            Ok(end) => Ok(self.session.finish(end)),
+            Err(Halt::TimedOut) => Ok(self.session.finish(End::TimedOut)),
+            Err(Halt::Cancelled(signal)) => Err(Error::interrupted(signal)),
+            Err(Halt::Failed(error)) => Err(error),
         }
     }
 

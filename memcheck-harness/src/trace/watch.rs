@@ -70,6 +70,13 @@ impl Session {
         Ok(())
     }
 
+    /// Takes the watchpoints of a held thread back.
+    pub(super) fn unwatch_thread(&mut self, tid: i32) {
+        if self.watches.set.remove(&tid) {
+            let _ = registers::clear(tid);
+        }
+    }
+
     /// Counts the variables that a held thread has just written to. True when there were any.
     pub(super) fn watches_hit(&mut self, tid: i32) -> bool {
         if self.watches.watched.is_empty() {

@@ -63,6 +63,7 @@ fn settings_of(program: PathBuf, args: &[&str]) -> Launch {
         cpus: None,
         fixed: true,
         timeout: Duration::from_secs(90),
+        dies_with_us: false,
         output_tail_bytes: 1000,
     }
 }

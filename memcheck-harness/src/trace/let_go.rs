@@ -1,0 +1,99 @@
+//! Letting a target go after its last checkpoint: everything of ours is taken out, every thread is detached, and the end is
+//! awaited as any parent does. Sanitizers and programs that trace themselves work from then on.
+
+use std::io;
+
+use crate::error::Error;
+use crate::model::End;
+use crate::sys::names::{SIGKILL, signal_name};
+use crate::sys::wait::{self, Status};
+use crate::sys::{process, ptrace};
+
+use super::clock::Halt;
+use super::session::Session;
+use super::tasks::How;
+
+impl Session {
+    /// See the module. Instead of the kernel's promise to kill tracees with us, the target has asked to be killed when our
+    /// thread ends, and its process group is killed when it has ended; what left that group lives on.
+    pub(super) fn let_go(&mut self) -> Result<End, Halt> {
+        if self.exit_filter {
+            // The filter stays, and answers ENOSYS where nobody traces (seccomp(2), SECCOMP_RET_TRACE).
+            let error = Error::config("the target cannot be let go: a filter of ours is in it, and would refuse its calls later");
+            return Err(error
+                .detail("detach = true goes with probes, functions, lines and variables; not with exit, syscall, output, thread")
+                .into());
+        }
+        self.clock.run();
+        let end = self.untraced();
+        if end.is_err() && self.end.is_none() {
+            // Still there: traced, or our child that was not collected yet.
+            let _ = process::kill(-self.main, SIGKILL);
+            if self.tasks.len() == 0 {
+                let _ = self.collect();
+            }
+        }
+        self.clock.pause();
+        end
+    }
+
+    fn untraced(&mut self) -> Result<End, Halt> {
+        let all = self.tasks.processes();
+        self.stop_processes(&all, None)?;
+        while let Some((tid, event)) = self.tasks.next_event(|_| true) {
+            self.handle(tid, event)?;
+        }
+        if let Some(end) = &self.end {
+            return Ok(end.clone());
+        }
+        if let Some(tid) = self.held_in_main() {
+            self.breakpoints
+                .remove_all(tid)
+                .map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")))?;
+        }
+        for (tid, how) in self.tasks.settled() {
+            self.unwatch_thread(tid);
+            let signal = match how {
+                How::Continue(signal) => signal,
+                How::Call | How::Listen => 0,
+            };
+            // ESRCH: it was killed meanwhile.
+            let _ = ptrace::detach(tid, signal);
+            self.tasks.remove(tid);
+        }
+        if self.tasks.len() > 0 {
+            self.remark("a thread waits in the kernel for its vfork child and could not be let go".to_owned());
+        }
+        let others: Vec<i32> = self.tasks.iter().map(|(tid, _)| tid).collect();
+        for tid in others {
+            self.tasks.remove(tid);
+        }
+        while !self.has_ended()? {}
+        // The id of the group is taken as long as its leader is not collected.
+        let _ = process::kill(-self.main, SIGKILL);
+        self.collect()
+    }
+
+    fn has_ended(&self) -> Result<bool, Halt> {
+        self.clock.check()?;
+        match wait::has_ended(self.main, true) {
+            Ok(ended) => Ok(ended),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(Error::tool(format!("could not wait for the target: {error}")).into()),
+        }
+    }
+
+    fn collect(&mut self) -> Result<End, Halt> {
+        loop {
+            let end = match wait::one(self.main, true) {
+                Ok(Some(Status::Exited(code))) => End::Exited(code),
+                Ok(Some(Status::Killed(signal))) => End::Signalled(signal_name(signal)),
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::tool(format!("could not wait for the target: {error}")).into()),
+            };
+            self.end = Some(end.clone());
+            return Ok(end);
+        }
+    }
+}
