@@ -13,7 +13,7 @@ fmt:
 # What clippy says, warnings as errors.
 lint:
     cargo fmt --all --check
-    cargo clippy --locked --workspace --all-targets --features tests/oracles -- -D warnings
+    cargo clippy --locked --workspace --all-targets --features tests/oracles,cargo-memcheck/oracles -- -D warnings
 
 # All tests; arguments go to cargo: `just test -p memcheck-harness classify`.
 test *ARGS:
@@ -22,6 +22,7 @@ test *ARGS:
 # The tests that compare with pmap, readelf, gdb and cargo-insta.
 oracles:
     cargo test --locked --package tests --features oracles
+    cargo test --locked --package cargo-memcheck --features oracles --test git
 
 # This repository's own suite; arguments go to cargo memcheck.
 memcheck *ARGS:
@@ -35,6 +36,10 @@ doc:
 soak TIMES="50":
     cargo build --package cargo-memcheck
     for run in $(seq {{TIMES}}); do echo "run $run of {{TIMES}}"; cargo memcheck; done
+
+# A commit that changes nothing, through the snapshot gate and through compare --base: 50 of 50.
+soak-compare:
+    cargo test --locked --package cargo-memcheck --features oracles --test git -- --ignored
 
 # The suite many times while every processor is busy.
 soak-busy TIMES="20":

@@ -138,7 +138,7 @@ fn a_change_is_told_and_only_a_limit_fails() {
         .expect_code(3)
         .expect_stdout("Budget exceeded: own.anon")
         .expect_stdout("1 over a limit");
-    says(&run, "(max_growth over base, from 76 KiB)");
+    says(&run, "(max_growth over base: 92 KiB = 76 KiB + 16 KiB)");
     let json = memcheck(&project, &["compare", "--message-format", "json"]).expect_code(3);
     let lines: Vec<serde_json::Value> = json.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(

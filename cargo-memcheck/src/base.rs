@@ -47,6 +47,9 @@ pub(crate) fn compare(invocation: &Invocation, options: &BaseOptions) -> Result<
     if base.same_commit {
         notes.push("the base is the commit of the working tree, and nothing is changed: another base is --base REF".to_owned());
     }
+    if head.has_harness_tests() {
+        notes.push("cases that harness tests build in Rust are not compared: only those of memcheck.toml are".to_owned());
+    }
     if options.limits_from_base && there.written.is_none() {
         return Err(
             Error::config(format!("{} has no memcheck.toml to take limits from", base.label))
@@ -76,6 +79,11 @@ struct Planned {
 }
 
 impl Planned {
+    fn has_harness_tests(&self) -> bool {
+        let mut packages = self.project.workspace.iter().flat_map(|workspace| &workspace.packages);
+        packages.any(|package| !package.harness_tests.is_empty())
+    }
+
     fn party(&self) -> Party<'_> {
         Party {
             plan: &self.project.plan,

@@ -1,13 +1,16 @@
-//! `cargo memcheck compare OLD NEW`: two programs, run here at `main` and at their exit, or two files of one kind.
+//! `cargo memcheck compare OLD NEW`: two programs, run here at `main` and at their exit, or two files of one kind
+//! that are not run: libraries, snapshots, results.
 
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
 use memcheck_harness::error::{Error, Result};
-use memcheck_harness::model::{AfterLast, At, CaseComparison, Comparison, Environment, ExpectedEnd, RunReport, Side, Snapshot};
+use memcheck_harness::model::{
+    AfterLast, At, CaseComparison, Comparison, ElfType, Environment, ExpectedEnd, MemoryMap, Name, RunReport, Side, Snapshot,
+};
 use memcheck_harness::pipeline::{self, Party, Terms};
-use memcheck_harness::{compare, report};
+use memcheck_harness::{capture, compare, elf, report};
 
 use crate::cli::{FilesOptions, Invocation, MessageFormat, ShowOptions};
 use crate::project::Project;
@@ -19,6 +22,8 @@ const RESULTS_MAX_BYTES: u64 = 1 << 30;
 /// What a file turned out to be.
 enum Thing {
     Program,
+    /// As it would be laid out.
+    Library(Box<MemoryMap>),
     Snapshot(Box<Snapshot>),
     Results(Box<RunReport>),
 }
@@ -27,6 +32,7 @@ impl Thing {
     fn word(&self) -> &'static str {
         match self {
             Self::Program => "a program",
+            Self::Library(_) => "a library",
             Self::Snapshot(_) => "a snapshot",
             Self::Results(_) => "a results file",
         }
@@ -42,6 +48,10 @@ pub(crate) fn compare(invocation: &Invocation, options: &FilesOptions) -> Result
     let (words, other) = (before.word(), now.word());
     let (cases, environments, interrupted) = match (before, now) {
         (Thing::Program, Thing::Program) => programs(invocation, options)?,
+        (Thing::Library(before), Thing::Library(now)) => {
+            let cases = vec![pipeline::layouts(&file_name(&options.now), *before, *now)];
+            (cases, [Environment::default(), Environment::default()], None)
+        }
         (Thing::Snapshot(before), Thing::Snapshot(now)) => {
             let environments = [Environment::default(), Environment::default()];
             (vec![pipeline::snapshots(&before, &now)], environments, None)
@@ -101,16 +111,39 @@ fn open(invocation: &Invocation, name: &str) -> Result<Thing> {
         }
         return Ok(Thing::Results(Box::new(read)));
     }
-    let program = [&b"\x7fELF"[..], b"#!"].into_iter().map(|magic| starts_with(&path, magic));
-    for is in program {
-        if is.map_err(unreadable)? {
-            return Ok(Thing::Program);
-        }
+    if starts_with(&path, b"#!").map_err(unreadable)? {
+        return Ok(Thing::Program);
     }
-    Err(
-        Error::config(format!("{name} is neither a program, a snapshot (.snap) nor a results file"))
-            .detail("another commit of this project: cargo memcheck compare --base REF"),
-    )
+    if starts_with(&path, b"\x7fELF").map_err(unreadable)? {
+        return program_or_library(name, &path);
+    }
+    Err(Error::config(format!(
+        "{name} is neither a program, a library, a snapshot (.snap) nor a results file"
+    ))
+    .detail("another commit of this project: cargo memcheck compare --base REF"))
+}
+
+/// A library has no interpreter and is not marked as an executable; nothing of it runs.
+fn program_or_library(name: &str, path: &Path) -> Result<Thing> {
+    let file = fs::File::open(path).map_err(|error| Error::config(format!("{name} cannot be read: {error}")))?;
+    let facts = elf::facts(&file).map_err(|error| Error::config(format!("{name} cannot be compared: {error}")))?;
+    match facts.elf_type {
+        ElfType::Dyn if facts.interpreter.is_none() && !facts.hardening.pie => {
+            let page_bytes = capture::page_bytes_here().unwrap_or(4096);
+            let map = elf::layout(&facts, &Name::from(file_name(name).as_str()), page_bytes);
+            Ok(Thing::Library(Box::new(map)))
+        }
+        ElfType::Exec | ElfType::Dyn => Ok(Thing::Program),
+        ElfType::Other(_) => Err(Error::config(format!(
+            "{name} is an ELF file, but neither a program nor a library"
+        ))),
+    }
+}
+
+fn file_name(name: &str) -> String {
+    Path::new(name)
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 fn starts_with(path: &Path, magic: &[u8]) -> std::io::Result<bool> {

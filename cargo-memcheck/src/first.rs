@@ -105,7 +105,8 @@ fn last_line(cases: &[CaseReport], bins: usize) -> String {
         }
         (0, 0) => format!("nothing was measured: {} not selected", plural(bins, "bin")),
         (stops, bins) => format!(
-            "measured {} in {}: nothing is gated without a memcheck.toml; to begin: cargo memcheck init",
+            "measured {} in {}: nothing is gated without a memcheck.toml; to begin: cargo memcheck init; \
+             what a change grew: cargo memcheck compare",
             plural(stops, "checkpoint"),
             plural(bins, "program")
         ),

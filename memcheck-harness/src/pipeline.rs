@@ -26,7 +26,7 @@ use crate::model::{
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
 
-pub use sides::{reports, snapshots};
+pub use sides::{layouts, reports, snapshots};
 pub use versus::{Compared, Party, Terms, versus};
 
 /// How to run a plan.

@@ -33,7 +33,12 @@ fn growth_over_the_base_is_left_to_compare() {
 fn built(project: &Project, name: &str, source: &str, flags: &[&str]) {
     project.write(&format!("{name}.c"), source);
     let file = format!("{name}.c");
-    let args = [&["-O1", "-fPIE", "-pie", "-o", name, &file], flags].concat();
+    let pie: &[&str] = if name.ends_with(".so") {
+        &["-fPIC"]
+    } else {
+        &["-fPIE", "-pie"]
+    };
+    let args = [pie, &["-O1", "-o", name, &file], flags].concat();
     let _ = project.run(std::path::Path::new("cc"), &args).expect_code(0);
 }
 
@@ -107,7 +112,7 @@ fn things_of_two_kinds_and_of_none_are_refused() {
         ),
         (
             ["program", "words.txt"],
-            "neither a program, a snapshot (.snap) nor a results file",
+            "neither a program, a library, a snapshot (.snap) nor a results file",
         ),
         (["program", "./missing"], "./missing cannot be read"),
     ] {
@@ -142,4 +147,29 @@ fn the_self_test_passes_and_fails_when_a_detector_is_off() {
         let run = memcheck(&project, &["self-test", "--blind", role]).expect_code(1);
         assert!(run.stdout.contains(&format!("MISSED {missed}\n")), "{role}:\n{}", run.stdout);
     }
+}
+
+#[test]
+fn libraries_are_compared_by_their_headers() {
+    let project = Project::new();
+    let source = "const char *const table[2000] = { \"a\" };\nchar zeros[ZEROS];\nint main(void) { return 0; }\n";
+    for (name, flags) in [
+        ("old.so", ["-shared", "-DZEROS=1", "-Wl,-z,norelro"]),
+        ("new.so", ["-shared", "-DZEROS=100000", "-Wl,-z,relro"]),
+    ] {
+        built(&project, name, source, &flags);
+    }
+    let run = memcheck(&project, &["compare", "old.so", "new.so"]).expect_code(0);
+    let said = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [
+        "GNU_RELRO added (relro none → ",
+        "zero-initialised data of the program's own objects grew",
+        "lib.relro is ",
+        "1 checkpoint in 1 case with old.so: 1 changed",
+    ] {
+        assert!(said.contains(text), "{text} in {said}");
+    }
+    let _ = memcheck(&project, &["compare", "old.so", "/bin/sh"])
+        .expect_code(2)
+        .expect_stderr("old.so is a library");
 }

@@ -29,7 +29,8 @@ const DEV: [&str; 3] = ["memcheck", "--profile", "dev"];
 fn programs_of_a_workspace_are_shown_and_nothing_is_gated() {
     let project = project();
     let run = memcheck(&project, &DEV).expect_code(0).expect_last_line(
-        "measured 3 checkpoints in 2 programs: nothing is gated without a memcheck.toml; to begin: cargo memcheck init",
+        "measured 3 checkpoints in 2 programs: nothing is gated without a memcheck.toml; to begin: cargo memcheck init; \
+         what a change grew: cargo memcheck compare",
     );
     for text in [
         "hello @ main",

@@ -120,10 +120,20 @@ fn each_regression_is_told_by_both_gates() {
 
 #[test]
 fn an_unchanged_commit_passes_both() {
+    unchanged(3);
+}
+
+#[test]
+#[ignore = "takes a minute: just soak-compare"]
+fn an_unchanged_commit_passes_both_fifty_times() {
+    unchanged(50);
+}
+
+fn unchanged(times: usize) {
     let project = approved("");
     project.write("README", "words\n");
     commit(&project, "words");
-    for _ in 0..3 {
+    for _ in 0..times {
         let _ = memcheck(&project, &[]).expect_code(0);
         let run = memcheck(&project, &["compare", "--base", "main"]).expect_code(0);
         assert!(run.stdout.trim_end().ends_with(": 1 the same"), "{}", run.stdout);

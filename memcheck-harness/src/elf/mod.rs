@@ -3,6 +3,7 @@
 mod dynamic;
 mod hash;
 mod header;
+mod layout;
 mod lines;
 mod notes;
 mod reader;
@@ -17,6 +18,8 @@ use std::fs::File;
 use goblin::elf::dynamic::{DT_RPATH, DT_RUNPATH, DT_SONAME};
 use goblin::elf::program_header::{PF_X, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP};
 use goblin::elf::sym::{STT_FUNC, STT_OBJECT};
+
+pub use self::layout::layout;
 
 use self::dynamic::Dynamic;
 use self::header::Elf;

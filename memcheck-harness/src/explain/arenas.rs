@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Delta, Facts, Finding, cost, counted, sentences, size};
-use crate::model::{Role, RowKey, StackState};
+use super::{Delta, Facts, Finding, cost, counted, memory, names, sentences, size};
+use crate::model::{ArenaFact, MemoryMap, Name, Role, RowKey, StackState};
 
 /// Causes of a changed `thread-arena` row that no earlier finding has taken along.
 pub(super) fn changed(facts: &Facts<'_>, explained: &[Finding]) -> Option<Finding> {
@@ -15,6 +15,10 @@ pub(super) fn changed(facts: &Facts<'_>, explained: &[Finding]) -> Option<Findin
     let cause = match delta.count {
         0 if delta.reserved > 0 => "An arena needed a further 64 MiB heap: as many malloc arenas as before.".to_owned(),
         0 if delta.reserved < 0 => "Less address space in as many malloc arenas as before.".to_owned(),
+        0 if delta.anon.unwrap_or(0) > 0 && memory::blocks(facts, "thread-arena").is_some() => format!(
+            "More pages were written in as many malloc arenas as before: {}; which code asked for them is not known.",
+            memory::blocks(facts, "thread-arena").unwrap_or_default()
+        ),
         0 if delta.anon.unwrap_or(0) > 0 => {
             "More pages were written in as many malloc arenas as before; which code asked for them is not known.".to_owned()
         }
@@ -26,8 +30,9 @@ pub(super) fn changed(facts: &Facts<'_>, explained: &[Finding]) -> Option<Findin
             standing_clause(facts)
         ),
         count => format!(
-            "{count} more malloc {}{}.",
+            "{count} more malloc {}{}{}.",
             if count == 1 { "arena" } else { "arenas" },
+            opened_by(facts, count),
             standing_clause(facts)
         ),
     };
@@ -54,6 +59,43 @@ fn finding(facts: &Facts<'_>, delta: Delta, cause: String, grew: bool) -> Findin
         cost: sentences(&[cost(delta), if grew { address_space(facts) } else { String::new() }]),
         remedies: if grew { remedies() } else { Vec::new() },
     }
+}
+
+/// `, opened by malloc in worker-4`: the threads that allocate from the arenas that are new, when each arena has one and it is
+/// known which they are: all, or those that the other side's arenas leave.
+fn opened_by(facts: &Facts<'_>, count: i128) -> String {
+    let Some(mut new) = users(facts.map) else {
+        return String::new();
+    };
+    if new.len() as i128 != count {
+        let Some(before) = facts.old.and_then(users) else {
+            return String::new();
+        };
+        for name in before {
+            match new.iter().position(|other| *other == name) {
+                Some(at) => drop(new.remove(at)),
+                None => return String::new(),
+            }
+        }
+    }
+    let phrase = names::compress(&new);
+    if new.len() as i128 == count && !phrase.is_empty() {
+        format!(", opened by malloc in {phrase}")
+    } else {
+        String::new()
+    }
+}
+
+/// The names of the threads that allocate from secondary arenas, one for each arena; `None` when that is not known of one.
+fn users(map: &MemoryMap) -> Option<Vec<Option<&Name>>> {
+    let name = |arena: &ArenaFact| match arena.threads.as_deref() {
+        Some([tid]) => {
+            let thread = map.threads.iter().find(|thread| thread.tid == Some(*tid));
+            Some(thread.and_then(|thread| thread.name.as_ref()))
+        }
+        _ => None,
+    };
+    map.arenas.as_ref()?.iter().map(name).collect()
 }
 
 /// `: 8 threads, 8 arenas: one each`, or the bare numbers when nothing more is proven.

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::{Delta, Facts, Finding, cost, plain_cost, size};
+use super::{Delta, Facts, Finding, cost, plain_cost, signed, size};
 use crate::model::{MemoryMap, Metric, Name, Role, RowKey};
 
 /// Names of mapped files shown before the rest is only counted.
@@ -125,13 +125,13 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
             format!("The program now has a brk heap, where malloc takes small requests; {unknown}.")
         }
         Role::MainHeap if delta.count < 0 => "The program has no brk heap any more.".to_owned(),
-        Role::MainHeap if delta.reserved > 0 => match heap(facts) {
-            Some(heap) => format!("The brk heap was extended: {heap}; {unknown}."),
+        Role::MainHeap if delta.reserved > 0 => match blocks(facts, "main-heap") {
+            Some(blocks) => format!("The brk heap was extended: {blocks}; {unknown}."),
             None => format!("The brk heap was extended: live and freed blocks of malloc need more room; {unknown}."),
         },
-        Role::MainHeap if grew && heap(facts).is_some() => {
-            let heap = heap(facts).unwrap_or_default();
-            format!("More pages of the brk heap were written, its size is unchanged: {heap}; {unknown}.")
+        Role::MainHeap if grew && blocks(facts, "main-heap").is_some() => {
+            let blocks = blocks(facts, "main-heap").unwrap_or_default();
+            format!("More pages of the brk heap were written, its size is unchanged: {blocks}; {unknown}.")
         }
         Role::MainHeap if grew => format!("More pages of the brk heap were written, its size is unchanged; {unknown}."),
         Role::MainHeap => "The brk heap became smaller, or fewer of its pages are in memory.".to_owned(),
@@ -210,24 +210,20 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
     })
 }
 
-/// What became of the heap's blocks, where chunks could be walked on both sides: grown, or fragmented.
-fn heap(facts: &Facts<'_>) -> Option<String> {
-    let step = |name: &str| {
-        let metric = Metric::parse(name).ok()?;
+/// What became of the blocks of a heap, where chunks could be walked on both sides: grown, or fragmented.
+pub(super) fn blocks(facts: &Facts<'_>, heap: &str) -> Option<String> {
+    let step = |measure: &str| {
+        let metric = Metric::parse(&format!("{heap}.{measure}")).ok()?;
         let (old, now) = (facts.old?.metric(&metric)?, facts.map.metric(&metric)?);
         Some(i128::from(now) - i128::from(old))
     };
-    let (used, free) = (step("main-heap.used")?, step("main-heap.free")?);
+    let (used, free) = (step("used")?, step("free")?);
     let kind = match (used, free) {
         (used, free) if used > 0 && used >= free => "it grew, as more is live",
         (used, free) if used <= 0 && free > 0 => "it is fragmented, as not more is live",
         _ => "partly more is live, partly more lies free",
     };
-    Some(format!(
-        "{kind} (live blocks {}, freed ones {})",
-        super::signed(used),
-        super::signed(free)
-    ))
+    Some(format!("{kind} (live blocks {}, freed ones {})", signed(used), signed(free)))
 }
 
 /// `, mapped MAP_NORESERVE`: when that many more bytes are as there are more mappings.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Delta, Facts, Finding, memory, plain_cost, sentences, size};
 use crate::model::{MemoryMap, Name, Piece, Role, RoleSum, RowKey};
 
-/// Rows of the executable that RELRO moves bytes between.
-const RELRO_ROWS: [Role; 2] = [Role::ExeRelro, Role::ExeData];
+/// Rows that RELRO moves bytes between.
+const RELRO_ROWS: [Role; 4] = [Role::ExeRelro, Role::ExeData, Role::LibRelro, Role::LibData];
 
 /// Causes that the names of libraries and the hardening lines of both sides prove.
 pub(super) fn changed(facts: &Facts<'_>) -> Vec<Finding> {
@@ -181,7 +181,11 @@ fn relro(facts: &Facts<'_>, before: &str, now: &str) -> Finding {
         ..Delta::default()
     };
     let mut rows = BTreeSet::new();
-    for role in RELRO_ROWS {
+    let is_library = facts.map.sum(|role| role.is_elf() && role < Role::LibHeaders).count == 0;
+    for role in RELRO_ROWS
+        .into_iter()
+        .filter(|role| (*role >= Role::LibHeaders) == is_library)
+    {
         let delta = facts.delta(role);
         let shown = |state: &crate::model::State| state.rows.contains_key(&RowKey::Role(role));
         if !delta.is_zero() && (shown(facts.now) || facts.before.is_some_and(shown)) {
@@ -197,12 +201,15 @@ fn relro(facts: &Facts<'_>, before: &str, now: &str) -> Finding {
             let noun = if step.abs() == 1 { "region" } else { "regions" };
             format!("{step:+} {noun} of the process in all.")
         });
-    let stands = facts.map.sum(|role| role == Role::ExeRelro);
-    let now = match (stands.count, stands.anon) {
-        (0, _) => String::new(),
-        (_, Some(anon)) => format!("exe.relro is {} now, {} of it anonymous.", size(stands.reserved), size(anon)),
-        (_, None) => format!("exe.relro is {} now.", size(stands.reserved)),
-    };
+    let of = |wanted: Role| Some(facts.map.sum(|role| role == wanted)).filter(|sum| sum.count > 0);
+    // The hardening line is the executable's; a library that is looked at by itself has one too.
+    let stands = [Role::ExeRelro, Role::LibRelro]
+        .into_iter()
+        .find_map(|role| Some((role, of(role)?)));
+    let now = stands.map_or(String::new(), |(role, sum)| match sum.anon {
+        Some(anon) => format!("{role} is {} now, {} of it anonymous.", size(sum.reserved), size(anon)),
+        None => format!("{role} is {} now.", size(sum.reserved)),
+    });
     let cost = if change.is_zero() && rows.is_empty() {
         String::new()
     } else if change.is_zero() {

@@ -398,3 +398,62 @@ fn the_old_map_tells_which_file_and_which_flag_is_new() {
         ]
     );
 }
+
+fn with_heap(mut map: MemoryMap, used: u64, free: u64) -> MemoryMap {
+    map.malloc = Some(crate::model::MallocFact {
+        main: ArenaFact {
+            usage: Some(crate::model::ArenaUse {
+                used_bytes: used * KIB,
+                free_bytes: free * KIB,
+                ..Default::default()
+            }),
+            ..ArenaFact::default()
+        },
+        mmapped: None,
+    });
+    map
+}
+
+#[test]
+fn a_heap_has_grown_or_is_fragmented() {
+    let before = with_heap(map(&[HEAP], &[], 0), 100, 0);
+    let larger = || map(&[(Role::MainHeap, 528, 400)], &[], 0);
+    let grown = told(&before, &with_heap(larger(), 480, 8));
+    assert_eq!(
+        grown,
+        [
+            "The brk heap was extended: it grew, as more is live (live blocks +380 KiB, freed ones +8 KiB); which code asked for \
+             it is not known."
+        ]
+    );
+    let fragmented = told(&before, &with_heap(larger(), 90, 400));
+    assert!(fragmented[0].contains("it is fragmented, as not more is live (live blocks -10 KiB, freed ones +400 KiB)"));
+    assert!(told(&before, &larger())[0].contains("live and freed blocks of malloc need more room"));
+}
+
+#[test]
+fn an_arena_is_told_with_its_thread() {
+    let with = |names: &[&str], users: &[i32]| {
+        let items: Vec<(Role, u64, u64)> = names.iter().map(|_| LIVE).chain(users.iter().map(|_| ARENA)).collect();
+        let mut map = map(&items, names, users.len());
+        for (tid, thread) in (1..).zip(&mut map.threads) {
+            thread.tid = Some(tid);
+        }
+        for (arena, tid) in map.arenas.iter_mut().flatten().zip(users) {
+            arena.threads = Some(vec![*tid]);
+        }
+        map
+    };
+    let (none, one, both) = (with(&["a", "b"], &[]), with(&["a", "b"], &[3]), with(&["a", "b"], &[2, 3]));
+    assert!(told(&none, &one)[0].starts_with("1 more malloc arena, opened by malloc in b:"));
+    assert!(told(&one, &both)[0].starts_with("1 more malloc arena, opened by malloc in a:"));
+    assert!(told(&none, &both)[0].starts_with("2 more malloc arenas, opened by malloc in a, b:"));
+    // Shared by two threads: none opened it alone.
+    let mut shared = with(&["a", "b"], &[3]);
+    shared
+        .arenas
+        .iter_mut()
+        .flatten()
+        .for_each(|arena| arena.threads = Some(vec![2, 3]));
+    assert!(!told(&none, &shared)[0].contains("opened by"));
+}

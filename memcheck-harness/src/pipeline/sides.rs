@@ -72,12 +72,41 @@ fn ungated(mut case: CaseReport) -> CaseReport {
     case
 }
 
+/// Two files that are not running, as they would be laid out.
+#[must_use]
+pub fn layouts(name: &str, before: MemoryMap, now: MemoryMap) -> CaseComparison {
+    let (changes, causes) = explain::between(&before, &now);
+    let checkpoint = CheckpointReport {
+        name: "loaded".to_owned(),
+        place: Place::default(),
+        at: "by its program headers".to_owned(),
+        map: now,
+        limits: Vec::new(),
+        changes,
+        causes,
+    };
+    unmeasured(name, "file", vec![checkpoint], vec![("loaded".to_owned(), before)])
+}
+
+/// A case of which nothing was run.
+fn unmeasured(name: &str, what: &str, checkpoints: Vec<CheckpointReport>, before: Vec<(String, MemoryMap)>) -> CaseComparison {
+    let target = Target::Command {
+        program: what.to_owned(),
+    };
+    let case = Case::new(name, PathBuf::new(), target);
+    let mut report = case_report(&case, what.to_owned(), Measured::nothing(), checkpoints, not_compared());
+    report.checkpoints_planned = report.checkpoints.len();
+    CaseComparison {
+        report,
+        presence: Presence::Both,
+        before,
+        varying: Vec::new(),
+    }
+}
+
 /// Two snapshots of a case. Their rows are all that is known.
 #[must_use]
 pub fn snapshots(before: &Snapshot, now: &Snapshot) -> CaseComparison {
-    let target = Target::Command {
-        program: "snapshot".to_owned(),
-    };
     let checkpoints = now.checkpoints.iter().map(|state| {
         let map = MemoryMap::default();
         let (changes, causes) = explain::checkpoint(Some(before), None, now, &state.name, &map, &[]);
@@ -92,19 +121,11 @@ pub fn snapshots(before: &Snapshot, now: &Snapshot) -> CaseComparison {
             capture: None,
         }
     });
-    let checkpoints: Vec<CheckpointReport> = checkpoints.collect();
-    let case = Case::new(&now.case, PathBuf::new(), target);
-    let mut report = case_report(&case, "snapshot".to_owned(), Measured::nothing(), checkpoints, not_compared());
-    report.checkpoints_planned = report.checkpoints.len();
+    let states = before.checkpoints.iter();
+    let maps = states.map(|state| (state.name.clone(), MemoryMap::default())).collect();
     CaseComparison {
-        report,
-        presence: Presence::Both,
-        before: before
-            .checkpoints
-            .iter()
-            .map(|state| (state.name.clone(), MemoryMap::default()))
-            .collect(),
         varying: crate::normalize::varying(now),
+        ..unmeasured(&now.case, "snapshot", checkpoints.collect(), maps)
     }
 }
 
