@@ -7,6 +7,8 @@ mod sides;
 mod versus;
 
 use std::collections::BTreeSet;
+mod steps;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -20,11 +22,13 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    AppliedSetting, Binary, Cancel, Capture, Case, CaseReport, CheckpointReport, CheckpointSpec, Environment, EnvironmentStatus,
-    KeptCapture, Limit, MemoryMap, Name, OutputTail, Over, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
+    AppliedSetting, Binary, Cancel, Capture, Case, CaseReport, CheckpointReport, CheckpointSpec, End, Environment,
+    EnvironmentStatus, KeptCapture, Limit, MemoryMap, Name, OutputTail, Over, Plan, Problem, RunReport, Snapshot,
+    SnapshotOutcome, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
+use steps::Steps;
 
 pub use sides::{layouts, reports, snapshots};
 pub use versus::{Compared, Party, Terms, versus};
@@ -444,10 +448,19 @@ fn walk(
 ) -> Result<Ended> {
     let mut objects = ObjectCache::default();
     let mut running = trace::launch(launch, points, cancel)?;
+    let mut steps = Steps::new(case, running.bell());
     loop {
-        let (stopped, index) = match running.next()? {
+        let next = running.next();
+        // What a step says of its failure is more than that the run was given up for it.
+        steps.check()?;
+        let (stopped, index) = match next? {
             Next::Paused(stopped, index) => (stopped, index),
-            Next::Ended(ended) => return Ok(ended),
+            Next::Ended(ended) => {
+                if ended.end != End::TimedOut {
+                    steps.finish()?;
+                }
+                return Ok(ended);
+            }
         };
         let captured = capture::read(&stopped, &mut objects)?;
         let memory = capture::recorded_memory(&stopped)?;
@@ -465,6 +478,7 @@ fn walk(
                 return stopped.kill();
             }
         }
+        steps.start(index, stopped.pid())?;
         running = stopped.resume();
     }
 }

@@ -1,5 +1,7 @@
 //! Checkpoints in programs without a marker: lines of output, series of passes, and what is said when they are not reached.
 
+use tests::{gone, marker};
+
 use super::{memcheck, one, snap};
 
 const ROUNDS: &str = r#"
@@ -75,4 +77,85 @@ fn a_series_holds_as_many_passes_as_there_are() {
     let _ = memcheck(&project, &[])
         .expect_code(7)
         .expect_stderr("checkpoint `turn.1` was not reached");
+}
+
+/// The program of the arenas story, without a limit and with one, under the same budget.
+#[test]
+fn a_budget_that_the_naive_server_fails_and_the_capped_one_passes() {
+    let source = include_str!("../../examples/c/arenas.c");
+    let toml = |env: &str| {
+        format!(
+            "args = [\"alive\", \"6\"]\nsnapshot = false\n{env}\ncheckpoint = [{{ name = \"loaded\", budget.thread-arena.count = 2 }}]\n"
+        )
+    };
+    let naive = one("server", source, &toml(""));
+    let _ = memcheck(&naive, &[]).expect_code(3).expect_all(&[
+        "Budget exceeded: thread-arena.count is 6, limit 2",
+        "6 malloc arenas besides the main one: 6 threads, 6 arenas: one each.",
+        "64 MiB of address space each, of which only 792 KiB are committed in all",
+        "MALLOC_ARENA_MAX",
+    ]);
+    let capped = one("server", source, &toml("env = { MALLOC_ARENA_MAX = \"1\" }"));
+    let _ = memcheck(&capped, &[]).expect_code(0);
+}
+
+/// Waits for signals; each SIGUSR1 allocates.
+const SERVER: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "memcheck.h"
+
+static void more(int signal) { (void)signal; memset(malloc(50000), 1, 50000); }
+
+int main(void) {
+    signal(SIGUSR1, more);
+    MEMCHECK_CHECKPOINT(ready);
+    for (;;) pause();
+}
+"#;
+
+#[test]
+fn steps_drive_a_server() {
+    let project = one(
+        "server",
+        SERVER,
+        r#"snapshot = false
+checkpoint = [
+    { name = "ready" },
+    { name = "loaded", at = "step-done" },
+    { name = "settled", at = "idle", budget.main-heap.anon = { max_growth = "0 B", over = "loaded" } },
+]
+[[case.step]]
+after = "ready"
+run = ["sh", "-c", "kill -USR1 $MEMCHECK_PID && echo it is driven"]
+"#,
+    );
+    let _ = memcheck(&project, &[])
+        .expect_code(0)
+        .expect_last_line("measured 3 checkpoints in 1 case: all passed");
+    let text = project.read("memcheck.toml");
+    project.write("memcheck.toml", &text.replace("it is driven", "it is broken; exit 3"));
+    let _ = memcheck(&project, &[]).expect_code(7).expect_all(&[
+        "step `sh -c kill -USR1 $MEMCHECK_PID && echo it is broken; exit 3` after `ready` (memcheck.toml:",
+        "exited with code 3",
+        "it is broken",
+    ]);
+    project.write("memcheck.toml", &text.replace("\"sh\"", "\"no-such-program\""));
+    let _ = memcheck(&project, &[]).expect_code(7).expect_stderr("could not be started");
+    // What a step leaves running goes with the case.
+    let marker = marker("step");
+    let hangs = format!("sleep 1000 # {marker}");
+    project.write(
+        "memcheck.toml",
+        &text
+            .replace("kill -USR1 $MEMCHECK_PID && echo it is driven", &hangs)
+            .replace("timeout", "")
+            .replace("snapshot = false", "snapshot = false\ntimeout = \"500ms\""),
+    );
+    let _ = memcheck(&project, &[])
+        .expect_code(7)
+        .expect_stderr("checkpoint `loaded` was not reached");
+    assert!(gone(&marker), "the step was left running");
 }

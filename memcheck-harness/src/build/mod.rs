@@ -14,6 +14,7 @@ mod header;
 mod lock;
 mod near;
 mod program;
+mod step;
 mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::model::{Binary, Cancel, Case, Environment, Name, Package, Plan, Probl
 pub use self::base::{Base, base};
 pub use self::harness_test::TestEnd;
 use self::tools::Tools;
+pub(crate) use step::step;
 
 /// `memcheck.h`: the marker for C and C++, as it is put on the include path of C targets.
 pub use memcheck_probe::HEADER;

@@ -297,6 +297,10 @@ fn each_kind_of_place_has_its_word() {
     ] {
         assert_eq!(read(text), (shown.to_owned(), true));
     }
+    // Where they fall is a matter of time: no part of a snapshot unless they say so.
+    for (text, shown) in [("{ after = \"200ms\" }", "after 200 ms"), ("\"idle\"", "idle")] {
+        assert_eq!(read(text), (shown.to_owned(), false));
+    }
 }
 
 #[test]
@@ -642,6 +646,26 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             checkpoint("at = { library = \"/lib/libc.so\" }"),
             "a library is told by its file name",
             "libfoo",
+        ),
+        (
+            checkpoint("at = \"step-done\""),
+            "no step ends at checkpoint `first`",
+            "add [[case.step]]",
+        ),
+        (
+            format!("{}[[case.step]]\nafter = \"first\"\nrun = [\"true\"]\n", case("", "")),
+            "the step would be killed at once: `first` is the last checkpoint",
+            "step-done",
+        ),
+        (
+            format!("{}[[case.step]]\nafter = \"frist\"\nrun = [\"true\"]\n", case("", "")),
+            "there is no checkpoint `frist`",
+            "did you mean `first`?",
+        ),
+        (
+            format!("{}[[case.step]]\nafter = \"first\"\nrun = \"true\"\n", case("", "")),
+            "`run` must be a list",
+            "write [\"sh\", \"-c\", \"true\"]",
         ),
         (
             checkpoint("at = \"function\""),

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub(crate) struct Ticker {
     timer: libc::timer_t,
+    waker: Waker,
 }
 
 extern "C" fn nothing(_signal: libc::c_int) {}
@@ -38,6 +39,21 @@ fn tick_signal() -> Option<i32> {
     })
 }
 
+/// Interrupts a blocking wait of the thread that a ticker belongs to, as a tick does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waker {
+    thread: i32,
+    signal: i32,
+}
+
+impl Waker {
+    /// Wakes it. When the thread is gone, at worst another one of ours is interrupted for nothing.
+    pub(crate) fn wake(self) {
+        let us = i32::try_from(std::process::id()).unwrap_or(0);
+        let _ = super::process::kill_thread(us, self.thread, self.signal);
+    }
+}
+
 impl Ticker {
     /// Makes the timer for the calling thread and unblocks its signal there.
     ///
@@ -61,8 +77,17 @@ impl Ticker {
             libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
             Ok(Self {
                 timer: timer.assume_init(),
+                waker: Waker {
+                    thread: libc::gettid(),
+                    signal,
+                },
             })
         }
+    }
+
+    /// How another thread interrupts a wait of this one.
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker
     }
 
     /// Starts ticking every `milliseconds`; 0 stops it.

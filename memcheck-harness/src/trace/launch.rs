@@ -17,6 +17,7 @@ use crate::sys::names::signal_name;
 use crate::sys::wait::{self, Event, Status};
 use crate::sys::{process, ptrace, pty, seccomp, thp};
 
+use super::bell::Bell;
 use super::breakpoint::Breakpoints;
 use super::calls::{self, Calls};
 use super::clock::{Clock, Halt};
@@ -121,10 +122,13 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
             .map(|point| Counted {
                 point: point.clone(),
                 hits: 0,
+                since: None,
             })
             .collect(),
         due: std::collections::VecDeque::new(),
         calls,
+        bell: Bell::new(clock.waker()),
+        quiet: None,
         breakpoints: Breakpoints::default(),
         loader: Loader::default(),
         returns: Returns::default(),

@@ -6,6 +6,7 @@
 mod arch;
 mod arm;
 mod attach;
+mod bell;
 mod breakpoint;
 mod calls;
 mod clock;
@@ -26,6 +27,7 @@ mod session;
 mod stop;
 mod suggest;
 mod tasks;
+mod timed;
 mod watch;
 #[cfg(test)]
 mod tests;
@@ -40,6 +42,7 @@ use crate::error::{Error, Result};
 use crate::model::{AppliedSetting, At, Cancel, End, LaunchLimits, Name, OutputTail, PatchedPage, Stdin, Thread};
 
 pub use attach::{Attached, attach};
+pub use bell::Bell;
 use clock::Halt;
 use session::{Session, Turn};
 
@@ -173,6 +176,12 @@ impl Running {
             Err(Halt::Cancelled(signal)) => Err(Error::interrupted(signal)),
             Err(Halt::Failed(error)) => Err(error),
         }
+    }
+
+    /// How those who drive the target tell of it.
+    #[must_use]
+    pub fn bell(&self) -> Bell {
+        self.session.bell.clone()
     }
 
     /// Process id.

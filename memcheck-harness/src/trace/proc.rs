@@ -143,6 +143,17 @@ pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
     Some(Name::new(bytes))
 }
 
+/// How often a thread has gone to sleep or was put aside; absent when it does not sleep now. A leader that has ended sleeps.
+pub(super) fn asleep(pid: i32, tid: i32) -> Option<u64> {
+    let text = fs::read(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let sleeps = field("State:")?.starts_with(['S', 'Z']);
+    let number = |name| field(name)?.parse::<u64>().ok();
+    let switches = number("voluntary_ctxt_switches:")?.checked_add(number("nonvoluntary_ctxt_switches:")?)?;
+    sleeps.then_some(switches)
+}
+
 /// The thread whose name is set by writing to this open file of a process, if that is what it is for
 /// (`/proc/PID/task/TID/comm`).
 pub(super) fn task_of_comm(tid: i32, descriptor: u64) -> Option<i32> {

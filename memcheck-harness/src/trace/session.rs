@@ -11,6 +11,7 @@ use crate::sys::ptrace;
 use crate::sys::wait::{self, Status};
 
 use super::Point;
+use super::bell::Bell;
 use super::breakpoint::Breakpoints;
 use super::calls::Calls;
 use super::clock::{Clock, Halt};
@@ -19,6 +20,7 @@ use super::output::Output;
 use super::proc;
 use super::returns::Returns;
 use super::tasks::{How, State, Tasks};
+use super::timed::Quiet;
 use super::watch::Watches;
 
 /// How long we sleep when somebody else's child on this thread keeps us from waiting for any of ours.
@@ -31,6 +33,8 @@ pub(super) struct Counted {
     pub(super) point: Point,
     /// Passes so far; none is counted after the one that was asked for.
     pub(super) hits: u64,
+    /// When a point of time began to count, in the target's time.
+    pub(super) since: Option<Duration>,
 }
 
 impl Counted {
@@ -58,6 +62,10 @@ pub(super) struct Session {
     /// Points whose pass was reached, not yet reported, each with the thread that reached it.
     pub(super) due: VecDeque<(usize, i32)>,
     pub(super) calls: Calls,
+    /// Commands that drive the target ring it.
+    pub(super) bell: Bell,
+    /// The target seemed to rest.
+    pub(super) quiet: Option<Quiet>,
     pub(super) breakpoints: Breakpoints,
     pub(super) loader: Loader,
     pub(super) returns: Returns,
@@ -104,8 +112,17 @@ impl Session {
                 self.unless_dying(done)?;
             } else {
                 self.resume_settled(|_| true);
-                let (tid, status) = self.wait_any()?;
-                self.note(tid, status);
+                if self.bell.has_failed() {
+                    return Err(Error::not_judged("a step failed").into());
+                }
+                if self.look_at_time() {
+                    self.clock.tick_finely();
+                }
+                if self.due.is_empty()
+                    && let Some((tid, status)) = self.wait_any()?
+                {
+                    self.note(tid, status);
+                }
             }
         }
     }
@@ -164,14 +181,15 @@ impl Session {
         }
     }
 
-    /// The next status of anything we trace. Statuses of other children of this thread are left alone.
-    pub(super) fn wait_any(&mut self) -> Result<(i32, Status), Halt> {
+    /// The next status of anything we trace; absent when the wait was interrupted. Statuses of other children of this thread are
+    /// left alone.
+    pub(super) fn wait_any(&mut self) -> Result<Option<(i32, Status)>, Halt> {
         loop {
             self.clock.check()?;
             match self.poll_any(true) {
-                Ok(Some(found)) => return Ok(found),
+                Ok(Some(found)) => return Ok(Some(found)),
                 Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
                 Err(error) => {
                     return Err(Error::tool(format!("could not wait for the target: {error}")).into());
                 }

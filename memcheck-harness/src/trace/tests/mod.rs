@@ -7,6 +7,7 @@ mod libraries;
 mod launching;
 mod points;
 mod processes;
+mod timed;
 
 use std::path::PathBuf;
 use std::process::Command;

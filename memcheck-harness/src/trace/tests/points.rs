@@ -195,6 +195,7 @@ fn exit_is_reached_without_the_filter_too() {
         running.session.points.push(session::Counted {
             point: point(At::Exit, 1),
             hits: 0,
+            since: None,
         });
         let (stopped, _) = paused(running);
         let tid = stopped.threads().last().unwrap().tid;
