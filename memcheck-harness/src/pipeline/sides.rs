@@ -84,6 +84,7 @@ pub fn layouts(name: &str, before: MemoryMap, now: MemoryMap) -> CaseComparison 
         limits: Vec::new(),
         changes,
         causes,
+        capture: None,
     };
     unmeasured(name, "file", vec![checkpoint], vec![("loaded".to_owned(), before)])
 }
