@@ -100,6 +100,7 @@ fn measure(plan: &Plan, program: &Path) {
         pending_dir: None,
         inherited: Vec::new(),
         ci: false,
+        today: memcheck_harness::capture::today(),
     };
     let report = pipeline::run_built(plan, &binaries, &options, &Cancel::new(), &|_| {});
     let measured = report.map(|report| report.checkpoints());

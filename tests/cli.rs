@@ -47,6 +47,8 @@ mod options;
 mod output;
 #[path = "cli/points.rs"]
 mod points;
+#[path = "cli/policy.rs"]
+mod policy;
 #[path = "cli/portable.rs"]
 mod portable;
 #[path = "cli/results.rs"]

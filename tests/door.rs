@@ -165,3 +165,24 @@ fn mistakes_name_the_place_in_rust() {
         .expect_stderr("door.rs:");
     let _ = door(&Project::new(), &[], &[]).expect_code(101).expect_stdout("grow.c");
 }
+
+#[test]
+fn an_expired_waiver_fails_its_case() {
+    let project = accepted();
+    let waiver = |day: &str| {
+        format!(
+            "{TOML}\n[[waiver]]\ncase = \"filed\"\nmetric = \"threads.count\"\nceiling = 9\nexpires = {day}\nreason = \"later\"\n"
+        )
+    };
+    project.write("memcheck.toml", &waiver("9999-12-31"));
+    let _ = door(&project, &["filed"], &[])
+        .expect_code(0)
+        .expect_stderr("waiver not needed");
+    project.write("memcheck.toml", &waiver("2020-01-31"));
+    let run = door(&project, &["filed"], &[]).expect_code(101);
+    assert!(
+        format!("{}{}", run.stdout, run.stderr).contains("waiver expired on 2020-01-31"),
+        "{}",
+        run.stdout
+    );
+}

@@ -45,6 +45,7 @@ fn options() -> Options {
         pending_dir: None,
         inherited: Vec::new(),
         ci: false,
+        today: memcheck_harness::capture::today(),
     }
 }
 

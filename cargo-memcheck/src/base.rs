@@ -7,7 +7,7 @@ use memcheck_harness::config::{self, Source};
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{Cancel, CaseComparison, Comparison, Presence, Side};
 use memcheck_harness::pipeline::{self, Party, Terms};
-use memcheck_harness::{interrupt, report};
+use memcheck_harness::{budget, interrupt, report};
 
 use crate::cli::{BaseOptions, Invocation, MessageFormat};
 use crate::project::{self, Project};
@@ -144,7 +144,7 @@ fn measured(
     head: &Planned,
     there: &Planned,
     base: &Base,
-    notes: Vec<String>,
+    mut notes: Vec<String>,
     progress: &terminal::Progress<'_>,
 ) -> Result<Comparison> {
     let terms = Terms {
@@ -169,6 +169,8 @@ fn measured(
                     .any(|filter| case.report.name.contains(filter))
         });
     }
+    let waiving = if options.limits_from_base { there } else { head };
+    notes.extend(waived(waiving, &cases));
     Ok(Comparison {
         schema: 0,
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -187,4 +189,18 @@ fn measured(
         notes,
         interrupted: cancel.signal(),
     })
+}
+
+/// What became of waivers that speak of a limit that was broken here.
+fn waived(side: &Planned, cases: &[CaseComparison]) -> Vec<String> {
+    let project = &side.project;
+    let both = cases.iter().filter(|case| case.presence == Presence::Both);
+    let results = budget::waivers(
+        &project.plan.defaults.waivers,
+        project.options.today,
+        both.map(|case| &case.report),
+        false,
+    );
+    let needed = results.iter().filter(|result| !result.uses.is_empty());
+    needed.map(report::waiver_text).collect()
 }

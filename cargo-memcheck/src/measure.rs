@@ -32,6 +32,7 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
     );
     let mut report = measured.inspect_err(|error| keeper.stopped(error))?;
     harness::run(invocation, &project, &mut report, &progress, &keeper)?;
+    report.waivers = pipeline::waivers(&project.plan, &project.options, &report);
     progress.finish()?;
     let kept = keeper.finish(&mut report);
     if invocation.format == MessageFormat::Json {

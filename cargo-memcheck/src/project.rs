@@ -76,6 +76,7 @@ pub(crate) fn read_with(
         pending_dir: invocation.pending_dir.clone(),
         inherited: invocation.inherited.clone(),
         ci: invocation.ci,
+        today: capture::today(),
     };
     Ok(Project {
         plan,

@@ -27,6 +27,7 @@ pub(crate) fn run(invocation: &Invocation, blind: Option<&str>) -> Result<ExitCo
         pending_dir: None,
         inherited: invocation.inherited.clone(),
         ci: invocation.ci,
+        today: memcheck_harness::capture::today(),
     };
     let progress = terminal::Progress::new(invocation);
     let found = selftest::run(blind, &options, &cancel, &|event| progress.show(&event))?;

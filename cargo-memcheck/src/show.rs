@@ -169,6 +169,7 @@ fn alone(invocation: &Invocation, cases: Vec<Case>) -> Result<Project> {
             pending_dir: None,
             inherited: invocation.inherited.clone(),
             ci: false,
+            today: memcheck_harness::capture::today(),
         },
         cancel,
     })

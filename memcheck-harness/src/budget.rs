@@ -3,7 +3,11 @@
 //!
 //! It fails closed: what cannot be known here counts as broken ([`Verdict::Unknown`]) and says why.
 
+mod waiver;
+
 use std::collections::BTreeMap;
+
+pub use waiver::{waive, waivers};
 
 use crate::model::{
     Bound, Case, Cell, CheckpointSpec, Growth, GrowthBound, Limit, LimitResult, MemoryMap, Metric, Over, Place, ProcessMeasure,

@@ -23,6 +23,8 @@ pub fn merge(parts: &[(String, RunReport)]) -> RunReport {
     whole.environment = environment(parts);
     whole.environment_status = status(parts);
     whole.cases = in_order(parts);
+    whole.waivers = parts.iter().flat_map(|(_, part)| part.waivers.iter().cloned()).collect();
+    whole.waivers.sort_by(|a, b| a.waiver.place.cmp(&b.waiver.place));
     whole.not_selected = not_selected(first);
     whole.cases.extend(lost(parts, &whole.cases));
     whole

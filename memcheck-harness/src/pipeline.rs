@@ -2,6 +2,7 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
+mod limits;
 mod kept;
 mod parallel;
 mod sides;
@@ -15,15 +16,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub use attached::attached;
+pub use limits::waivers;
+use limits::{over_base, waive};
 
 use crate::build::{self, BuildEvent};
 use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    AppliedSetting, Binary, Cancel, Capture, Case, CaseReport, CheckpointReport, CheckpointSpec, End, Environment,
-    EnvironmentStatus, KeptCapture, Limit, MemoryMap, Name, OutputTail, Over, Plan, Problem, RunReport, Snapshot,
-    SnapshotOutcome, Workspace,
+    AppliedSetting, Binary, Cancel, Capture, Case, CaseReport, CheckpointReport, CheckpointSpec, Date, End, Environment,
+    EnvironmentStatus, KeptCapture, MemoryMap, Name, OutputTail, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
@@ -47,6 +49,8 @@ pub struct Options {
     pub inherited: Vec<(OsString, OsString)>,
     /// Running under `CI`.
     pub ci: bool,
+    /// The day, for waivers that expire.
+    pub today: Date,
 }
 
 impl Options {
@@ -151,6 +155,7 @@ pub fn run_built(
     report.interrupted = cancel.signal();
     report.cases = cases.into_iter().flatten().collect();
     report.complete = report.interrupted.is_none();
+    report.waivers = waivers(plan, options, &report);
     Ok(report)
 }
 
@@ -311,6 +316,7 @@ fn empty_report(plan: &Plan, binaries: &[Result<Binary>], options: &Options) -> 
         ci: options.ci,
         partition: plan.partition.clone(),
         captures: None,
+        waivers: Vec::new(),
     })
 }
 
@@ -494,7 +500,14 @@ pub(crate) fn judge(
 ) -> CaseReport {
     let maps = measured.by_index();
     let now = normalize::snapshot(case, &maps, measured.main_stack_is_fixed);
-    let limits = budget::judge(case, &maps, approved.and_then(Approved::states));
+    let mut limits = budget::judge(case, &maps, approved.and_then(Approved::states));
+    waive(
+        plan,
+        case,
+        options.today,
+        measured.by_index().iter().map(|(index, _)| *index),
+        &mut limits,
+    );
     let snapshot = match &measured.problem {
         Some(_) => compare::not_compared(plan, case),
         None => compare::compare(plan, case, &now, approved, options.comparing()),
@@ -522,15 +535,6 @@ pub(crate) fn judge(
         report.settings.insert(0, AppliedSetting::as_is());
     }
     report
-}
-
-/// What is said of limits that only `compare --base` can judge.
-fn over_base(case: &Case) -> Option<String> {
-    let mut limits = case.checkpoints.iter().flat_map(|spec| spec.limits.values());
-    let is_over_base = |limit: &Limit| limit.growth.as_ref().is_some_and(|growth| growth.over == Over::Base);
-    limits
-        .any(is_over_base)
-        .then(|| "limits over \"base\" are judged by cargo memcheck compare --base only".to_owned())
 }
 
 /// A checkpoint that was reached, not judged yet.

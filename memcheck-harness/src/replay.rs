@@ -52,6 +52,7 @@ pub fn replay(plan: &Plan, recorded: &RunReport, captures: &[NamedCapture]) -> R
         pending_dir: None,
         inherited: Vec::new(),
         ci: recorded.ci,
+        today: crate::capture::today(),
     };
     let environment_status = compare::environment(plan, &recorded.environment, options.comparing())?;
     let cases = recorded
@@ -59,11 +60,13 @@ pub fn replay(plan: &Plan, recorded: &RunReport, captures: &[NamedCapture]) -> R
         .iter()
         .map(|case| again(plan, case, captures, &options))
         .collect();
-    Ok(RunReport {
+    let mut report = RunReport {
         environment_status,
         cases,
         ..recorded.clone()
-    })
+    };
+    report.waivers = pipeline::waivers(plan, &options, &report);
+    Ok(report)
 }
 
 fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options: &Options) -> CaseReport {

@@ -45,6 +45,7 @@ fn hostile() -> RunReport {
         pending_dir: None,
         inherited: Vec::new(),
         ci: false,
+        today: memcheck_harness::capture::today(),
     };
     let mut report = pipeline::run(&plan, None, &options, &Cancel::new(), &|_| {}).unwrap();
     assert_eq!(report.cases[0].checkpoints.len(), 2);

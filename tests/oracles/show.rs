@@ -39,6 +39,7 @@ fn totals_are_the_kernels(program: &str, args: &[&str]) {
         pending_dir: None,
         inherited: Vec::new(),
         ci: false,
+        today: memcheck_harness::capture::today(),
     };
     let seen = Mutex::new(0);
     let reports = pipeline::observe(&plan, None, &options, &Cancel::new(), &|event| {

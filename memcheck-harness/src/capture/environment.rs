@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::SystemTime;
 
 use super::status::parse_auxv;
-use crate::model::{ByteSize, Class, Environment};
+use crate::model::{ByteSize, Class, Date, Environment};
 use crate::sys::libc_version::libc_version;
 
 /// `AT_PAGESZ` (getauxval(3)).
@@ -49,6 +50,13 @@ pub fn environment() -> Environment {
             .filter_map(|(name, fact)| Some((name.to_owned(), fact?)))
             .collect::<BTreeMap<_, _>>(),
     }
+}
+
+/// The day here, in UTC. A clock that stands before 1970 gives the last day there is: what expires has expired then.
+#[must_use]
+pub fn today() -> Date {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Date::from_unix_seconds(since.map_or(u64::MAX, |since| since.as_secs()))
 }
 
 /// Bytes per page of this machine, from our own auxiliary vector (`AT_PAGESZ`, getauxval(3)); absent when it cannot be read.

@@ -13,7 +13,7 @@ mod tests;
 
 use std::os::unix::ffi::OsStringExt;
 
-pub use environment::{environment, page_bytes_here};
+pub use environment::{environment, page_bytes_here, today};
 pub use maps::parse_maps;
 pub use memory::LiveMemory;
 pub use objects::ObjectCache;

@@ -176,7 +176,7 @@ fn growth(metric: &Metric, table: &Table<'_>) -> Option<WrittenGrowth> {
 }
 
 /// A value of the metric: a size, or a number for counts.
-fn amount(metric: &Metric, value: &Value<'_>) -> Option<u64> {
+pub(super) fn amount(metric: &Metric, value: &Value<'_>) -> Option<u64> {
     match (metric.unit(), value.form()) {
         (Unit::Bytes, Form::Text(_) | Form::Whole) => value.size(),
         (Unit::Bytes, _) => value.wrong("a size, for example \"16 MiB\""),

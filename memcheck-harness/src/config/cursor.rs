@@ -259,6 +259,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The text of a date, bare or as a string.
+    pub(super) fn date_text(&self) -> Option<String> {
+        match self.value {
+            DeValue::Datetime(date) => Some(date.to_string()),
+            DeValue::String(text) => Some(text.clone().into_owned()),
+            _ => self.wrong("a day, for example 2027-01-31"),
+        }
+    }
+
     /// True or false.
     pub(super) fn flag(&self) -> Option<bool> {
         match self.value {

@@ -23,6 +23,7 @@ mod snapshot;
 mod step;
 mod suggest;
 mod target;
+mod waiver;
 
 use std::path::{Path, PathBuf};
 
@@ -142,5 +143,7 @@ pub fn ownership(plan: &Plan) -> Result<impl Fn(&Name) -> bool + use<>> {
     own::ownership(plan)
 }
 
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod tests;

@@ -93,6 +93,7 @@ mod tests {
                 own: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
                 cargo_args: Vec::new(),
                 environment_dir: None,
+                waivers: Vec::new(),
             },
             cases: Vec::new(),
             cases_in_file: 0,

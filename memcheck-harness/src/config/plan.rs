@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::model::{Case, Defaults, Plan, Workspace};
+use crate::model::{Case, Defaults, Plan, Waiver, Workspace};
 
 use super::case::{self, Context};
 use super::cursor::{self, Form, Spot, Table};
@@ -14,7 +14,7 @@ use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::locate::{self, FILE};
 use super::settings::{self, Settings};
 use super::suggest::{self, listed};
-use super::{BuiltLine, Overrides, Source, added, budget, own, partition, record};
+use super::{BuiltLine, Overrides, Source, added, budget, own, partition, record, waiver};
 
 /// More cases in one file are a mistake.
 const MAX_CASES: usize = 5000;
@@ -24,6 +24,7 @@ struct Written {
     own: Vec<String>,
     defaults: Settings,
     cases: Vec<case::Written>,
+    waivers: Vec<Waiver>,
 }
 
 /// See [`super::plan_with`].
@@ -84,6 +85,7 @@ pub(super) fn plan(
             own: written.own,
             cargo_args: overrides.cargo_args.clone(),
             environment_dir: environment_dir(root, workspace, &cases_of)?,
+            waivers: written.waivers,
         },
         cases,
         cases_in_file,
@@ -157,12 +159,13 @@ fn read(doc: &Document<'_>) -> Written {
         own: Vec::new(),
         defaults: Settings::default(),
         cases: Vec::new(),
+        waivers: Vec::new(),
     };
     let Some(tree) = cursor::parse(doc.text(), doc) else {
         return written;
     };
     let table = Table::root(doc, &tree);
-    table.only(&["defaults", "case"], &[]);
+    table.only(&["defaults", "case", "waiver"], &[]);
     if let Some(defaults) = table.get("defaults").and_then(|value| value.table("[defaults]")) {
         let known: Vec<&str> = settings::KEYS.into_iter().chain(["own"]).collect();
         defaults.only(&known, &[]);
@@ -207,6 +210,12 @@ fn read(doc: &Document<'_>) -> Written {
             written.cases.push(case);
         }
     }
+    let names: Vec<(&str, Vec<&str>)> = written
+        .cases
+        .iter()
+        .map(|case| (case.name.value.as_str(), case.names()))
+        .collect();
+    written.waivers = waiver::read(&table, &names);
     written
 }
 

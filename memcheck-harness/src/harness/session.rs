@@ -80,6 +80,7 @@ impl Session {
             pending_dir: environment.pending_dir.clone(),
             inherited: environment.inherited.clone(),
             ci: environment.ci,
+            today: capture::today(),
         };
         let session = Self {
             base: Plan {
@@ -157,6 +158,10 @@ impl Session {
             Outcome::Warning => say(|out| out.write_all(text().as_bytes())),
             Outcome::Snapshot | Outcome::Pass => {}
         }
+        if report.expired_waivers().next().is_some() {
+            return Err(written(|out| report::waivers(&report, self.style, out)));
+        }
+        say(|out| report::waivers(&report, self.style, out));
         Ok(())
     }
 

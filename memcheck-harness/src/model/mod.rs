@@ -6,6 +6,7 @@ mod cancel;
 mod capture;
 mod checkpoint;
 mod comparison;
+mod date;
 mod finding;
 mod forms;
 mod map;
@@ -19,6 +20,7 @@ mod report;
 mod role;
 mod snapshot;
 mod syscall;
+mod waiver;
 mod workspace;
 
 pub use bytes::{ByteSize, ByteSizeError};
@@ -26,6 +28,7 @@ pub use cancel::Cancel;
 pub use capture::{Capture, KeptCapture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use comparison::{CaseComparison, Comparison, Planted, Presence, Side};
+pub use date::Date;
 pub use finding::{Finding, Standing};
 pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
@@ -47,4 +50,5 @@ pub use report::{
 pub use role::{Allocator, Role};
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
 pub use syscall::{syscall_names, syscall_number};
+pub use waiver::{Waiver, WaiverResult, WaiverStatus, WaiverUse};
 pub use workspace::{Package, PackageTarget, Workspace};

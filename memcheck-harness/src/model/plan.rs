@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointSpec, Metric, Name, Role, Shard, StepSpec};
+use super::{CheckpointSpec, Metric, Name, Role, Shard, StepSpec, Waiver};
 
 /// The place of snapshots in a package's directory, where cargo-insta finds them.
 pub const SNAPSHOT_DIR: &str = "memcheck/snapshots";
@@ -69,6 +69,8 @@ pub struct Defaults {
     /// Directory of the package whose `memcheck/snapshots` holds the environment of record, chosen among all cases before
     /// the selection (so that it does not move with it); absent: chosen among the cases there are.
     pub environment_dir: Option<PathBuf>,
+    /// `[[waiver]]`, in the order of the file.
+    pub waivers: Vec<Waiver>,
 }
 
 /// One case: one launch of one target with its checkpoints.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
-use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role};
+use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, WaiverResult, WaiverStatus};
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
 /// without a new schema (`docs/schema/`).
@@ -37,6 +37,9 @@ pub struct RunReport {
     /// The raw captures beside the results; absent: none were kept.
     #[serde(default)]
     pub captures: Option<CapturesFile>,
+    /// What became of the waivers of these cases, in the order of the file.
+    #[serde(default)]
+    pub waivers: Vec<WaiverResult>,
 }
 
 /// One part of a run that was spread over several machines.
@@ -183,8 +186,18 @@ pub enum Verdict {
     Within,
     /// Broken.
     Over,
+    /// Broken, and let pass by a waiver.
+    Waived,
     /// The metric or the reference is absent: counts as broken.
     Unknown,
+}
+
+impl Verdict {
+    /// True when it fails the case.
+    #[must_use]
+    pub fn is_broken(self) -> bool {
+        matches!(self, Self::Over | Self::Unknown)
+    }
 }
 
 /// The snapshot of a case.
@@ -381,7 +394,7 @@ impl CaseReport {
         self.checkpoints
             .iter()
             .flat_map(|c| &c.limits)
-            .filter(|l| l.verdict != Verdict::Within)
+            .filter(|l| l.verdict.is_broken())
             .count()
     }
 }
@@ -424,6 +437,11 @@ impl RunReport {
             SnapshotStatus::Differs => Outcome::Warning,
             SnapshotStatus::Same | SnapshotStatus::Off | SnapshotStatus::NotCompared => Outcome::Pass,
         }
+    }
+
+    /// Waivers whose last day is over: each fails the run.
+    pub fn expired_waivers(&self) -> impl Iterator<Item = &WaiverResult> {
+        self.waivers.iter().filter(|result| result.status == WaiverStatus::Expired)
     }
 
     /// Checkpoints measured in all.

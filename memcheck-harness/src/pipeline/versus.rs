@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Event, Measured, Options, case_report, checkpoint, facts, in_order, in_parallel, measure};
 use crate::error::Result;
 use crate::model::{
-    Binary, Cancel, Case, CaseComparison, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem, Role,
-    Snapshot, SnapshotElf, Verdict, Workspace,
+    Binary, Cancel, Case, CaseComparison, Date, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem,
+    Role, Snapshot, SnapshotElf, Verdict, Workspace,
 };
 use crate::{budget, build, compare, config, explain, normalize};
 
@@ -82,7 +82,10 @@ pub fn versus(
             })
         });
         Some(match there {
-            Some(there) => both(now.plan, there, here, terms, options, cancel),
+            Some(there) => {
+                let waiving = if terms.limits_of_before { before.plan } else { now.plan };
+                both([now.plan, waiving], there, here, terms, options, cancel)
+            }
             None => alone(now.plan, case, Presence::OnlyNow),
         })
     });
@@ -163,18 +166,18 @@ fn alone(plan: &Plan, case: &Case, presence: Presence) -> CaseComparison {
 }
 
 /// One case on both sides, in turn. When they differ both run again, twice: rows that do not repeat are named and left out,
-/// and a limit is broken only if it is in every run.
-fn both(plan: &Plan, before: One<'_>, now: One<'_>, terms: Terms, options: &Options, cancel: &Cancel) -> CaseComparison {
+/// and a limit is broken only if it is in every run. The plans are the now side's, and the one whose waivers count.
+fn both(plans: [&Plan; 2], before: One<'_>, now: One<'_>, terms: Terms, options: &Options, cancel: &Cancel) -> CaseComparison {
     let judged = limited(now.case, before.case, terms);
     let mut rounds: Vec<Round> = Vec::new();
     loop {
         let (there, here) = (before.run(terms, options, cancel), now.run(terms, options, cancel));
         if let Some(problem) = first_problem(&there, &here) {
-            return failed(plan, &now, there, here, problem);
+            return failed(plans[0], &now, there, here, problem);
         }
         rounds.push(Round::new(&before, there, &judged, here, terms));
         if rounds.iter().all(Round::is_the_same) || rounds.len() == RUNS || cancel.signal().is_some() {
-            return compared(plan, &before, &now, rounds);
+            return compared(plans, &before, &now, rounds, options.today);
         }
     }
 }
@@ -209,7 +212,7 @@ impl Round {
     fn is_the_same(&self) -> bool {
         let [before, now] = &self.states;
         let names = |side: &Snapshot| (side.platform.clone(), side.libraries.clone(), side.hardening.clone());
-        let broken = self.limits.iter().flatten().any(|limit| limit.verdict != Verdict::Within);
+        let broken = self.limits.iter().flatten().any(|limit| limit.verdict.is_broken());
         before.checkpoints == now.checkpoints && names(before) == names(now) && !broken
     }
 }
@@ -291,18 +294,20 @@ fn failed(plan: &Plan, now: &One<'_>, there: Measured, here: Measured, problem: 
 }
 
 /// The first round, less what the others do not repeat.
-fn compared(plan: &Plan, before: &One<'_>, now: &One<'_>, rounds: Vec<Round>) -> CaseComparison {
+fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, rounds: Vec<Round>, today: Date) -> CaseComparison {
     let merge = |side: usize| {
         let runs: Vec<Snapshot> = rounds.iter().filter_map(|round| round.states.get(side).cloned()).collect();
         normalize::merge(&runs)
     };
     let (old, new) = (merge(0), merge(1));
     let varying: BTreeSet<String> = [&old, &new].into_iter().flat_map(normalize::varying).collect();
-    let limits = held(&rounds);
+    let mut limits = held(&rounds);
     let (mut there, mut here) = match rounds.into_iter().next() {
         Some(first) => (first.there, first.here),
         None => (Measured::nothing(), Measured::nothing()),
     };
+    let reached = here.maps.iter().map(|(index, _)| *index);
+    super::waive(waiving, now.case, today, reached, &mut limits);
     let earlier: Vec<(String, MemoryMap)> = std::mem::take(&mut there.maps)
         .into_iter()
         .filter_map(|(index, map)| Some((before.case.checkpoints.get(index)?.name.clone(), map)))

@@ -9,7 +9,7 @@ use super::Style;
 use super::human::{self, Sections};
 use super::text::{Ink, clean, labelled, paint, plural};
 use super::{problem, progress, table};
-use crate::model::{CaseComparison, Comparison, MemoryMap, Presence, SnapshotStatus, Verdict};
+use crate::model::{CaseComparison, Comparison, MemoryMap, Presence, SnapshotStatus};
 
 /// Names in a list before the rest is only counted.
 const NAMES: usize = 8;
@@ -76,7 +76,7 @@ pub(super) fn standing(case: &CaseComparison) -> Standing {
     let limits = || case.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
     if case.report.problem.is_some() {
         Standing::Problem
-    } else if limits().any(|limit| limit.verdict != Verdict::Within) {
+    } else if limits().any(|limit| limit.verdict.is_broken()) {
         Standing::OverLimit
     } else if case.has_changed() || case.report.checkpoints.iter().any(|checkpoint| !checkpoint.causes.is_empty()) {
         Standing::Changed

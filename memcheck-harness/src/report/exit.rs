@@ -1,6 +1,6 @@
 //! Exit codes, and the one that stands for a run. Documented in the README.
 
-use crate::model::{Comparison, Outcome, Presence, ProblemKind, RunReport, Verdict};
+use crate::model::{Comparison, Outcome, Presence, ProblemKind, RunReport};
 
 /// All well.
 pub const OK: u8 = 0;
@@ -86,6 +86,9 @@ pub fn code(report: &RunReport) -> u8 {
             (None, Outcome::Warning | Outcome::Pass) => None,
         })
         .collect();
+    if report.expired_waivers().next().is_some() {
+        codes.push(BUDGET);
+    }
     if report.checkpoints() == 0 && report.cases.iter().all(|case| case.problem.is_none()) {
         codes.push(NOTHING);
     }
@@ -129,7 +132,7 @@ pub fn of_comparison(comparison: &Comparison) -> u8 {
             Some(problem) => Some(of_problem(problem.kind)),
             None => {
                 let mut limits = case.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
-                limits.any(|limit| limit.verdict != Verdict::Within).then_some(BUDGET)
+                limits.any(|limit| limit.verdict.is_broken()).then_some(BUDGET)
             }
         })
         .collect();

@@ -1,7 +1,9 @@
 //! What is wrong with a run, one entry each and the weightiest first, for formats that list findings: annotations, SARIF, JUnit.
 
 use super::text::plural;
-use crate::model::{CaseReport, Hardening, LimitResult, Outcome, Place, ProblemKind, Relro, RunReport, SnapshotStatus, Verdict};
+use crate::model::{
+    CaseReport, Hardening, LimitResult, Outcome, Place, ProblemKind, Relro, RunReport, SnapshotStatus, WaiverStatus,
+};
 
 /// How weighty, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,7 @@ pub(super) enum Rule {
     NotJudged,
     Budget,
     Snapshot,
+    Waiver,
     WxMapping,
     NoNx,
     NoRelro,
@@ -25,10 +28,11 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::NotJudged,
         Self::Budget,
         Self::Snapshot,
+        Self::Waiver,
         Self::WxMapping,
         Self::NoNx,
         Self::NoRelro,
@@ -41,6 +45,7 @@ impl Rule {
             Self::NotJudged => "memcheck/not-judged",
             Self::Budget => "memcheck/budget",
             Self::Snapshot => "memcheck/snapshot",
+            Self::Waiver => "memcheck/waiver",
             Self::WxMapping => "memcheck/wx-mapping",
             Self::NoNx => "memcheck/no-nx",
             Self::NoRelro => "memcheck/no-relro",
@@ -54,6 +59,7 @@ impl Rule {
             Self::NotJudged => "A case could not be judged",
             Self::Budget => "A memory budget is exceeded",
             Self::Snapshot => "Memory differs from the approved snapshot",
+            Self::Waiver => "A broken limit is waived, or its waiver should go",
             Self::WxMapping => "Memory is writable and executable at once",
             Self::NoNx => "The stack of the executable may be executable",
             Self::NoRelro => "The executable's relocated data stays writable",
@@ -82,7 +88,29 @@ pub(super) fn findings(report: &RunReport) -> Vec<Finding> {
     for case in &report.cases {
         of_case(report, case, &mut all);
     }
-    if all.is_empty() && super::exit_code(report) != super::exit::OK {
+    all.extend(report.waivers.iter().map(|result| Finding {
+        rule: Rule::Waiver,
+        level: match result.status {
+            WaiverStatus::Expired => Level::Error,
+            WaiverStatus::Used => Level::Note,
+            WaiverStatus::Unused | WaiverStatus::Exceeded | WaiverStatus::NotJudged => Level::Warning,
+        },
+        // It fails the run though its case may pass.
+        case: match result.status {
+            WaiverStatus::Expired => String::new(),
+            _ => result.waiver.case.clone(),
+        },
+        title: format!("{}: {}", result.waiver.case, Rule::Waiver.meaning().to_lowercase()),
+        text: super::waiver_text(result),
+        key: format!(
+            "waiver {} {} {}",
+            result.waiver.case,
+            result.waiver.checkpoint.as_deref().unwrap_or_default(),
+            result.waiver.metric
+        ),
+        place: result.waiver.place.clone(),
+    }));
+    if all.iter().all(|finding| finding.level != Level::Error) && super::exit_code(report) != super::exit::OK {
         all.push(Finding {
             rule: Rule::NotJudged,
             level: Level::Error,
@@ -176,7 +204,7 @@ fn of_case(report: &RunReport, case: &CaseReport, all: &mut Vec<Finding>) {
 pub(super) fn broken(case: &CaseReport) -> Vec<(&LimitResult, Vec<&str>)> {
     let mut all: Vec<(&LimitResult, Vec<&str>)> = Vec::new();
     for checkpoint in &case.checkpoints {
-        for limit in checkpoint.limits.iter().filter(|limit| limit.verdict != Verdict::Within) {
+        for limit in checkpoint.limits.iter().filter(|limit| limit.verdict.is_broken()) {
             match all.iter_mut().find(|(other, _)| *other == limit) {
                 Some((_, places)) => places.push(&checkpoint.name),
                 None => all.push((limit, vec![&checkpoint.name])),

@@ -133,7 +133,7 @@ pub(crate) fn limit(metric: &str, limit: u64, value: Option<u64>, line: u32) -> 
 pub(crate) fn checkpoint(name: &str, before: Option<&MemoryMap>, now: MemoryMap, limits: Vec<LimitResult>) -> CheckpointReport {
     let (old, new) = (before.map(state), state(&now));
     let changes = old.as_ref().map_or(Vec::new(), |old| explain::changes(old, &new));
-    let has_cause = !changes.is_empty() || limits.iter().any(|limit| limit.verdict != Verdict::Within);
+    let has_cause = !changes.is_empty() || limits.iter().any(|limit| limit.verdict.is_broken());
     CheckpointReport {
         name: name.to_owned(),
         place: Place::default(),
@@ -210,6 +210,7 @@ pub(crate) fn run(cases: Vec<CaseReport>) -> RunReport {
         ci: false,
         partition: None,
         captures: None,
+        waivers: Vec::new(),
     }
 }
 

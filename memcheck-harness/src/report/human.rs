@@ -134,7 +134,7 @@ pub(super) fn sections(case: &CaseReport, verbose: bool) -> Sections<'_> {
 }
 
 pub(super) fn broken(checkpoint: &CheckpointReport) -> impl Iterator<Item = &LimitResult> {
-    checkpoint.limits.iter().filter(|limit| limit.verdict != Verdict::Within)
+    checkpoint.limits.iter().filter(|limit| limit.verdict.is_broken())
 }
 
 fn broken_limits(checkpoint: &CheckpointReport) -> BTreeSet<(&str, Option<u64>, Option<u64>)> {

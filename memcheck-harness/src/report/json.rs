@@ -92,6 +92,7 @@ pub(super) fn last_words(report: &RunReport) -> Value {
         "failed_snapshots": tally.snapshots,
         "failed_not_judged": tally.not_judged,
         "warnings": tally.warnings,
+        "waivers": report.waivers,
         "exit_code": exit::code(report),
         "status": exit::word(exit::code(report)),
         "text": summary::last_line(report, tally),

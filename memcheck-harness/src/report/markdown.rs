@@ -104,7 +104,7 @@ fn rows(report: &RunReport) -> (Vec<Row>, usize) {
             let has_row = checkpoint
                 .limits
                 .iter()
-                .any(|limit| limit.metric.name() == name && limit.verdict != crate::model::Verdict::Within);
+                .any(|limit| limit.metric.name() == name && limit.verdict.is_broken());
             if has_row || !seen.insert((name.clone(), change.before, change.now)) {
                 continue;
             }

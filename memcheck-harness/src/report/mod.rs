@@ -31,6 +31,7 @@ mod sarif;
 mod summary;
 mod table;
 mod text;
+mod waiver;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -54,6 +55,7 @@ pub use results::{MAX_RESULTS_BYTES, read_results, results};
 pub use show::show;
 pub use show_json::show_json;
 pub use summary::summary;
+pub use waiver::{waiver_text, waivers};
 
 /// How to print.
 #[derive(Clone, Copy, Debug, Default)]

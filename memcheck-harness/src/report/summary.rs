@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::human::differences;
 use super::text::{Ink, clean, paint, plural};
-use super::{Style, gated, progress};
+use super::{Style, gated, progress, waiver};
 use crate::model::{CaseReport, Outcome, ProblemKind, RunReport, SnapshotStatus, Verdict};
 
 /// Cases by how they came out. A case can break a budget and differ from its snapshot at once.
@@ -65,6 +65,7 @@ pub fn summary(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
     varying(report, style, out)?;
     ungated(report, style, out)?;
     remarks(report, style, out)?;
+    waiver::waivers(report, style, out)?;
     failed(report, style, out)?;
     let tally = tally(report);
     if report.not_selected > 0 {
@@ -75,7 +76,8 @@ pub fn summary(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
             out,
         )?;
     }
-    let ink = if report.interrupted.is_some() || tally.failed > 0 || report.checkpoints() == 0 {
+    let expired = report.expired_waivers().next().is_some();
+    let ink = if report.interrupted.is_some() || tally.failed > 0 || expired || report.checkpoints() == 0 {
         Ink::Bad
     } else {
         Ink::Good
@@ -90,6 +92,13 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
         plural(report.checkpoints(), "checkpoint"),
         plural(report.cases.len(), "case")
     );
+    let expired = report.expired_waivers().count();
+    let limits = report
+        .cases
+        .iter()
+        .flat_map(|case| &case.checkpoints)
+        .flat_map(|checkpoint| &checkpoint.limits);
+    let waived = limits.filter(|limit| limit.verdict == Verdict::Waived).count();
     let mut parts = Vec::new();
     if let Some(signal) = report.interrupted {
         parts.push(format!("interrupted by signal {signal}"));
@@ -107,6 +116,8 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
         .map(|(_, text)| text)
         .collect();
         parts.push(format!("{} failed ({})", tally.failed, reasons.join(", ")));
+    } else if expired > 0 {
+        // Said below: no case failed, but the run does.
     } else if report.interrupted.is_none() && report.complete {
         parts.push(
             match (report.cases.is_empty(), report.checkpoints()) {
@@ -117,6 +128,12 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
             }
             .to_owned(),
         );
+    }
+    if expired > 0 {
+        parts.push(format!("failed: {} expired", plural(expired, "waiver")));
+    }
+    if waived > 0 {
+        parts.push(format!("{} waived", plural(waived, "limit")));
     }
     if tally.warnings > 0 {
         parts.push(plural(tally.warnings, "warning"));

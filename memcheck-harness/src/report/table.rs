@@ -158,6 +158,7 @@ fn unit_of(column: &str) -> Unit {
 fn mark(limit: &LimitResult) -> &'static str {
     match (limit.verdict, limit.value) {
         (Verdict::Within, _) => "",
+        (Verdict::Waived, _) => "waived",
         (Verdict::Unknown, _) | (_, None) => "?",
         (Verdict::Over, Some(_)) if limit.is_under() => "UNDER",
         (Verdict::Over, Some(_)) => "OVER",

@@ -1,0 +1,104 @@
+//! `[[waiver]]`: a limit that is lifted for a while. Owns its keys; a waiver without a reason or an end is a mistake.
+
+use crate::model::{Date, Waiver};
+
+use super::budget;
+use super::cursor::{Form, Table, Value};
+use super::diagnostic::quote;
+use super::name;
+use super::suggest::{self, listed};
+
+const KEYS: [&str; 7] = ["case", "checkpoint", "metric", "ceiling", "expires", "issue", "reason"];
+
+/// Reads all waivers of the file. `cases` are the names of its cases with those of their checkpoints; a case that is not among
+/// them may be built in Rust.
+pub(super) fn read(root: &Table<'_>, cases: &[(&str, Vec<&str>)]) -> Vec<Waiver> {
+    let Some(value) = root.get("waiver") else { return Vec::new() };
+    if let Form::Table = value.form() {
+        value.fail::<()>("`waiver` must be a list of tables", "write [[waiver]]");
+        return Vec::new();
+    }
+    let items = value.list("[[waiver]]").unwrap_or_default();
+    items.iter().filter_map(|item| waiver(item, cases)).collect()
+}
+
+fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
+    let table = value.table("[[waiver]]")?;
+    table.only(&KEYS, &[]);
+    let needed = |key: &str, example: &str| {
+        let value = table.get(key);
+        if value.is_none() {
+            table.missing(key, example);
+        }
+        value
+    };
+    // Every one is looked at before any mistake ends it.
+    let case = needed("case", "case = \"server\"").and_then(|value| name::case(&value));
+    let metric = needed("metric", "metric = \"own.anon\"").and_then(|value| {
+        let name = value.word("\"own.anon\"")?;
+        match budget::metric(name) {
+            Ok(metric) => Some(metric),
+            Err(mut diagnostic) => {
+                diagnostic.span = Some(value.span.clone());
+                value.doc.report(diagnostic);
+                None
+            }
+        }
+    });
+    let ceiling = needed("ceiling", "ceiling, the highest value that is let pass");
+    let ceiling = ceiling.zip(metric.as_ref());
+    let ceiling = ceiling.and_then(|(value, metric)| budget::amount(metric, &value));
+    let expires = needed("expires", "expires = 2027-01-31").and_then(|value| date(&value));
+    let reason = needed("reason", "reason = \"why it is let pass\"").and_then(|value| reason(&value));
+    let issue = match table.get("issue") {
+        Some(value) => Some(value.word("\"#123\"")?.to_owned()),
+        None => None,
+    };
+    let (case, metric) = (case?, metric?);
+    let checkpoint = match table.get("checkpoint") {
+        Some(value) => Some(checkpoint(&value, &case.value, cases)?),
+        None => None,
+    };
+    Some(Waiver {
+        case: case.value,
+        checkpoint,
+        metric,
+        ceiling: ceiling?,
+        expires: expires?,
+        issue,
+        reason: reason?,
+        place: table.doc.place(&table.span),
+    })
+}
+
+fn checkpoint(value: &Value<'_>, case: &str, cases: &[(&str, Vec<&str>)]) -> Option<String> {
+    let name = value.word("\"ready\"")?;
+    let Some((_, names)) = cases.iter().find(|(other, _)| *other == case) else {
+        return Some(name.to_owned());
+    };
+    let known = names
+        .iter()
+        .any(|known| *known == name || name.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')));
+    if known {
+        return Some(name.to_owned());
+    }
+    let hint = suggest::did_you_mean(name, names.iter().copied());
+    let hint = hint.unwrap_or_else(|| format!("checkpoints are {}", listed(names.iter().copied())));
+    value.fail(format!("case `{case}` has no checkpoint {}", quote(name)), hint)
+}
+
+fn date(value: &Value<'_>) -> Option<Date> {
+    let text = value.date_text()?;
+    match Date::parse(&text) {
+        Some(date) => Some(date),
+        None => value.fail(format!("{} is no day", quote(&text)), "write for example 2027-01-31"),
+    }
+}
+
+fn reason(value: &Value<'_>) -> Option<String> {
+    let text = value.text("\"why it is let pass\"")?.trim();
+    if text.is_empty() {
+        return value.fail("a waiver needs a reason", "say why, for whoever reads it later");
+    }
+    Some(text.to_owned())
+}
