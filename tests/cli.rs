@@ -39,6 +39,8 @@ mod gate;
 mod hazards;
 #[path = "cli/interrupt.rs"]
 mod interrupt;
+#[path = "cli/listed.rs"]
+mod listed;
 #[path = "cli/messages.rs"]
 mod messages;
 #[path = "cli/options.rs"]

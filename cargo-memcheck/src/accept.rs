@@ -13,7 +13,7 @@ use memcheck_harness::{pipeline, report};
 use crate::actions::Actions;
 use crate::cli::Invocation;
 use crate::project::{self, Project};
-use crate::terminal;
+use crate::{harness, terminal};
 
 /// How often a case is measured before it is approved: what differs between the runs is written `varies`.
 const RUNS: usize = 3;
@@ -29,19 +29,24 @@ struct Candidate {
 /// something is pending or not; without names and with nothing pending, cases are only compared.
 pub(crate) fn accept(invocation: &Invocation, names: &[String]) -> Result<ExitCode> {
     let project = project::open(invocation)?;
-    project::all_known(&project.plan, names)?;
+    for name in names {
+        project::all_known(&project.plan, std::slice::from_ref(name))
+            .map_err(|error| harness::approved_by_its_test(&project, name, error))?;
+    }
     let mut actions = Actions::new("accept", invocation, &project.plan);
     let candidates = candidates(&project, &mut actions)?;
+    let mut tally = Tally::default();
+    accept_built(&project, &mut actions, &mut tally)?;
     let is_waiting = |candidate: &Candidate| candidate.approved.is_none() || candidate.pending.is_some();
     let is_asked = |candidate: &Candidate| !names.is_empty() || is_waiting(candidate);
     let environment = waiting(&project)?.into_iter().any(|pending| pending.is_environment());
-    let compares_only = !candidates.iter().any(is_asked) && !environment && actions.code() == report::exit::OK;
+    let compares_only =
+        !candidates.iter().any(is_asked) && !environment && tally.accepted == 0 && actions.code() == report::exit::OK;
     let chosen: Vec<Candidate> = candidates
         .into_iter()
         .filter(|candidate| compares_only || is_asked(candidate))
         .collect();
     let recording = record(invocation, &project, &chosen, if compares_only { 1 } else { RUNS })?;
-    let mut tally = Tally::default();
     let recorded = recording.as_ref().map_or([].as_slice(), |recording| &recording.cases);
     for (candidate, recorded) in chosen.iter().zip(recorded) {
         let settled = recorded.as_ref().map_err(Clone::clone).and_then(|recorded| {
@@ -135,10 +140,10 @@ fn candidates(project: &Project, actions: &mut Actions<'_>) -> Result<Vec<Candid
             }),
         }
     }
-    for orphan in pending.iter().filter(|pending| !pending.is_environment()) {
-        if project.plan.cases.iter().any(|case| compare::path(case) == orphan.target) {
-            continue;
-        }
+    if harness::is_there(project) {
+        return Ok(found);
+    }
+    for orphan in pending.iter().filter(|pending| is_orphan(project, pending)) {
         let case = orphan.case().unwrap_or_default();
         let error = Error::not_judged(format!("{} belongs to no case", orphan.path.display())).detail(format!(
             "there is no case `{case}` there (any more); drop it: cargo memcheck reject"
@@ -146,6 +151,29 @@ fn candidates(project: &Project, actions: &mut Actions<'_>) -> Result<Vec<Candid
         actions.failed(orphan.case(), &orphan.path, &error)?;
     }
     Ok(found)
+}
+
+/// A pending file of no case of the file.
+fn is_orphan(project: &Project, pending: &Pending) -> bool {
+    !pending.is_environment() && !project.plan.cases.iter().any(|case| compare::path(case) == pending.target)
+}
+
+/// Pending files of cases that are built in Rust: only their tests measure them, so they are taken as they are.
+fn accept_built(project: &Project, actions: &mut Actions<'_>, tally: &mut Tally) -> Result<()> {
+    if !harness::is_there(project) {
+        return Ok(());
+    }
+    for pending in waiting(project)?.iter().filter(|pending| is_orphan(project, pending)) {
+        match compare::accept(pending) {
+            Ok(()) => {
+                tally.accepted += 1;
+                let remark = "as it was pending: its case is built in Rust, and was not measured again";
+                actions.done("Accepted", pending.case(), &pending.target, remark)?;
+            }
+            Err(error) => actions.failed(pending.case(), &pending.path, &error)?,
+        }
+    }
+    Ok(())
 }
 
 fn record(invocation: &Invocation, project: &Project, chosen: &[Candidate], times: usize) -> Result<Option<Recording>> {

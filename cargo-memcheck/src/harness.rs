@@ -53,6 +53,65 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// What a test that did its work ends with, in the words of the build.
+const SUCCESS: &str = "exit code 0";
+
+/// Whether the workspace has cases that are built in Rust.
+pub(crate) fn is_there(project: &Project) -> bool {
+    let mut packages = project.workspace.iter().flat_map(|workspace| &workspace.packages);
+    packages.any(|package| !package.harness_tests.is_empty())
+}
+
+/// An error about an unknown case, with how one that is built in Rust is approved.
+pub(crate) fn approved_by_its_test(project: &Project, name: &str, error: Error) -> Error {
+    let packages = project.workspace.iter().flat_map(|workspace| &workspace.packages);
+    let tests = packages.flat_map(|package| package.harness_tests.iter().map(move |test| (&package.name, test)));
+    tests.fold(error, |error, (package, test)| {
+        error.detail(format!(
+            "a case built in Rust:  INSTA_UPDATE=always cargo test -p {package} --test {test} -- --exact {name}"
+        ))
+    })
+}
+
+/// A case built in Rust.
+pub(crate) struct Built {
+    pub(crate) name: String,
+    pub(crate) package: String,
+    pub(crate) test: String,
+}
+
+/// The cases that harness tests build in Rust, as the tests list them: nothing is measured.
+pub(crate) fn names(invocation: &Invocation, project: &Project, progress: &Progress<'_>) -> Result<Vec<Built>> {
+    let mut found = Vec::new();
+    let packages = project.workspace.iter().flat_map(|workspace| &workspace.packages);
+    for (package, test) in packages.flat_map(|package| package.harness_tests.iter().map(move |test| (package, test))) {
+        let Some(workspace) = &project.workspace else { break };
+        let run = HarnessTest {
+            package,
+            name: test,
+            args: ["--list", "--format", "terse"].map(Into::into).to_vec(),
+            env: vec![
+                // With results asked for, a test speaks of its own cases only; listing writes none.
+                ("MEMCHECK_RESULTS", Some(project.plan.data_dir.join("results/list").into())),
+                ("MEMCHECK_OVERRIDES", Some(invocation.overrides.to_text().into())),
+            ],
+        };
+        let end = build::harness_test(&project.plan, workspace, &run, &project.cancel, &|event| {
+            progress.show(&Event::Build(event));
+        })?;
+        if end.ending != SUCCESS {
+            return Err(no_results(package, test, "it did not list its cases", &end));
+        }
+        let names = end.output.lines().filter_map(|line| line.strip_suffix(": test"));
+        found.extend(names.map(|name| Built {
+            name: name.to_owned(),
+            package: package.name.clone(),
+            test: test.clone(),
+        }));
+    }
+    Ok(found)
+}
+
 fn results(
     invocation: &Invocation,
     project: &Project,

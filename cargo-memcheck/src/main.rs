@@ -12,6 +12,7 @@ mod init;
 mod harness;
 mod list;
 mod measure;
+mod orphans;
 mod project;
 mod recorded;
 mod report;

@@ -89,6 +89,26 @@ fn with_test(text: &str) -> Project {
     project
 }
 
+/// The test of this name need not be a real one: it is asked as any harness test is.
+#[test]
+fn cases_built_in_rust_are_listed_and_their_command_is_named() {
+    let list = "fn main() { if std::env::args().any(|arg| arg == \"--list\") { println!(\"built: test\") } }\n";
+    let project = with_test(list);
+    let _ = memcheck(&project, &["memcheck", "list"])
+        .expect_code(0)
+        .expect_stdout("built")
+        .expect_stdout("test memory of hello")
+        .expect_stdout("start filled end");
+    let _ = memcheck(&project, &["memcheck", "accept", "built"])
+        .expect_code(2)
+        .expect_stderr("INSTA_UPDATE=always cargo test -p hello --test memory -- --exact built");
+    project.write("tests/memory.rs", "fn main() { undeclared() }\n");
+    let _ = memcheck(&project, &["memcheck", "list"])
+        .expect_code(101)
+        .expect_stdout("start filled end")
+        .expect_stderr("undeclared");
+}
+
 #[test]
 fn a_harness_test_without_results_is_a_failure() {
     let project = with_test("fn main() { println!(\"I am no harness\"); }\n");

@@ -7,6 +7,7 @@
 
 mod environment;
 mod file;
+mod orphans;
 mod patch;
 mod pending;
 mod write;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use environment::{environment, path as environment_path, propose_environment};
+pub use orphans::orphans;
 pub use pending::{Pending, accept, is_current, pending, reject};
 pub use write::write_whole;
 

@@ -225,6 +225,10 @@ fn sum_value(sum: &RoleSum) -> Value {
     json!({ "count": sum.count, "reserved": sum.reserved, "anon": sum.anon, "resident": sum.resident })
 }
 
+pub(super) fn place(place: &Place) -> Value {
+    json!({ "file": place.file, "line": place.line, "column": place.column })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fixtures::{case, print, problem, run, unjoined};
