@@ -57,6 +57,8 @@ mod portable;
 mod results;
 #[path = "cli/schema.rs"]
 mod schema;
+#[path = "cli/racing.rs"]
+mod racing;
 #[path = "cli/show.rs"]
 mod show;
 

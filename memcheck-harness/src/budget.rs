@@ -58,6 +58,12 @@ fn judge_all(
         .collect()
 }
 
+/// True when a limit of a run is broken or could not be judged.
+#[must_use]
+pub fn is_broken(judged: &[Vec<LimitResult>]) -> bool {
+    judged.iter().flatten().any(|limit| limit.verdict.is_broken())
+}
+
 /// What the limits of one checkpoint are judged with.
 struct Run<'a> {
     case: &'a Case,

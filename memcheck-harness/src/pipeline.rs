@@ -2,8 +2,9 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
-mod limits;
+mod judge;
 mod kept;
+mod limits;
 mod parallel;
 mod sides;
 mod steps;
@@ -17,24 +18,28 @@ use std::time::{Duration, Instant};
 
 pub use attached::attached;
 pub use limits::waivers;
-use limits::{over_base, waive};
 
 use crate::build::{self, BuildEvent};
 use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    AppliedSetting, Binary, Cancel, Capture, Case, CaseReport, CheckpointReport, CheckpointSpec, Date, End, Environment,
-    EnvironmentStatus, KeptCapture, MemoryMap, Name, OutputTail, Plan, Problem, RunReport, Snapshot, SnapshotOutcome, Workspace,
+    Binary, Cancel, Capture, Case, CaseReport, Date, End, Environment, EnvironmentStatus, KeptCapture, MemoryMap, Name, Plan,
+    Problem, RunReport, Snapshot, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
-use crate::{budget, classify, config, ending, explain, normalize, prepare};
+use crate::{classify, config, ending, normalize, prepare};
 
+pub(crate) use judge::judge;
 pub use sides::{layouts, reports, snapshots};
 pub use versus::{Compared, Party, Terms, versus};
 
+use judge::{case_report, checkpoint, ends_badly};
 use parallel::in_parallel;
 use steps::Steps;
+
+/// How often a case is measured before a snapshot that differs is called a difference of the program.
+const RUNS_BEFORE_A_VERDICT: usize = 3;
 
 /// How to run a plan.
 #[derive(Clone, Debug)]
@@ -268,7 +273,7 @@ fn record_case(
         if let Some(problem) = measured.problem {
             return Err(Error::from(problem));
         }
-        runs.push(normalize::snapshot(case, &measured.by_index(), measured.main_stack_is_fixed));
+        runs.push(measured.snapshot(case));
         let settings = measured.ended.iter().flat_map(|ended| &ended.settings);
         refused = settings
             .filter_map(|setting| Some(format!("{} {}: {}", setting.name, setting.value, setting.refused.as_ref()?)))
@@ -330,15 +335,43 @@ fn run_case(
 ) -> CaseReport {
     // The approved snapshot is read before the target starts: the target could rewrite it.
     let approved = compare::approved(case);
-    let (measured, target) = match (binary, &approved) {
-        (Err(error), _) => (Measured::failed(error.problem().clone()), String::new()),
-        (Ok(binary), Err(error)) => (Measured::failed(error.problem().clone()), binary.label.clone()),
-        (Ok(binary), Ok(_)) => (
-            measure(case, binary, own, options, cancel, &in_order(case)),
-            binary.label.clone(),
-        ),
+    let (runs, target) = match (binary, &approved) {
+        (Err(error), _) => (vec![Measured::failed(error.problem().clone())], String::new()),
+        (Ok(binary), Err(error)) => (vec![Measured::failed(error.problem().clone())], binary.label.clone()),
+        (Ok(binary), Ok(approved)) => {
+            let once = || measure(case, binary, own, options, cancel, &in_order(case));
+            let is_clean = |run: &Measured| !ends_badly(plan, case, run, approved.as_ref(), options.today);
+            (
+                until_sure(case, approved.as_ref(), cancel, &once, &is_clean),
+                binary.label.clone(),
+            )
+        }
     };
-    judge(plan, case, target, measured, approved.ok().flatten().as_ref(), options)
+    judge(plan, case, target, runs, approved.ok().flatten().as_ref(), options)
+}
+
+/// Measures a case, and again where nothing but its snapshot speaks against it: what one run shows may be a race. It ends
+/// early with a run that breaks a limit or cannot be judged: that is a result, and never measured away.
+fn until_sure(
+    case: &Case,
+    approved: Option<&Approved>,
+    cancel: &Cancel,
+    once: &dyn Fn() -> Measured,
+    is_clean: &dyn Fn(&Measured) -> bool,
+) -> Vec<Measured> {
+    let first = once();
+    if first.problem.is_some() || !compare::differs(case, &first.snapshot(case), approved) {
+        return vec![first];
+    }
+    let mut runs = vec![first];
+    while runs.len() < RUNS_BEFORE_A_VERDICT && cancel.signal().is_none() && runs.last().is_some_and(is_clean) {
+        runs.push(once());
+    }
+    runs
+}
+
+fn states(approved: Option<&Approved>) -> Option<&Snapshot> {
+    approved.and_then(Approved::states)
 }
 
 /// What one launch of a case gave.
@@ -385,6 +418,10 @@ impl Measured {
             duration: case.duration,
             main_stack_is_fixed: kept::main_stack_is_fixed(&case.settings),
         }
+    }
+
+    fn snapshot(&self, case: &Case) -> Snapshot {
+        normalize::snapshot(case, &self.by_index(), self.main_stack_is_fixed)
     }
 
     fn by_index(&self) -> Vec<(usize, &MemoryMap)> {
@@ -487,102 +524,5 @@ fn walk(
         }
         steps.start(index, stopped.pid())?;
         running = stopped.resume();
-    }
-}
-
-pub(crate) fn judge(
-    plan: &Plan,
-    case: &Case,
-    target: String,
-    measured: Measured,
-    approved: Option<&Approved>,
-    options: &Options,
-) -> CaseReport {
-    let maps = measured.by_index();
-    let now = normalize::snapshot(case, &maps, measured.main_stack_is_fixed);
-    let mut limits = budget::judge(case, &maps, approved.and_then(Approved::states));
-    waive(
-        plan,
-        case,
-        options.today,
-        measured.by_index().iter().map(|(index, _)| *index),
-        &mut limits,
-    );
-    let snapshot = match &measured.problem {
-        Some(_) => compare::not_compared(plan, case),
-        None => compare::compare(plan, case, &now, approved, options.comparing()),
-    };
-    let approved = approved.and_then(Approved::states);
-    // What does not count as a difference is none to be explained either.
-    let now = approved.map_or_else(|| now.clone(), |approved| normalize::within(case, &now, approved));
-    let mut measured = measured;
-    measured.notes.extend(over_base(case));
-    let maps = std::mem::take(&mut measured.maps);
-    let mut captures = std::mem::take(&mut measured.captures).into_iter();
-    let mut checkpoints = Vec::new();
-    for ((index, map), limits) in maps.into_iter().zip(limits) {
-        let capture = captures.next().map(Box::new);
-        let Some(mut report) = checkpoint(case, index, map) else {
-            continue;
-        };
-        (report.changes, report.causes) = explain::checkpoint(approved, None, &now, &report.name, &report.map, &limits);
-        report.limits = limits;
-        report.capture = capture;
-        checkpoints.push(report);
-    }
-    let mut report = case_report(case, target, measured, checkpoints, snapshot);
-    if case.as_is {
-        report.settings.insert(0, AppliedSetting::as_is());
-    }
-    report
-}
-
-/// A checkpoint that was reached, not judged yet.
-fn checkpoint(case: &Case, index: usize, map: MemoryMap) -> Option<CheckpointReport> {
-    let spec = case.checkpoints.get(index)?;
-    Some(CheckpointReport {
-        name: spec.name.clone(),
-        place: spec.place.clone(),
-        at: spec.at.to_string(),
-        map,
-        limits: Vec::new(),
-        changes: Vec::new(),
-        causes: Vec::new(),
-        capture: None,
-    })
-}
-
-fn case_report(
-    case: &Case,
-    target: String,
-    measured: Measured,
-    checkpoints: Vec<CheckpointReport>,
-    snapshot: SnapshotOutcome,
-) -> CaseReport {
-    // A series has as many checkpoints as it had passes.
-    let was_reached = |spec: &CheckpointSpec| checkpoints.iter().any(|reached| reached.name == spec.name);
-    let planned = case
-        .checkpoints
-        .iter()
-        .filter(|spec| !spec.is_optional() || was_reached(spec))
-        .count();
-    let (end, output, settings) = match measured.ended {
-        Some(ended) => (Some(ended.end), ended.output, ended.settings),
-        None => (None, OutputTail::default(), Vec::new()),
-    };
-    CaseReport {
-        name: case.name.clone(),
-        package: case.package.clone(),
-        place: case.place.clone(),
-        target,
-        duration: measured.duration,
-        checkpoints,
-        checkpoints_planned: planned,
-        snapshot,
-        problem: measured.problem,
-        end,
-        output,
-        settings,
-        notes: measured.notes,
     }
 }

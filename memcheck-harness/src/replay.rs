@@ -4,6 +4,7 @@
 use crate::error::{Error, Result};
 use crate::model::{
     CaseReport, CheckpointReport, CheckpointSpec, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind, RunReport,
+    SnapshotStatus,
 };
 use crate::pipeline::Options;
 use crate::report::NamedCapture;
@@ -105,7 +106,21 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         None
     });
     let measured = pipeline::Measured::recorded(maps, problem, recorded);
-    let judged = pipeline::judge(plan, case, recorded.target.clone(), measured, approved.as_ref(), options);
+    let mut judged = pipeline::judge(
+        plan,
+        case,
+        recorded.target.clone(),
+        vec![measured],
+        approved.as_ref(),
+        options,
+    );
+    if recorded.snapshot.status == SnapshotStatus::Unsteady {
+        let note = format!(
+            "{} runs of this case did not agree; one of them is recorded, and this judges that one",
+            recorded.snapshot.runs
+        );
+        judged.notes.push(note);
+    }
     CaseReport {
         end: recorded.end.clone(),
         output: recorded.output.clone(),

@@ -23,7 +23,7 @@ pub use write::write_whole;
 
 use crate::error::{Error, Result};
 use crate::model::{Case, Plan, SNAPSHOT_DIR, Snapshot, SnapshotOutcome, SnapshotStatus};
-use crate::normalize;
+use crate::normalize::{self, Weighed};
 use file::Header;
 
 /// The only environment of record so far; a snapshot's `info:` names it.
@@ -109,29 +109,76 @@ pub fn compare(
     approved: Option<&Approved>,
     options: Options<'_>,
 ) -> SnapshotOutcome {
+    compare_runs(plan, case, std::slice::from_ref(measured), approved, options)
+}
+
+/// True when the case has an approved snapshot and this run's is another.
+#[must_use]
+pub fn differs(case: &Case, measured: &Snapshot, approved: Option<&Approved>) -> bool {
+    has_snapshot(case)
+        && approved.is_some_and(|approved| normalize::render(&kept(case, measured, Some(approved))) != approved.text)
+}
+
+fn kept(case: &Case, measured: &Snapshot, approved: Option<&Approved>) -> Snapshot {
+    match approved.and_then(Approved::states) {
+        Some(reference) => normalize::within(case, measured, reference),
+        None => measured.clone(),
+    }
+}
+
+/// As [`compare`], on several runs of the same binary: what every run shows is a difference, what only some show makes the
+/// case unsteady. The text, and with it the pending file, says `varies` where the runs do not agree.
+#[must_use]
+pub fn compare_runs(
+    plan: &Plan,
+    case: &Case,
+    runs: &[Snapshot],
+    approved: Option<&Approved>,
+    options: Options<'_>,
+) -> SnapshotOutcome {
     if !has_snapshot(case) {
         let mut outcome = without_text(plan, case, SnapshotStatus::Off);
         settle(plan, case, &mut outcome, options);
         return outcome;
     }
-    let kept = match approved.map(|approved| &approved.snapshot) {
-        Some(Ok(reference)) => normalize::within(case, measured, reference),
-        Some(Err(_)) | None => measured.clone(),
+    let kept: Vec<Snapshot> = runs.iter().map(|run| kept(case, run, approved)).collect();
+    let merged = normalize::merge(&kept);
+    let text = normalize::render(&merged);
+    let weighed = match approved.and_then(Approved::states) {
+        Some(reference) if kept.len() > 1 => normalize::weigh(&kept, reference),
+        // One run is all the evidence there is, and a text without states is compared as text.
+        _ => Weighed {
+            every_run_differs: true,
+            unsteady: Vec::new(),
+        },
     };
-    let text = normalize::render(&kept);
     let mut outcome = SnapshotOutcome {
         status: match approved {
             None => SnapshotStatus::New,
             Some(approved) if approved.text == text => SnapshotStatus::Same,
-            Some(_) => SnapshotStatus::Differs,
+            // Without a value that differs it is the text alone that does: edited by hand, or of another version.
+            Some(_) if weighed.every_run_differs || weighed.unsteady.is_empty() => SnapshotStatus::Differs,
+            Some(_) => SnapshotStatus::Unsteady,
         },
-        varying: normalize::varying(&kept),
+        // What is approved as varying; what turned out to vary just now is `unsteady`.
+        varying: kept.first().map(normalize::varying).unwrap_or_default(),
         text,
+        runs: runs.len(),
+        unsteady: weighed.unsteady,
         ..without_text(plan, case, SnapshotStatus::Same)
     };
-    if let Some(approved) = approved.filter(|_| outcome.status == SnapshotStatus::Differs) {
+    let differs = matches!(outcome.status, SnapshotStatus::Differs | SnapshotStatus::Unsteady);
+    if let Some(approved) = approved.filter(|_| differs) {
         outcome.diff = difference(approved, &outcome.text);
         outcome.rows = changed_rows(&approved.text, &outcome.text);
+    }
+    // That a row varies is news that a run which happens to pass does not outdate.
+    if outcome.status == SnapshotStatus::Same
+        && let Some(waiting) = pending::of(plan, case, options)
+        && waiting.says_varies(case, &merged)
+    {
+        outcome.pending = Some(waiting.path);
+        return outcome;
     }
     outcome.patch = patch(plan, case, &outcome);
     settle(plan, case, &mut outcome, options);
@@ -180,7 +227,10 @@ fn settle(plan: &Plan, case: &Case, outcome: &mut SnapshotOutcome, options: Opti
     if !options.write {
         return;
     }
-    let has_news = matches!(outcome.status, SnapshotStatus::Differs | SnapshotStatus::New);
+    let has_news = matches!(
+        outcome.status,
+        SnapshotStatus::Differs | SnapshotStatus::Unsteady | SnapshotStatus::New
+    );
     let description = format!("memory of {}", case.name);
     let header = header(plan, case, &description);
     let news = has_news.then(|| file::pending_bytes(&header, &outcome.text));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::write::write_whole;
 use super::{Options, SNAPSHOT_DIR, environment, file};
 use crate::error::{Error, Result};
-use crate::model::{Plan, Problem};
+use crate::model::{Case, Plan, Problem, Snapshot};
 use crate::normalize;
 
 /// A pending change: `X.snap.new` beside (or instead of) `X.snap`.
@@ -28,6 +28,17 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// True when it says of rows that they vary, and what was measured is one of the ways in which they do.
+    #[must_use]
+    pub fn says_varies(&self, case: &Case, measured: &Snapshot) -> bool {
+        self.damage.is_none()
+            && normalize::parse(&self.text).is_ok_and(|waiting| {
+                !normalize::varying(&waiting).is_empty()
+                    && self.approved.as_deref() != Some(&self.text)
+                    && normalize::within(case, measured, &waiting) == waiting
+            })
+    }
+
     /// True for the environment of record, which belongs to no case.
     #[must_use]
     pub fn is_environment(&self) -> bool {
@@ -123,8 +134,25 @@ pub fn reject(pending: &Pending) -> Result<()> {
     remove(&pending.path)
 }
 
+/// The pending file of a case, where files may be written and there is one that can be read.
+pub(super) fn of(plan: &Plan, case: &Case, options: Options<'_>) -> Option<Pending> {
+    let target = super::path(case);
+    let path = options.write.then(|| file_of(plan, &target, options.pending_dir))?.ok()?;
+    load(path, target).ok().flatten()
+}
+
 /// Leaves a target's pending file with these bytes, or (`None`) none. Gives back its path when it was written.
 pub(super) fn place(plan: &Plan, target: &Path, news: Option<&[u8]>, pending_dir: Option<&Path>) -> Result<Option<PathBuf>> {
+    let path = file_of(plan, target, pending_dir)?;
+    file::refuse_links(&path)?;
+    match news {
+        Some(bytes) => write_whole(&path, bytes).map(|()| Some(path)),
+        None => remove(&path).map(|()| None),
+    }
+}
+
+/// Where the pending file of a target lies.
+fn file_of(plan: &Plan, target: &Path, pending_dir: Option<&Path>) -> Result<PathBuf> {
     let mut path = match pending_dir {
         None => target.to_path_buf(),
         Some(root) => root.join(target.strip_prefix(&plan.root).map_err(|_| {
@@ -135,11 +163,7 @@ pub(super) fn place(plan: &Plan, target: &Path, news: Option<&[u8]>, pending_dir
         })?),
     };
     path.as_mut_os_string().push(".new");
-    file::refuse_links(&path)?;
-    match news {
-        Some(bytes) => write_whole(&path, bytes).map(|()| Some(path)),
-        None => remove(&path).map(|()| None),
-    }
+    Ok(path)
 }
 
 fn remove(path: &Path) -> Result<()> {

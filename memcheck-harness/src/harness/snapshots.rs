@@ -14,7 +14,7 @@ use crate::normalize;
 pub(super) fn in_place(update: Update, status: SnapshotStatus) -> bool {
     match status {
         SnapshotStatus::New => matches!(update, Update::Always | Update::Unseen | Update::Force),
-        SnapshotStatus::Differs => matches!(update, Update::Always | Update::Force),
+        SnapshotStatus::Differs | SnapshotStatus::Unsteady => matches!(update, Update::Always | Update::Force),
         SnapshotStatus::Same => update == Update::Force,
         SnapshotStatus::Off | SnapshotStatus::NotCompared => false,
     }
@@ -88,15 +88,15 @@ mod tests {
 
     #[test]
     fn the_table_of_insta() {
-        use SnapshotStatus::{Differs, New, Same};
+        use SnapshotStatus::{Differs, New, Same, Unsteady};
         for (update, statuses, leaves_pending) in [
             (Update::New, &[][..], true),
-            (Update::Always, &[New, Differs], false),
+            (Update::Always, &[New, Differs, Unsteady], false),
             (Update::Unseen, &[New], true),
-            (Update::Force, &[New, Differs, Same], false),
+            (Update::Force, &[New, Differs, Unsteady, Same], false),
             (Update::No, &[], false),
         ] {
-            let all = [New, Differs, Same, SnapshotStatus::Off, SnapshotStatus::NotCompared];
+            let all = [New, Differs, Unsteady, Same, SnapshotStatus::Off, SnapshotStatus::NotCompared];
             let found: Vec<_> = all.into_iter().filter(|status| in_place(update, *status)).collect();
             assert_eq!(found, statuses, "{update:?}");
             assert_eq!(pending(update), leaves_pending, "{update:?}");

@@ -20,6 +20,7 @@ mod report;
 mod role;
 mod snapshot;
 mod syscall;
+mod unsteady;
 mod waiver;
 mod workspace;
 
@@ -50,5 +51,6 @@ pub use report::{
 pub use role::{Allocator, Role};
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
 pub use syscall::{syscall_names, syscall_number};
+pub use unsteady::UnsteadyCell;
 pub use waiver::{Waiver, WaiverResult, WaiverStatus, WaiverUse};
 pub use workspace::{Package, PackageTarget, Workspace};

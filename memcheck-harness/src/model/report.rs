@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
-use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, WaiverResult, WaiverStatus};
+use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, UnsteadyCell, WaiverResult, WaiverStatus};
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
 /// without a new schema (`docs/schema/`).
@@ -220,6 +220,12 @@ pub struct SnapshotOutcome {
     pub rows: usize,
     /// Rows left ungated because they vary, as `checkpoint: row`.
     pub varying: Vec<String>,
+    /// How many runs the verdict stands on: more than one when the first differed.
+    #[serde(default)]
+    pub runs: usize,
+    /// Values on which these runs do not agree.
+    #[serde(default)]
+    pub unsteady: Vec<UnsteadyCell>,
     /// The pending file, when one was written.
     #[serde(with = "super::forms::some_path")]
     pub pending: Option<PathBuf>,
@@ -233,8 +239,10 @@ pub struct SnapshotOutcome {
 pub enum SnapshotStatus {
     /// Equal.
     Same,
-    /// Differs.
+    /// Differs, in every run that was made.
     Differs,
+    /// Differs in some runs of the unchanged binary only: no proof that the program changed, and not what was approved either.
+    Unsteady,
     /// None is approved yet.
     New,
     /// The case has none (`snapshot = false`, or no checkpoint takes part).
@@ -411,6 +419,8 @@ impl SnapshotOutcome {
             patch: String::new(),
             rows: 0,
             varying: Vec::new(),
+            runs: 0,
+            unsteady: Vec::new(),
             pending: None,
             pending_error: None,
         }
@@ -433,8 +443,10 @@ impl RunReport {
         }
         match case.snapshot.status {
             SnapshotStatus::New => Outcome::Snapshot,
-            SnapshotStatus::Differs if self.ci || self.environment_status.differences.is_empty() => Outcome::Snapshot,
-            SnapshotStatus::Differs => Outcome::Warning,
+            SnapshotStatus::Differs | SnapshotStatus::Unsteady if self.ci || self.environment_status.differences.is_empty() => {
+                Outcome::Snapshot
+            }
+            SnapshotStatus::Differs | SnapshotStatus::Unsteady => Outcome::Warning,
             SnapshotStatus::Same | SnapshotStatus::Off | SnapshotStatus::NotCompared => Outcome::Pass,
         }
     }

@@ -68,11 +68,13 @@ mod parse;
 mod render;
 mod states;
 mod tolerance;
+mod unsteady;
 
 pub use parse::parse;
 pub use render::render;
 pub use states::{LARGE_SEGMENT_BYTES, MAIN_STACK_FLOOR_BYTES, snapshot};
 pub use tolerance::{merge, varying, within};
+pub use unsteady::{Weighed, weigh};
 
 use crate::model::Name;
 

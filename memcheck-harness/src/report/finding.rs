@@ -191,6 +191,11 @@ fn of_case(report: &RunReport, case: &CaseReport, all: &mut Vec<Finding>) {
                 );
                 all.push(finding(Rule::Snapshot, level, "differs", text, &case.place));
             }
+            SnapshotStatus::Unsteady => {
+                let cells: Vec<String> = case.snapshot.unsteady.iter().map(ToString::to_string).collect();
+                let text = format!("unsteady over {} runs: {}", case.snapshot.runs, cells.join("; "));
+                all.push(finding(Rule::Snapshot, level, "unsteady", text, &case.place));
+            }
             SnapshotStatus::New => {
                 let text = format!("no approved snapshot yet: cargo memcheck accept {}", case.name);
                 all.push(finding(Rule::Snapshot, level, "new", text, &case.place));

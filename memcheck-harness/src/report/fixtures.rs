@@ -163,6 +163,7 @@ pub(crate) fn case(name: &str) -> CaseReport {
         checkpoints_planned: 1,
         snapshot: SnapshotOutcome {
             path: PathBuf::from(format!("memcheck/snapshots/{name}.snap")),
+            runs: 1,
             ..SnapshotOutcome::none(SnapshotStatus::Same)
         },
         problem: None,

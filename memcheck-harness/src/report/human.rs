@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::text::{Ink, clean, columns, labelled, paint, plural, wrap};
-use super::{problem, progress, table};
+use super::{problem, progress, table, unsteady};
 use crate::model::{
     AppliedSetting, CaseReport, ChangeCause, CheckpointReport, EnvironmentStatus, LimitResult, Outcome, Place, ProblemKind,
     RunReport, SnapshotStatus, Verdict,
@@ -81,6 +81,7 @@ fn status(
         _ => String::new(),
     };
     let remark = match outcome {
+        Outcome::Warning if case.snapshot.status == SnapshotStatus::Unsteady => ": snapshot unsteady".to_owned(),
         Outcome::Warning => format!(": snapshot differs, {}", plural(case.snapshot.rows, "row")),
         _ => String::new(),
     };
@@ -211,7 +212,7 @@ fn message(
         }
     }
     repetitions(sections, style, out)?;
-    let differs = case.snapshot.status == SnapshotStatus::Differs;
+    let differs = matches!(case.snapshot.status, SnapshotStatus::Differs);
     if !case.snapshot.diff.is_empty() && (style.verbose > 0 || (differs && tables == 0)) {
         writeln!(out)?;
         let lines = if style.verbose > 0 { usize::MAX } else { DIFF_LINES };
@@ -260,7 +261,9 @@ pub(super) fn verdicts(
                 ""
             };
             headed("Snapshot differs: ", &format!("{rows}{why}"), style, out)?;
+            unsteady::values(snapshot, style, out)?;
         }
+        SnapshotStatus::Unsteady => unsteady::verdict(snapshot, outcome, style, out)?,
         SnapshotStatus::New => {
             let text = format!("no approved snapshot yet: cargo memcheck accept {}", case.name);
             writeln!(out, "  {}{}", paint(style, Ink::Bad, "Snapshot missing: "), clean(&text))?;
@@ -312,7 +315,7 @@ fn verdict_line(limit: &LimitResult, at: &str, style: Style, out: &mut dyn Write
 }
 
 /// `  Head: text`, wrapped with a deeper indent.
-fn headed(head: &str, text: &str, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn headed(head: &str, text: &str, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let width = columns(style).saturating_sub(4);
     for (i, line) in wrap(&clean(&format!("{head}{text}")), width).iter().enumerate() {
         match (i, line.strip_prefix(head.trim_end())) {
@@ -424,8 +427,14 @@ pub fn differences(status: &EnvironmentStatus) -> String {
 /// What to do next: remedies, then how to approve, then how to see more. Only commands that exist.
 fn commands(case: &CaseReport, sections: &Sections<'_>, style: Style, out: &mut dyn Write) -> io::Result<()> {
     remedies(sections, style, out)?;
-    let accept = matches!(case.snapshot.status, SnapshotStatus::Differs | SnapshotStatus::New)
-        .then(|| format!("cargo memcheck accept {}", case.name));
+    let accept = matches!(
+        case.snapshot.status,
+        SnapshotStatus::Differs | SnapshotStatus::New | SnapshotStatus::Unsteady
+    )
+    .then(|| format!("cargo memcheck accept {}", case.name));
+    if case.problem.is_none() {
+        unsteady::remedies(case, style, out)?;
+    }
     let mut command = |label: &str, text: &str| {
         let label = format!("{:<1$}", clean(label), REMEDY_COLUMN - 2);
         writeln!(out, "  {}{}", paint(style, Ink::Strong, &label), clean(text))
@@ -443,6 +452,7 @@ fn commands(case: &CaseReport, sections: &Sections<'_>, style: Style, out: &mut 
             command("", "(accept alone does not lift a budget)")?;
         }
         (Some(lift), _) => command("intended?", &lift)?,
+        (None, Some(_)) if case.snapshot.status == SnapshotStatus::Unsteady => {}
         // A missing snapshot has said so above.
         (None, Some(accept)) if case.problem.is_none() && case.snapshot.status == SnapshotStatus::Differs => {
             command("intended?", accept)?;

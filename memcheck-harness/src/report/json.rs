@@ -9,7 +9,7 @@ use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::{exit, gated, problem, show_malloc, summary};
-use crate::model::{CaseReport, CheckpointReport, End, Metric, Name, Outcome, Problem, RoleSum, RunReport, StackState};
+use crate::model::{CaseReport, CheckpointReport, End, Metric, Name, Outcome, Place, Problem, RoleSum, RunReport, StackState};
 
 /// The schema of all JSON lines: 0 until the format is frozen.
 pub(super) const SCHEMA: u32 = 0;

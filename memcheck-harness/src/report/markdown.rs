@@ -221,6 +221,7 @@ fn details(report: &RunReport, case: &CaseReport) -> String {
 fn words(report: &RunReport, case: &CaseReport) -> String {
     let snapshot = match case.snapshot.status {
         SnapshotStatus::Differs => format!(", snapshot differs ({})", plural(case.snapshot.rows, "row")),
+        SnapshotStatus::Unsteady => format!(", snapshot unsteady over {} runs", case.snapshot.runs),
         SnapshotStatus::New => ", no approved snapshot".to_owned(),
         SnapshotStatus::Same | SnapshotStatus::Off | SnapshotStatus::NotCompared => String::new(),
     };

@@ -32,6 +32,7 @@ mod sarif;
 mod summary;
 mod table;
 mod text;
+mod unsteady;
 mod waiver;
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ fn reasons(report: &RunReport, case: &CaseReport, outcome: Outcome) -> [bool; 3]
     let here = report.ci || report.environment_status.differences.is_empty();
     let snapshot = match case.snapshot.status {
         SnapshotStatus::New => true,
-        SnapshotStatus::Differs => here,
+        SnapshotStatus::Differs | SnapshotStatus::Unsteady => here,
         SnapshotStatus::Same | SnapshotStatus::Off | SnapshotStatus::NotCompared => false,
     };
     // A check in Rust is a limit written in code: it was judged, and does not hold.
@@ -187,7 +187,10 @@ fn environment(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
         return Ok(());
     }
     let count = |wanted: SnapshotStatus| report.cases.iter().filter(|case| case.snapshot.status == wanted).count();
-    let (equal, differ) = (count(SnapshotStatus::Same), count(SnapshotStatus::Differs));
+    let (equal, differ) = (
+        count(SnapshotStatus::Same),
+        count(SnapshotStatus::Differs) + count(SnapshotStatus::Unsteady),
+    );
     let verb = if differ == 1 { "differs" } else { "differ" };
     let rule = if report.ci { " (under CI differences fail)" } else { "" };
     progress::warning(
@@ -278,6 +281,10 @@ fn failed(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Result<(
             (
                 snapshot && case.snapshot.status == SnapshotStatus::Differs,
                 "snapshot differs",
+            ),
+            (
+                snapshot && case.snapshot.status == SnapshotStatus::Unsteady,
+                "snapshot unsteady",
             ),
         ]
         .into_iter()

@@ -112,7 +112,7 @@ pub(super) fn table(case: &CaseReport, checkpoint: &CheckpointReport, verbose: b
 /// that no snapshot holds is meant: nothing is said then.
 fn unchanged(case: &CaseReport) -> &'static str {
     match case.snapshot.status {
-        SnapshotStatus::Same | SnapshotStatus::Differs => "",
+        SnapshotStatus::Same | SnapshotStatus::Differs | SnapshotStatus::Unsteady => "",
         // Nothing approved, nothing to have changed from.
         SnapshotStatus::New | SnapshotStatus::Off | SnapshotStatus::NotCompared => "-",
     }

@@ -1,0 +1,132 @@
+//! The runs of one case → its report: budgets, the snapshot's verdict, and the causes of what changed.
+
+use super::limits::{over_base, waive};
+use super::{Measured, Options, states};
+use crate::compare::{self, Approved};
+use crate::model::{
+    AppliedSetting, Case, CaseReport, CheckpointReport, CheckpointSpec, Date, LimitResult, MemoryMap, OutputTail, Plan, Snapshot,
+    SnapshotOutcome,
+};
+use crate::{budget, explain, normalize};
+
+/// The limits of one run, waivers applied; one list for each checkpoint that was reached.
+fn judged(plan: &Plan, case: &Case, run: &Measured, approved: Option<&Approved>, today: Date) -> Vec<Vec<LimitResult>> {
+    let maps = run.by_index();
+    let mut limits = budget::judge(case, &maps, states(approved));
+    waive(plan, case, today, maps.iter().map(|(index, _)| *index), &mut limits);
+    limits
+}
+
+/// A run that breaks a limit or could not be judged.
+pub(super) fn ends_badly(plan: &Plan, case: &Case, run: &Measured, approved: Option<&Approved>, today: Date) -> bool {
+    run.problem.is_some() || budget::is_broken(&judged(plan, case, run, approved, today))
+}
+
+/// Judges the runs of a case, at least one. What is shown of them is the first that could not be judged or breaks a limit
+/// (`until_sure` ends with it), else the very first; the snapshot's verdict stands on all of them.
+pub(crate) fn judge(
+    plan: &Plan,
+    case: &Case,
+    target: String,
+    mut runs: Vec<Measured>,
+    approved: Option<&Approved>,
+    options: &Options,
+) -> CaseReport {
+    let snapshots: Vec<Snapshot> = runs
+        .iter()
+        .filter(|run| run.problem.is_none())
+        .map(|run| run.snapshot(case))
+        .collect();
+    let count = runs.len();
+    let is_bad = |run: &Measured| ends_badly(plan, case, run, approved, options.today);
+    let shown = if runs.last().is_some_and(is_bad) { count - 1 } else { 0 };
+    let mut measured = runs.swap_remove(shown);
+    let limits = judged(plan, case, &measured, approved, options.today);
+    let snapshot = match &measured.problem {
+        Some(_) => compare::not_compared(plan, case),
+        None => compare::compare_runs(plan, case, &snapshots, approved, options.comparing()),
+    };
+    if shown > 0 {
+        let earlier = count - 1;
+        measured.notes.push(format!(
+            "this is run {count} of the case: in {} only the snapshot differed",
+            if earlier == 1 { "the one before" } else { "those before" }
+        ));
+    }
+    // Values on which the runs do not agree are no change.
+    let now = match snapshots.as_slice() {
+        [_, _, ..] if measured.problem.is_none() => normalize::merge(&snapshots),
+        _ => measured.snapshot(case),
+    };
+    // What does not count as a difference is none to be explained either.
+    let now = states(approved).map_or_else(|| now.clone(), |approved| normalize::within(case, &now, approved));
+    measured.notes.extend(over_base(case));
+    let maps = std::mem::take(&mut measured.maps);
+    let mut captures = std::mem::take(&mut measured.captures).into_iter();
+    let mut checkpoints = Vec::new();
+    for ((index, map), limits) in maps.into_iter().zip(limits) {
+        let capture = captures.next().map(Box::new);
+        let Some(mut report) = checkpoint(case, index, map) else {
+            continue;
+        };
+        (report.changes, report.causes) = explain::checkpoint(states(approved), None, &now, &report.name, &report.map, &limits);
+        report.limits = limits;
+        report.capture = capture;
+        checkpoints.push(report);
+    }
+    let mut report = case_report(case, target, measured, checkpoints, snapshot);
+    if case.as_is {
+        report.settings.insert(0, AppliedSetting::as_is());
+    }
+    report
+}
+
+/// A checkpoint that was reached, not judged yet.
+pub(super) fn checkpoint(case: &Case, index: usize, map: MemoryMap) -> Option<CheckpointReport> {
+    let spec = case.checkpoints.get(index)?;
+    Some(CheckpointReport {
+        name: spec.name.clone(),
+        place: spec.place.clone(),
+        at: spec.at.to_string(),
+        map,
+        limits: Vec::new(),
+        changes: Vec::new(),
+        causes: Vec::new(),
+        capture: None,
+    })
+}
+
+pub(super) fn case_report(
+    case: &Case,
+    target: String,
+    measured: Measured,
+    checkpoints: Vec<CheckpointReport>,
+    snapshot: SnapshotOutcome,
+) -> CaseReport {
+    // A series has as many checkpoints as it had passes.
+    let was_reached = |spec: &CheckpointSpec| checkpoints.iter().any(|reached| reached.name == spec.name);
+    let planned = case
+        .checkpoints
+        .iter()
+        .filter(|spec| !spec.is_optional() || was_reached(spec))
+        .count();
+    let (end, output, settings) = match measured.ended {
+        Some(ended) => (Some(ended.end), ended.output, ended.settings),
+        None => (None, OutputTail::default(), Vec::new()),
+    };
+    CaseReport {
+        name: case.name.clone(),
+        package: case.package.clone(),
+        place: case.place.clone(),
+        target,
+        duration: measured.duration,
+        checkpoints,
+        checkpoints_planned: planned,
+        snapshot,
+        problem: measured.problem,
+        end,
+        output,
+        settings,
+        notes: measured.notes,
+    }
+}
