@@ -51,6 +51,8 @@ mod output;
 mod points;
 #[path = "cli/policy.rs"]
 mod policy;
+#[path = "cli/own_suite.rs"]
+mod own_suite;
 #[path = "cli/portable.rs"]
 mod portable;
 #[path = "cli/results.rs"]
@@ -59,6 +61,8 @@ mod results;
 mod schema;
 #[path = "cli/racing.rs"]
 mod racing;
+#[path = "cli/readme.rs"]
+mod readme;
 #[path = "cli/show.rs"]
 mod show;
 

@@ -141,24 +141,6 @@ fn a_refused_launch_setting_is_told() {
         .expect_all(&["stack 8 MiB was refused", "hard limit of this machine is 1 MiB"]);
 }
 
-/// Another user, where the tests may become one (as root, in a container) and that user can reach the command.
-#[test]
-fn another_user() {
-    let (project, _) = project("");
-    let drop = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-    let mut probe = project.command(Path::new("setpriv"), &drop);
-    let may = tests::finish(probe.args([TOOL, "--version"])).code == Some(0);
-    if !may {
-        return;
-    }
-    let given = project.run(Path::new("chown"), &["-R", "65534:65534", "."]).expect_code(0);
-    assert!(given.stderr.is_empty());
-    let mut command = project.command(Path::new("setpriv"), &drop);
-    let _ = tests::finish(command.args([TOOL, "accept"]).env("HOME", "/nonexistent")).expect_code(0);
-    let there = project.read("memcheck/snapshots/places.snap");
-    assert_eq!(there, measured("", TOOL, &["accept"], |_| {}));
-}
-
 /// Several runs at once in one directory wait for each other where they build, and agree.
 #[test]
 fn runs_beside_each_other() {
