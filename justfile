@@ -32,30 +32,21 @@ memcheck *ARGS:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
-# The suite many times in a row: the first run that differs ends it.
-soak TIMES="50":
-    cargo build --package cargo-memcheck
-    for run in $(seq {{TIMES}}); do echo "run $run of {{TIMES}}"; cargo memcheck; done
+# The suite many times in a row: every run must say the same of every case, byte for byte.
+soak-snapshots TIMES="50":
+    bash .ci/soak {{TIMES}}
 
 # A commit that changes nothing, through the snapshot gate and through compare --base: 50 of 50.
 soak-compare:
     cargo test --locked --package cargo-memcheck --features oracles --test git -- --ignored
 
-# The suite many times while every processor is busy.
+# The same while every processor is busy.
 soak-busy TIMES="20":
-    #!/usr/bin/env bash
-    set -euo pipefail
-    cargo build --package cargo-memcheck
-    busy=()
-    trap 'kill "${busy[@]}"' EXIT
-    for _ in $(seq "$(nproc)"); do
-        (while :; do :; done) &
-        busy+=("$!")
-    done
-    for run in $(seq {{TIMES}}); do
-        echo "run $run of {{TIMES}}, $(nproc) processors busy"
-        cargo memcheck
-    done
+    bash .ci/soak {{TIMES}} busy
+
+# Ratios against gdb and against plain spawns (needs gdb); `just bench --quick` as CI does.
+bench *ARGS:
+    cargo bench --locked --package benches -- {{ARGS}}
 
 # The tool interrupted and killed at random moments, TIMES times.
 kills TIMES="200":

@@ -33,6 +33,8 @@ int main(void) {
 const CASES: usize = 100;
 /// Counted rounds.
 const ROUNDS: usize = 11;
+/// Counted rounds with `--quick`, as CI asks for.
+const QUICK_ROUNDS: usize = 5;
 
 fn main() -> ExitCode {
     match run() {
@@ -48,6 +50,11 @@ fn main() -> ExitCode {
 fn run() -> std::result::Result<bool, Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let program = build(dir.path())?;
+    let rounds = if std::env::args().any(|argument| argument == "--quick") {
+        QUICK_ROUNDS
+    } else {
+        ROUNDS
+    };
     let mut out = std::io::stdout();
     let one = plan(dir.path(), 1);
     let mut gdb_and_us = [
@@ -60,7 +67,7 @@ fn run() -> std::result::Result<bool, Box<dyn std::error::Error>> {
             work: Box::new(|| gdb(&program)),
         },
     ];
-    let times = medians(&mut gdb_and_us, ROUNDS);
+    let times = medians(&mut gdb_and_us, rounds);
     let mut kept = ratio(&mut out, "whole run, 3 checkpoints / gdb -batch", times[0], times[1], 0.10)?;
     let many = plan(dir.path(), CASES);
     let mut suite = [
@@ -73,7 +80,7 @@ fn run() -> std::result::Result<bool, Box<dyn std::error::Error>> {
             work: Box::new(|| spawn_all(&program)),
         },
     ];
-    let times = medians(&mut suite, ROUNDS);
+    let times = medians(&mut suite, rounds);
     kept &= ratio(
         &mut out,
         "100 cases with 3 checkpoints / plain spawns",

@@ -27,6 +27,8 @@ mod compare;
 mod detach;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/doors.rs"]
+mod doors;
 #[path = "cli/endings.rs"]
 mod endings;
 #[path = "cli/files.rs"]

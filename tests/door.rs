@@ -186,3 +186,89 @@ fn an_expired_waiver_fails_its_case() {
         run.stdout
     );
 }
+
+/// nextest gives every case a process of its own: each leaves the environment with the compilers of all.
+#[test]
+fn processes_of_one_case_each_name_all_compilers() {
+    let manifest = "[package]\nname = \"two\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[workspace]\n";
+    let toml = format!(
+        "[defaults]\nprofile = \"dev\"\n{TOML}\n[[case]]\nname = \"rusty\"\ntarget = {{ bin = \"two\" }}\ncheckpoint = [{{ name = \"main\", at = \"main\" }}]\n"
+    );
+    let project = project()
+        .file("Cargo.toml", manifest)
+        .file("src/main.rs", "fn main() {}\n")
+        .file("memcheck.toml", &toml);
+    for case in ["filed", "rusty"] {
+        let _ = door(&project, &["--exact", case, "--nocapture"], &[]).expect_code(101);
+        let environment = project.read("memcheck/snapshots/environment.snap.new");
+        for compiler in ["built-with.gcc", "built-with.rustc"] {
+            assert!(environment.contains(compiler), "after {case}:\n{environment}");
+        }
+    }
+}
+
+/// Case by case: listed and run one at a time as nextest does, run as cargo test does, and the results `cargo memcheck` reads.
+#[test]
+fn one_process_for_each_case_or_one_for_all() {
+    let project = accepted();
+    let list = door(&project, &["--list", "--format", "terse"], &[]).expect_code(0);
+    let ignored = door(&project, &["--list", "--format", "terse", "--ignored"], &[]).expect_code(0);
+    let names: Vec<&str> = list.stdout.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    assert_eq!(names, ["filed", "built-grows", "built-shrinks"]);
+    let together = door(&project, &["--include-ignored"], &[]).expect_code(101);
+    for name in names {
+        let alone = door(&project, &["--exact", name, "--nocapture", "--include-ignored"], &[]);
+        let passed = alone.code == Some(0);
+        let verdict = if passed { "ok" } else { "FAILED" };
+        assert!(
+            together
+                .stdout
+                .lines()
+                .any(|line| line.starts_with(&format!("test {name} ")) && line.ends_with(verdict)),
+            "{name}: {verdict} alone, but\n{}",
+            together.stdout
+        );
+        assert_eq!(passed, !ignored.stdout.contains(name), "{name}");
+    }
+}
+
+/// A reader of the list that has seen enough is no error; a list that cannot be written is.
+#[test]
+fn a_list_of_thousands_and_where_it_goes() {
+    let toml: String = (0..3000).map(|i| TOML.replace("filed", &format!("filed-{i}"))).collect();
+    let project = project().file("memcheck.toml", &toml);
+    let all = door(&project, &["--list", "--format", "terse"], &[]).expect_code(0);
+    assert_eq!(all.stdout.lines().count(), 3002);
+    let piped = |line: &str| {
+        let mut command = project.command(Path::new("sh"), &["-c", line]);
+        finish(command.env("DOOR", DOOR).env("CARGO_MANIFEST_DIR", project.path()))
+    };
+    let _ = piped("( \"$DOOR\" --list; echo \"code $?\" >&2 ) | head -1").expect_stderr("code 0");
+    let _ = piped("\"$DOOR\" --list >/dev/full")
+        .expect_code(101)
+        .expect_stderr("standard output");
+    let one = door(&project, &["--exact", "filed-1500"], &[("INSTA_UPDATE", "always")]).expect_code(0);
+    assert!(one.stdout.contains("3001 filtered out"), "{}", one.stdout);
+    project.write("memcheck.toml", &toml.replace("filed-2999", "filed-7"));
+    let _ = door(&project, &["--list"], &[]).expect_code(101).expect_stderr("filed-7");
+}
+
+/// The harness is killed while a case runs: its target dies with it.
+#[test]
+fn a_case_does_not_outlive_the_harness() {
+    let marker = tests::marker("door");
+    let source = "#include <stdio.h>\n#include <unistd.h>\nint main(void) {\n    fclose(fopen(\"started\", \"w\"));\n    \
+                  for (;;)\n        pause();\n}\n";
+    let toml = format!(
+        "[[case]]\nname = \"hangs\"\ntarget = {{ c = \"hang.c\" }}\nargs = [\"{marker}\"]\ntimeout = \"300s\"\n\
+         checkpoint = [{{ name = \"end\", at = \"exit\" }}]\n"
+    );
+    let project = project().file("hang.c", source).file("memcheck.toml", &toml);
+    let mut command = project.command(Path::new(DOOR), &["hangs"]);
+    let mut child = command.env("CARGO_MANIFEST_DIR", project.path()).spawn().unwrap();
+    assert!(tests::until(std::time::Duration::from_secs(60), || project.has("started")));
+    assert_eq!(tests::processes_with(&marker).len(), 1);
+    child.kill().unwrap();
+    let _ = child.wait().unwrap();
+    assert!(tests::gone(&marker));
+}

@@ -25,7 +25,7 @@ mod session;
 mod snapshots;
 mod words;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -105,6 +105,9 @@ fn run(suite: Suite, asked: &Asked) -> Result<ExitCode> {
         })
         .map(|(index, ..)| *index)
         .collect();
+    if arguments.list {
+        return list(asked, &named);
+    }
     let session = Arc::new(session);
     let trials = named
         .into_iter()
@@ -113,13 +116,30 @@ fn run(suite: Suite, asked: &Asked) -> Result<ExitCode> {
             Trial::test(name, move || session.run(index).map_err(|text| text.into())).with_ignored_flag(ignored)
         })
         .collect();
-    if arguments.list {
-        return Ok(libtest_mimic::run(arguments, trials).exit_code());
-    }
     session.begin()?;
     let conclusion = libtest_mimic::run(arguments, trials);
     session.finish()?;
     Ok(conclusion.exit_code())
+}
+
+/// The list as libtest writes it: all cases, or with `--ignored` those that are. libtest-mimic would panic where the reader
+/// has seen enough.
+fn list(asked: &Asked, named: &[(usize, String, bool)]) -> Result<ExitCode> {
+    let arguments = &asked.arguments;
+    let mut out = io::stdout().lock();
+    let mut text = String::new();
+    for (_, name, ignored) in named {
+        let trial = Trial::test(name.clone(), || Ok(())).with_ignored_flag(*ignored);
+        if !arguments.is_filtered_out(&trial) && (*ignored || !arguments.ignored) {
+            text.push_str(&format!("{name}: test\n"));
+        }
+    }
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::tool(format!("the list cannot be written to standard output: {error}")))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// A suite that measures nothing would pass for one that holds.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, OnceLock, PoisonError};
 
 use super::check::{self, Check};
-use super::environment::Environment;
+use super::environment::{Environment, Update};
 use super::{Suite, nothing, snapshots};
 use crate::build::{self, BuildEvent};
 use crate::capture;
@@ -221,7 +221,12 @@ impl Session {
 
     /// Builds what the selected cases need, all at once; other processes wait at the lock and then find it fresh.
     fn build(&self) -> Result<Binaries> {
-        let cases = self.selected.iter().filter_map(|index| self.plan.cases.get(*index));
+        let wanted = if self.records_environment() {
+            (0..self.plan.cases.len()).collect()
+        } else {
+            self.selected.clone()
+        };
+        let cases = wanted.iter().filter_map(|index| self.plan.cases.get(*index));
         let plan = Plan {
             cases: cases.cloned().collect(),
             ..self.base.clone()
@@ -231,7 +236,13 @@ impl Session {
             BuildEvent::Started { verb, what } => say(|out| report::verb(self.style, verb, &what, out)),
         };
         let binaries = build::build(&plan, self.workspace.as_ref(), &Cancel::new(), &show)?;
-        Ok(self.selected.iter().copied().zip(binaries).collect())
+        Ok(wanted.into_iter().zip(binaries).collect())
+    }
+
+    /// No environment is on record and this run may propose one: it names the compilers of all cases, also where nextest runs
+    /// each of them in a process of its own.
+    fn records_environment(&self) -> bool {
+        self.environment.update != Update::No && !compare::environment_path(&self.plan).exists()
     }
 
     /// The results so far, for `cargo memcheck`.

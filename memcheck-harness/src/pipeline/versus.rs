@@ -307,7 +307,7 @@ fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, rounds
         None => (Measured::nothing(), Measured::nothing()),
     };
     let reached = here.maps.iter().map(|(index, _)| *index);
-    super::waive(waiving, now.case, today, reached, &mut limits);
+    super::limits::waive(waiving, now.case, today, reached, &mut limits);
     let earlier: Vec<(String, MemoryMap)> = std::mem::take(&mut there.maps)
         .into_iter()
         .filter_map(|(index, map)| Some((before.case.checkpoints.get(index)?.name.clone(), map)))
