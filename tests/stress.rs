@@ -59,6 +59,7 @@ fn stopped(mode: Mode, mut look: impl FnMut(i32, &MemoryMap)) {
         env: Some(vec![("LC_ALL".into(), "C".into())]),
         cwd: dir.path().to_path_buf(),
         stdin: Stdin::Null,
+        tty: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,
