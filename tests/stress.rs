@@ -60,6 +60,7 @@ fn stopped(mode: Mode, mut look: impl FnMut(i32, &MemoryMap)) {
         cwd: dir.path().to_path_buf(),
         stdin: Stdin::Null,
         tty: false,
+        dies_with_us: true,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,
