@@ -1,5 +1,6 @@
 //! What can be typed, and what it means together with the environment. The only file that reads environment variables.
 
+mod budget;
 mod github;
 mod report;
 
@@ -12,6 +13,7 @@ use memcheck_harness::config::{Overrides, Partition};
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::report::Style;
 
+pub(crate) use budget::BudgetOptions;
 pub(crate) use github::Github;
 pub(crate) use report::ReportOptions;
 
@@ -61,6 +63,8 @@ enum TypedCommand {
     Reject(PendingArgs),
     /// List cases and their checkpoints
     List(RunArgs),
+    /// Every limit beside its value now, with the room left; --tighten and --set change memcheck.toml
+    Budget(budget::BudgetArgs),
     /// List every metric a budget can name
     Metrics,
     /// Tell what this machine permits, what follows and what to do
@@ -318,6 +322,7 @@ pub(crate) enum Command {
     Reject(Vec<String>),
     Review(Vec<String>),
     List(Vec<String>),
+    Budget(BudgetOptions),
     Metrics,
     Doctor,
     Report(ReportOptions),
@@ -441,6 +446,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         }
         Some(TypedCommand::Reject(args)) => (Command::Reject(args.names), Overrides::default()),
         Some(TypedCommand::Review(args)) => (Command::Review(args.names), Overrides::default()),
+        Some(TypedCommand::Budget(args)) => (Command::Budget(budget::budget_options(&args)), named(&args.names)),
         Some(TypedCommand::Metrics) => (Command::Metrics, Overrides::default()),
         Some(TypedCommand::Doctor) => (Command::Doctor, Overrides::default()),
         Some(TypedCommand::Report(args)) => (Command::Report(report::report_options(args)), Overrides::default()),
@@ -665,7 +671,7 @@ mod tests {
             &["--verbose"],
         ];
         for command in [
-            "run", "show", "compare", "init", "accept", "review", "reject", "list", "metrics", "doctor",
+            "run", "show", "compare", "init", "accept", "review", "reject", "list", "metrics", "budget", "doctor",
         ] {
             let alone = invocation(&[command]);
             for global in globals {

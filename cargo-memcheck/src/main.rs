@@ -3,6 +3,7 @@
 mod accept;
 mod actions;
 mod base;
+mod budget;
 mod cli;
 mod doctor;
 mod files;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             cli::Command::List(ref filters) => list::list(&invocation, filters),
             cli::Command::Doctor => doctor::doctor(&invocation),
             cli::Command::Report(ref options) => report::report(&invocation, options),
+            cli::Command::Budget(ref options) => budget::budget(&invocation, options),
             cli::Command::Metrics => list::metrics(&invocation),
         })
         .unwrap_or_else(|failure| terminal::fail(&failure, style, format))

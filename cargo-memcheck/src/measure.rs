@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use memcheck_harness::error::Result;
+use memcheck_harness::model::RunReport;
 use memcheck_harness::pipeline::Event;
 use memcheck_harness::{pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, RunOptions};
+use crate::project::Project;
 use crate::results::Keeper;
 use crate::{first, github, harness, orphans, project, terminal};
 
@@ -19,21 +21,7 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
     project.options.write_pending &= !run.no_pending;
     let keeper = Keeper::begin(&project)?;
     let progress = terminal::Progress::new(invocation);
-    let measured = pipeline::run(
-        &project.plan,
-        project.workspace.as_ref(),
-        &project.options,
-        &project.cancel,
-        &|event| {
-            if let Event::Finished { case, .. } = &event {
-                keeper.keep(case);
-            }
-            progress.show(&event);
-        },
-    );
-    let mut report = measured.inspect_err(|error| keeper.stopped(error))?;
-    harness::run(invocation, &project, &mut report, &progress, &keeper)?;
-    report.waivers = pipeline::waivers(&project.plan, &project.options, &report);
+    let mut report = measured(invocation, &project, &progress, &keeper)?;
     progress.finish()?;
     // A test that left no results may have cases whose snapshots are there.
     if report.interrupted.is_none() && report.cases.iter().all(|case| !case.name.starts_with("test ")) {
@@ -55,4 +43,29 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
         return Ok(terminal::ok());
     }
     Ok(ExitCode::from(code))
+}
+
+/// Runs the cases of the file and those of harness tests.
+pub(crate) fn measured(
+    invocation: &Invocation,
+    project: &Project,
+    progress: &terminal::Progress<'_>,
+    keeper: &Keeper,
+) -> Result<RunReport> {
+    let measured = pipeline::run(
+        &project.plan,
+        project.workspace.as_ref(),
+        &project.options,
+        &project.cancel,
+        &|event| {
+            if let Event::Finished { case, .. } = &event {
+                keeper.keep(case);
+            }
+            progress.show(&event);
+        },
+    );
+    let mut report = measured.inspect_err(|error| keeper.stopped(error))?;
+    harness::run(invocation, project, &mut report, progress, keeper)?;
+    report.waivers = pipeline::waivers(&project.plan, &project.options, &report);
+    Ok(report)
 }

@@ -53,6 +53,8 @@ fn written(result: io::Result<()>, where_to: &str) -> Result<(), Error> {
 /// Shows the events of a run on standard error as they come.
 pub(crate) struct Progress<'a> {
     invocation: &'a Invocation,
+    /// Cases are told as they come.
+    cases: bool,
     /// The first failure to write, told at the end.
     failed: Mutex<Option<Error>>,
 }
@@ -61,7 +63,16 @@ impl<'a> Progress<'a> {
     pub(crate) fn new(invocation: &'a Invocation) -> Self {
         Self {
             invocation,
+            cases: true,
             failed: Mutex::new(None),
+        }
+    }
+
+    /// Tells of builds only, where the cases are told later.
+    pub(crate) fn without_cases(invocation: &'a Invocation) -> Self {
+        Self {
+            cases: false,
+            ..Self::new(invocation)
         }
     }
 
@@ -83,6 +94,7 @@ impl<'a> Progress<'a> {
             }
             // The tables come when all is measured.
             Event::Stopped { .. } => Ok(()),
+            Event::Finished { .. } if !self.cases => Ok(()),
             Event::Finished { run, case, done, total } => match self.invocation.format {
                 MessageFormat::Human => say(|out| report::case_counted(run, case, Some((*done, *total)), style, out)),
                 MessageFormat::Json => Ok(()),

@@ -3,10 +3,12 @@
 //!
 //! It fails closed: what cannot be known here counts as broken ([`Verdict::Unknown`]) and says why.
 
+mod slack;
 mod waiver;
 
 use std::collections::BTreeMap;
 
+pub use slack::room;
 pub use waiver::{waive, waivers};
 
 use crate::model::{

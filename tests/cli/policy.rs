@@ -1,4 +1,4 @@
-//! Limits that people live with: waivers, alive, expired and not needed.
+//! Limits that people live with: waivers, alive, expired and not needed; the table of limits, and changing them in place.
 
 use serde_json::Value;
 use tests::Project;
@@ -91,4 +91,147 @@ fn a_waiver_without_a_reason_is_refused() {
     let _ = memcheck(&project, &[])
         .expect_code(2)
         .expect_stderr("[[waiver]] has no `reason`");
+}
+
+/// Limits at three levels, with comments that must stay.
+fn limited() -> Project {
+    let project = accepted();
+    project.write(
+        "memcheck.toml",
+        r#"# A suite.
+[defaults]
+budget.own.anon = "64 MiB"   # far too much
+
+[[case]]
+name = "grow"
+target = { c = "grow.c" }
+args = ["1"]
+budget.threads.count = 1
+checkpoint = [
+    { name = "start" },   # before
+    { name = "grown", budget.main-heap.anon = { max = '1 MiB', max_growth = "128 KiB", over = "start" } },
+]
+"#,
+    );
+    project
+}
+
+#[test]
+fn the_table_has_each_limit_with_its_value_room_and_origin() {
+    let project = limited();
+    let before = project.files();
+    let run = memcheck(&project, &["budget"]).expect_code(0);
+    let rows: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    let row = |start: &[&str]| {
+        rows.iter()
+            .find(|row| row.starts_with(start))
+            .unwrap_or_else(|| panic!("{start:?} in {}", run.stdout))
+    };
+    assert_eq!(
+        row(&["grow", "start", "threads.count"])[3..],
+        ["max", "1", "1", "0", "memcheck.toml:9"]
+    );
+    assert_eq!(
+        row(&["grow", "grown", "main-heap.anon", "max", "1"])[8..].last(),
+        Some(&"memcheck.toml:12")
+    );
+    assert!(row(&["grow", "grown", "main-heap.anon", "max_growth"]).contains(&"start"));
+    let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("note: own.anon at memcheck.toml:3 allows 64 MiB, and"),
+        "{text}"
+    );
+    assert!(text.ends_with("6 limits: all kept"), "{text}");
+    assert_eq!(project.files(), before);
+
+    let json = memcheck(&project, &["budget", "--message-format", "json"]).expect_code(0);
+    let value = last(&json.stdout);
+    assert_eq!(
+        (&value["reason"], value["limits"].as_array().unwrap().len()),
+        (&"budget".into(), 6)
+    );
+    assert_eq!(value["slack"][0]["metric"], "own.anon");
+    let _ = memcheck(&project, &["budget", "grwo"]).expect_code(2);
+
+    edit(&project, "threads.count = 1", "threads.count = 0");
+    let run = memcheck(&project, &["budget"]).expect_code(3);
+    assert!(
+        run.stdout.contains("1 OVER") && run.stdout.contains("6 limits: 2 broken"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn tightening_changes_values_and_nothing_else() {
+    let project = limited();
+    let before = project.read("memcheck.toml");
+    let _ = memcheck(&project, &["budget", "--tighten"]).expect_code(0).expect_all(&[
+        "Tightened memcheck.toml",
+        "-budget.own.anon = \"64 MiB\"   # far too much",
+        "+budget.own.anon = \"",
+    ]);
+    let after = project.read("memcheck.toml");
+    let changed: Vec<(&str, &str)> = before.lines().zip(after.lines()).filter(|(old, new)| old != new).collect();
+    assert_eq!(changed.len(), 2, "{after}");
+    assert!(changed[0].1.ends_with("KiB\"   # far too much"), "{after}");
+    assert!(
+        changed[1].1.contains("max_growth = \"128 KiB\", over = \"start\" } },"),
+        "{after}"
+    );
+    let _ = memcheck(&project, &[]).expect_code(0);
+    let _ = memcheck(&project, &["budget", "--tighten"])
+        .expect_code(0)
+        .expect_stderr("no limit would change");
+    assert_eq!(project.read("memcheck.toml"), after);
+
+    // What is tight holds: the next regression breaks it.
+    edit(&project, "args = [\"1\"]", "args = [\"5\"]");
+    let _ = memcheck(&project, &["budget"]).expect_code(3);
+}
+
+#[test]
+fn a_limit_is_set_where_it_is_written() {
+    let project = limited();
+    let _ = memcheck(
+        &project,
+        &[
+            "budget",
+            "--set",
+            "own.anon=16MiB",
+            "--set",
+            "grow/grown:main-heap.anon=2 MiB",
+        ],
+    )
+    .expect_code(0)
+    .expect_all(&[
+        "@@ -3 +3 @@",
+        "+budget.own.anon = \"16 MiB\"   # far too much",
+        "max = \"2 MiB\", max_growth",
+    ]);
+    let text = project.read("memcheck.toml");
+    for (set, message) in [
+        (
+            "grow/start:own.anon=1MiB",
+            "the limit at memcheck.toml:3 holds for grow/grown too",
+        ),
+        ("thread-arena.count=3", "no such limit is written"),
+        ("own.anonn=3", "no metric"),
+        ("own.anon=3 MB", "MiB"),
+        ("own.anon", "there is no `=`"),
+        ("own.anon<=1MiB", "there is no `=`"),
+    ] {
+        let _ = memcheck(&project, &["budget", "--set", set])
+            .expect_code(2)
+            .expect_stderr(message);
+    }
+    // A value that contradicts another one is not written.
+    edit(&project, "max = \"2 MiB\",", "min = \"4 KiB\", max = \"2 MiB\",");
+    let _ = memcheck(&project, &["budget", "--set", "main-heap.anon=0B"])
+        .expect_code(2)
+        .expect_stderr("nothing was written");
+    assert_eq!(
+        project.read("memcheck.toml"),
+        text.replace("max = \"2 MiB\",", "min = \"4 KiB\", max = \"2 MiB\",")
+    );
 }

@@ -9,12 +9,12 @@ use super::diagnostic::quote;
 use super::suggest;
 
 /// One limit from the command line.
-struct Added<'a> {
-    case: Option<&'a str>,
-    checkpoint: Option<&'a str>,
-    metric: Metric,
+pub(super) struct Added<'a> {
+    pub(super) case: Option<&'a str>,
+    pub(super) checkpoint: Option<&'a str>,
+    pub(super) metric: Metric,
     is_max: bool,
-    value: u64,
+    pub(super) value: u64,
 }
 
 /// Adds every limit to the checkpoints it speaks of: the smaller of two maxima holds, the larger of two minima.
@@ -34,9 +34,9 @@ pub(super) fn add(typed: &[String], cases: &mut [Case], page_bytes: u64) -> Resu
 }
 
 /// What is wrong, and what to do (may be empty).
-type Mistake = (String, String);
+pub(super) type Mistake = (String, String);
 
-fn parse(text: &str, page_bytes: u64) -> std::result::Result<Added<'_>, Mistake> {
+pub(super) fn parse(text: &str, page_bytes: u64) -> std::result::Result<Added<'_>, Mistake> {
     let (left, is_max, right) = if let Some((left, right)) = text.split_once("<=") {
         (left, true, right)
     } else if let Some((left, right)) = text.split_once(">=") {

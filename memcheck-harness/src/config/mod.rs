@@ -9,6 +9,7 @@ mod checkpoint;
 mod cursor;
 mod diagnostic;
 mod duration;
+mod edit;
 mod handed;
 mod kind;
 mod locate;
@@ -41,6 +42,8 @@ pub struct Source {
     /// Its text.
     pub text: String,
 }
+
+pub use edit::{Edits, edited, set, written};
 
 /// What the command line adds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod plan;
 mod region;
 mod report;
 mod role;
+mod room;
 mod snapshot;
 mod syscall;
 mod unsteady;
@@ -49,6 +50,7 @@ pub use report::{
     LimitResult, Outcome, OutputTail, Problem, ProblemKind, RunReport, Shard, SnapshotOutcome, SnapshotStatus, Verdict,
 };
 pub use role::{Allocator, Role};
+pub use room::Room;
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
 pub use syscall::{syscall_names, syscall_number};
 pub use unsteady::UnsteadyCell;

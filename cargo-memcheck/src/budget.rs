@@ -1,0 +1,91 @@
+//! `cargo memcheck budget`: the limits beside what is measured now, and changing them in `memcheck.toml`.
+
+use std::process::ExitCode;
+
+use memcheck_harness::config::{self, Edits, Overrides, Source};
+use memcheck_harness::error::{Error, Result};
+use memcheck_harness::{budget, capture, compare, report};
+
+use crate::cli::{BudgetOptions, Invocation, MessageFormat};
+use crate::project::{self, Project};
+use crate::results::Keeper;
+use crate::{measure, terminal};
+
+/// Shows or changes limits.
+pub(crate) fn budget(invocation: &Invocation, options: &BudgetOptions) -> Result<ExitCode> {
+    let mut project = project::open(invocation)?;
+    if let BudgetOptions::Set(limits) = options {
+        return set(invocation, &project, limits);
+    }
+    project::all_known(&project.plan, &invocation.overrides.filters)?;
+    project.options.write_pending = false;
+    let keeper = Keeper::begin(&project)?;
+    // The table says it all.
+    let progress = terminal::Progress::without_cases(invocation);
+    let mut run = measure::measured(invocation, &project, &progress, &keeper)?;
+    progress.finish()?;
+    let kept = keeper.finish(&mut run);
+    let rooms = budget::room(&run.cases);
+    terminal::print(|out| match invocation.format {
+        MessageFormat::Human => report::limits(&run, &rooms, invocation.output_style, out),
+        MessageFormat::Json => report::limits_json(&run, &rooms, out),
+    })?;
+    kept?;
+    let code = report::limits_exit_code(&run);
+    if matches!(options, BudgetOptions::Tighten) {
+        if run.cases.iter().any(|case| case.problem.is_some()) || run.interrupted.is_some() || run.not_selected > 0 {
+            return Err(Error::not_judged("nothing was tightened: not every case could be judged")
+                .detail("a limit may hold for a case that was not measured; run  cargo memcheck  to see why"));
+        }
+        let file = project.plan.file.display().to_string();
+        let lower = rooms
+            .iter()
+            .filter(|room| room.origin.file == file && room.tight() < room.limit);
+        let edits: Edits = lower
+            .map(|room| (room.origin.clone(), config::written(&room.metric, room.tight())))
+            .collect();
+        change(invocation, &edits, "Tightened")?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn set(invocation: &Invocation, project: &Project, limits: &[String]) -> Result<ExitCode> {
+    let page_bytes = capture::page_bytes_here().ok_or_else(|| Error::machine("the size of a page is unknown"))?;
+    let mut edits = Edits::new();
+    for text in limits {
+        edits.extend(config::set(&project.plan, text, page_bytes)?);
+    }
+    change(invocation, &edits, "Changed")?;
+    Ok(terminal::ok())
+}
+
+/// Writes memcheck.toml with other values in the same places, once the whole still has a meaning, and prints what changed.
+fn change(invocation: &Invocation, edits: &Edits, verb: &str) -> Result<()> {
+    let source = config::locate(&invocation.start)?.ok_or_else(|| project::no_configuration(invocation))?;
+    let file = source
+        .path
+        .strip_prefix(&source.root)
+        .unwrap_or(&source.path)
+        .display()
+        .to_string();
+    if let Some(place) = edits.keys().find(|place| place.file != file) {
+        return Err(Error::config(format!(
+            "a limit is not written in {file} but at {place}: change it there"
+        )));
+    }
+    let text = config::edited(&source.text, edits)?;
+    if text == source.text {
+        return terminal::say(|out| report::verb(invocation.style, "Unchanged", &format!("{file}: no limit would change"), out));
+    }
+    let edited = Source { text, ..source.clone() };
+    let page_bytes = capture::page_bytes_here().ok_or_else(|| Error::machine("the size of a page is unknown"))?;
+    let workspace = memcheck_harness::build::discover(&source.root)?;
+    config::plan(&edited, workspace.as_ref(), &Overrides::default(), page_bytes)
+        .map_err(|error| error.detail("nothing was written: memcheck.toml would be wrong then"))?;
+    compare::write_whole(&source.path, edited.text.as_bytes())?;
+    let diff = report::line_diff(&file, &source.text, &edited.text);
+    terminal::say(|out| {
+        report::verb(invocation.style, verb, &file, out)?;
+        report::diff(invocation.style, &diff, out)
+    })
+}

@@ -1,0 +1,209 @@
+//! `cargo memcheck budget`: every effective limit beside its value, the room left, and where it is written; and what an edit of
+//! `memcheck.toml` changes.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::text::{clean, plural};
+use super::{Style, exit, json as lines, progress};
+use crate::model::{LimitResult, Outcome, Room, RunReport, SnapshotStatus, Verdict};
+
+/// The table, then the limits with much room.
+///
+/// # Errors
+/// Those of the writer.
+pub fn limits(report: &RunReport, rooms: &[Room], style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let heads = ["CASE", "CHECKPOINT", "METRIC", "RULE", "LIMIT", "NOW", "ROOM", "WRITTEN AT"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for (case, checkpoint, limit) in all(report) {
+        let show = |value: Option<u64>| value.map_or("?".to_owned(), |value| limit.metric.show(value));
+        rows.push(vec![
+            case.to_owned(),
+            checkpoint.to_owned(),
+            limit.metric.to_string(),
+            limit.rule.clone(),
+            show(limit.limit),
+            show(limit.value),
+            room_text(limit),
+            limit.origin.to_string(),
+        ]);
+    }
+    if rows.len() == 1 {
+        return progress::note(
+            style,
+            "no limit is written: add for example budget.own.anon = \"16 MiB\" to a case",
+            out,
+        );
+    }
+    progress::listing(style, &rows, out)?;
+    for case in report
+        .cases
+        .iter()
+        .filter(|case| super::outcome(report, case) == Outcome::Problem)
+    {
+        let text = format!(
+            "case {} could not be judged: its limits are missing here; run it to see why",
+            case.name
+        );
+        progress::warning(style, &text, out)?;
+    }
+    let slack: Vec<&Room> = rooms.iter().filter(|room| room.is_slack()).collect();
+    for room in &slack {
+        progress::note(style, &slack_text(room), out)?;
+    }
+    if !slack.is_empty() {
+        progress::note(style, "to lower them all: cargo memcheck budget --tighten", out)?;
+    }
+    let broken = all(report).filter(|(_, _, limit)| limit.verdict.is_broken()).count();
+    let count = plural(rows.len() - 1, "limit");
+    match broken {
+        0 => writeln!(out, "{count}: all kept"),
+        broken => writeln!(out, "{count}: {broken} broken"),
+    }
+}
+
+/// The same for machines: one object.
+///
+/// # Errors
+/// Those of the writer.
+pub fn limits_json(report: &RunReport, rooms: &[Room], out: &mut dyn Write) -> io::Result<()> {
+    let limits: Vec<Value> = all(report)
+        .map(|(case, checkpoint, limit)| json!({ "case": case, "checkpoint": checkpoint, "limit": limit }))
+        .collect();
+    let slack: Vec<Value> = rooms
+        .iter()
+        .filter(|room| room.is_slack())
+        .map(|room| {
+            json!({
+                "metric": room.metric,
+                "limit": room.limit,
+                "highest": room.highest,
+                "case": room.at.0,
+                "checkpoint": room.at.1,
+                "origin": room.origin,
+            })
+        })
+        .collect();
+    let value = json!({
+        "reason": "budget",
+        "schema": lines::SCHEMA,
+        "limits": limits,
+        "slack": slack,
+        "exit_code": limits_exit_code(report),
+    });
+    lines::line(&value, out)
+}
+
+/// The exit code of `budget`: snapshots count for nothing here.
+#[must_use]
+pub fn limits_exit_code(report: &RunReport) -> u8 {
+    let mut limits = report.clone();
+    for case in &mut limits.cases {
+        case.snapshot.status = SnapshotStatus::Off;
+    }
+    exit::code(&limits)
+}
+
+/// Lines that an edit changes: the old one, then the new one.
+#[must_use]
+pub fn line_diff(file: &str, before: &str, now: &str) -> String {
+    let mut text = format!("--- {file}\n+++ {file}\n");
+    for (number, (old, new)) in before.lines().zip(now.lines()).enumerate() {
+        if old != new {
+            text.push_str(&format!("@@ -{0} +{0} @@\n-{old}\n+{new}\n", number + 1));
+        }
+    }
+    text
+}
+
+fn all(report: &RunReport) -> impl Iterator<Item = (&str, &str, &LimitResult)> {
+    let checkpoints = report.cases.iter().flat_map(|case| {
+        case.checkpoints
+            .iter()
+            .map(move |checkpoint| (case.name.as_str(), checkpoint))
+    });
+    checkpoints.flat_map(|(case, checkpoint)| {
+        let name = checkpoint.name.as_str();
+        checkpoint.limits.iter().map(move |limit| (case, name, limit))
+    })
+}
+
+/// What is left, or by how much it is broken.
+fn room_text(limit: &LimitResult) -> String {
+    let (Some(value), Some(bound)) = (limit.value, limit.limit) else {
+        return "?".to_owned();
+    };
+    let room = limit.metric.show(value.abs_diff(bound));
+    match limit.verdict {
+        Verdict::Within => room,
+        Verdict::Waived => format!("{room} over, waived"),
+        Verdict::Over if limit.is_under() => format!("{room} short"),
+        Verdict::Over | Verdict::Unknown => format!("{room} OVER"),
+    }
+}
+
+fn slack_text(room: &Room) -> String {
+    let show = |value: u64| room.metric.show(value);
+    clean(&format!(
+        "{} at {} allows {}, and {} is the most it gates ({} @ {})",
+        room.metric,
+        room.origin,
+        show(room.limit),
+        show(room.highest),
+        room.at.0,
+        room.at.1
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{case, limit, print, run, snapshot, unjoined};
+    use super::*;
+    use crate::budget::room;
+
+    #[test]
+    fn the_table_says_what_is_left_and_where_it_is_written() {
+        let mut case = case("server");
+        case.checkpoints[0].limits = vec![
+            limit("main-heap.anon", 64 << 10, Some(4 << 10), 8),
+            limit("own.anon", 256 << 10, Some(4 << 10), 9),
+            limit("threads.count", 0, Some(1), 10),
+        ];
+        let rooms = room(std::slice::from_ref(&case));
+        let text = print(|out| limits(&run(vec![case]), &rooms, Style::default(), out));
+        assert_eq!(
+            text,
+            "CASE    CHECKPOINT  METRIC          RULE  LIMIT    NOW    ROOM     WRITTEN AT\n\
+             server  start       main-heap.anon  max   64 KiB   4 KiB  60 KiB   memcheck.toml:8\n\
+             server  start       own.anon        max   256 KiB  4 KiB  252 KiB  memcheck.toml:9\n\
+             server  start       threads.count   max   0        1      1 OVER   memcheck.toml:10\n\
+             note: own.anon at memcheck.toml:9 allows 256 KiB, and 4 KiB is the most it gates\n      (server @ start)\n\
+             note: to lower them all: cargo memcheck budget --tighten\n\
+             3 limits: 1 broken\n"
+        );
+    }
+
+    #[test]
+    fn only_limits_count() {
+        assert_eq!(limits_exit_code(&unjoined()), exit::BUDGET);
+        assert_eq!(
+            limits_exit_code(&run(vec![snapshot(case("a"), SnapshotStatus::Differs)])),
+            exit::OK
+        );
+        let json = print(|out| limits_json(&unjoined(), &[], out));
+        let value: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&value["limits"][0]["limit"]["verdict"], &value["exit_code"]),
+            (&"over".into(), &3.into())
+        );
+    }
+
+    #[test]
+    fn changed_lines_are_shown_in_pairs() {
+        assert_eq!(
+            line_diff("m", "a\nb\nc\n", "a\nB\nc\n"),
+            "--- m\n+++ m\n@@ -2 +2 @@\n-b\n+B\n"
+        );
+    }
+}
