@@ -61,7 +61,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["capture", "sys", "trace"]),
     ("libtest_mimic", &["harness"]),
     ("memcheck_probe", &["build"]),
-    ("nix", &["build", "capture", "sys", "trace"]),
+    ("nix", &["build", "capture", "pipeline", "sys", "trace"]),
     ("regex", &["config", "trace"]),
     ("rustc_demangle", &["elf"]),
     ("serde", &["model", "report"]),

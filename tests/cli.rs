@@ -13,6 +13,8 @@ use tests::{Project, Run};
 
 #[path = "cli/accept.rs"]
 mod accept;
+#[path = "cli/alone.rs"]
+mod alone;
 #[path = "cli/attach.rs"]
 mod attach;
 #[path = "cli/broken.rs"]

@@ -92,6 +92,7 @@ impl<'a> Progress<'a> {
                 };
                 say(|out| report::verb(style, "Measuring", &cases, out))
             }
+            Event::Waiting(case) => say(|out| report::waiting(style, case, out)),
             // The tables come when all is measured.
             Event::Stopped { .. } => Ok(()),
             Event::Finished { .. } if !self.cases => Ok(()),

@@ -8,6 +8,7 @@ mod limits;
 mod parallel;
 mod sides;
 mod steps;
+mod turn;
 mod versus;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,7 @@ pub use versus::{Compared, Party, Terms, versus};
 use judge::{case_report, checkpoint, ends_badly};
 use parallel::in_parallel;
 use steps::Steps;
+use turn::Turns;
 
 /// How often a case is measured before a snapshot that differs is called a difference of the program.
 const RUNS_BEFORE_A_VERDICT: usize = 3;
@@ -76,6 +78,8 @@ pub enum Event<'a> {
     Build(BuildEvent),
     /// Everything is built; so many cases are measured now.
     Measuring(usize),
+    /// A case has waited for a while for others that must not run at the same time.
+    Waiting(&'a Case),
     /// A case is finished. The report has everything but the cases.
     Finished {
         /// The run so far, without its cases.
@@ -133,6 +137,7 @@ pub fn run_built(
     let mut report = empty_report(plan, binaries, options)?;
     observe(Event::Measuring(plan.cases.len()));
     let own = config::ownership(plan)?;
+    let turns = Turns::new(plan, observe);
     let finished = AtomicUsize::new(0);
     let total = plan.cases.len();
     let cases = in_parallel(options.jobs, total, |index| {
@@ -142,7 +147,7 @@ pub fn run_built(
         if cancel.signal().is_some() {
             return None;
         }
-        let mut case_report = run_case(plan, case, binary, &own, options, cancel);
+        let mut case_report = run_case(plan, case, binary, &own, options, &turns, cancel);
         let done = finished.fetch_add(1, Ordering::SeqCst) + 1;
         observe(Event::Finished {
             run: &report,
@@ -199,9 +204,10 @@ pub fn record(
     let environment = empty_report(plan, &binaries, options)?.environment_status;
     observe(Event::Measuring(plan.cases.len()));
     let own = config::ownership(plan)?;
+    let turns = Turns::new(plan, observe);
     let recorded = in_parallel(options.jobs, plan.cases.len(), |index| {
         let (case, binary) = (plan.cases.get(index)?, binaries.get(index)?);
-        Some(record_case(case, binary, &own, options, times, cancel))
+        Some(record_case(case, binary, &own, options, times, &turns, cancel))
     });
     Ok(Recording {
         environment,
@@ -224,6 +230,7 @@ pub fn observe(
     let binaries = build::build(plan, workspace, cancel, &|event| tell(Event::Build(event)))?;
     tell(Event::Measuring(plan.cases.len()));
     let own = config::ownership(plan)?;
+    let turns = Turns::looking(plan, tell);
     let reports = in_parallel(options.jobs, plan.cases.len(), |index| {
         let (case, binary) = (plan.cases.get(index)?, binaries.get(index)?);
         if cancel.signal().is_some() {
@@ -240,7 +247,10 @@ pub fn observe(
         };
         let (mut measured, target) = match binary {
             Err(error) => (Measured::failed(error.problem().clone()), String::new()),
-            Ok(binary) => (measure(case, binary, &own, options, cancel, &look), binary.label.clone()),
+            Ok(binary) => (
+                measure(case, binary, &own, options, &turns, cancel, &look),
+                binary.label.clone(),
+            ),
         };
         let maps = std::mem::take(&mut measured.maps);
         let checkpoints = maps
@@ -264,12 +274,13 @@ fn record_case(
     own: &(dyn Fn(&Name) -> bool + Sync),
     options: &Options,
     times: usize,
+    turns: &Turns<'_>,
     cancel: &Cancel,
 ) -> Result<Recorded> {
     let binary = binary.as_ref().map_err(Clone::clone)?;
     let (mut runs, mut refused) = (Vec::new(), Vec::new());
     for _ in 0..times {
-        let measured = measure(case, binary, own, options, cancel, &in_order(case));
+        let measured = measure(case, binary, own, options, turns, cancel, &in_order(case));
         if let Some(problem) = measured.problem {
             return Err(Error::from(problem));
         }
@@ -331,6 +342,7 @@ fn run_case(
     binary: &Result<Binary>,
     own: &(dyn Fn(&Name) -> bool + Sync),
     options: &Options,
+    turns: &Turns<'_>,
     cancel: &Cancel,
 ) -> CaseReport {
     // The approved snapshot is read before the target starts: the target could rewrite it.
@@ -339,7 +351,7 @@ fn run_case(
         (Err(error), _) => (vec![Measured::failed(error.problem().clone())], String::new()),
         (Ok(binary), Err(error)) => (vec![Measured::failed(error.problem().clone())], binary.label.clone()),
         (Ok(binary), Ok(approved)) => {
-            let once = || measure(case, binary, own, options, cancel, &in_order(case));
+            let once = || measure(case, binary, own, options, turns, cancel, &in_order(case));
             let is_clean = |run: &Measured| !ends_badly(plan, case, run, approved.as_ref(), options.today);
             (
                 until_sure(case, approved.as_ref(), cancel, &once, &is_clean),
@@ -439,9 +451,15 @@ fn measure(
     binary: &Binary,
     own: &(dyn Fn(&Name) -> bool + Sync),
     options: &Options,
+    turns: &Turns<'_>,
     cancel: &Cancel,
     look: Look<'_>,
 ) -> Measured {
+    // Time that is spent waiting is not the case's.
+    let _turn = match turns.take(case, cancel) {
+        Ok(turn) => turn,
+        Err(error) => return Measured::failed(error.into_problem()),
+    };
     let start = Instant::now();
     let mut measured = Measured::failed(Error::tool("nothing was measured").into_problem());
     let (launch, notes) = prepare::launch(case, binary, &options.inherited);

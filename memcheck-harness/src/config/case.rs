@@ -143,12 +143,8 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
 
 /// `serial` and `group`.
 fn alone(table: &Table<'_>) -> Alone {
-    let known = |key| {
-        let value = table.get(key)?;
-        kind::is_here(&value, key).map(|()| value)
-    };
-    let serial = known("serial").and_then(|value| value.flag()).unwrap_or(false);
-    let group = known("group");
+    let serial = table.get("serial").and_then(|value| value.flag()).unwrap_or(false);
+    let group = table.get("group");
     if let (true, Some(group)) = (serial, &group) {
         group.fail::<()>("`serial` and `group` are both given", "`serial` alone says more");
     }

@@ -4,7 +4,7 @@
 use super::cursor::Value;
 
 /// Kinds of `at`, and keys, that are read and checked but refused.
-const NOT_YET: &[&str] = &["settle", "serial", "group"];
+const NOT_YET: &[&str] = &["settle"];
 
 /// Reports a word of the list at its value. `None` when it was refused.
 pub(super) fn is_here(value: &Value<'_>, word: &str) -> Option<()> {

@@ -379,10 +379,12 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             "known keys are name, package",
         ),
         (own("detach = 1"), ":4:10: `detach` must be true or false", "an integer"),
+        (own("serial = 1"), ":4:10: `serial` must be true or false", "an integer"),
+        (own("group = \"\""), ":4:9: `group` is empty", "write for example \"port\""),
         (
-            own("serial = true"),
-            ":4:10: `serial` is not supported by this version",
-            "remove it",
+            own("serial = true\ngroup = \"port\""),
+            ":5:9: `serial` and `group` are both given",
+            "`serial` alone says more",
         ),
         (
             checkpoint("att = 1"),

@@ -176,7 +176,7 @@ impl Session {
         // Those of the others tell which compilers this environment has, as in a run of all cases.
         let mut given = vec![own];
         given.extend(compilers(binaries).into_iter().cloned().map(Ok));
-        let mut report = pipeline::run_built(&plan, &given, &self.options, &Cancel::new(), &|event| self.keep(&event))?;
+        let mut report = pipeline::run_built(&plan, &given, &self.options, &Cancel::new(), &|event| self.hear(&event))?;
         if let (Some(built), Some(case)) = (self.built.get(&case.name), report.cases.first_mut()) {
             check::apply(&built.checks, case);
         }
@@ -262,6 +262,14 @@ impl Session {
         let captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
         compare::write_whole(&captures_beside(path), &captures)?;
         compare::write_whole(path, &report::results(&whole))
+    }
+
+    /// What happens while a case runs.
+    fn hear(&self, event: &Event<'_>) {
+        if let Event::Waiting(case) = event {
+            say(|out| report::waiting(self.style, case, out));
+        }
+        self.keep(event);
     }
 
     /// The captures of a finished case, for `cargo memcheck`.

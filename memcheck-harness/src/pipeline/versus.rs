@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Event, Measured, Options, case_report, checkpoint, facts, in_order, in_parallel, measure};
+use super::{Event, Measured, Options, Turns, case_report, checkpoint, facts, in_order, in_parallel, measure};
 use crate::error::Result;
 use crate::model::{
     Binary, Cancel, Case, CaseComparison, Date, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem,
@@ -64,6 +64,8 @@ pub fn versus(
     let environments = [&before_binaries, &now_binaries].map(|binaries| facts(binaries.iter().flatten()));
     observe(Event::Measuring(now.plan.cases.len()));
     let own = [config::ownership(before.plan)?, config::ownership(now.plan)?];
+    // Both sides take their turns where the now side keeps its files.
+    let turns = Turns::looking(now.plan, observe);
     let cases = in_parallel(options.jobs, now.plan.cases.len(), |index| {
         let (case, binary) = (now.plan.cases.get(index)?, now_binaries.get(index)?);
         if cancel.signal().is_some() {
@@ -84,7 +86,7 @@ pub fn versus(
         Some(match there {
             Some(there) => {
                 let waiving = if terms.limits_of_before { before.plan } else { now.plan };
-                both([now.plan, waiving], there, here, terms, options, cancel)
+                both([now.plan, waiving], [there, here], terms, options, &turns, cancel)
             }
             None => alone(now.plan, case, Presence::OnlyNow),
         })
@@ -112,10 +114,10 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    fn run(&self, terms: Terms, options: &Options, cancel: &Cancel) -> Measured {
+    fn run(&self, terms: Terms, options: &Options, turns: &Turns<'_>, cancel: &Cancel) -> Measured {
         let mut measured = match self.binary {
             Err(error) => Measured::failed(error.problem().clone()),
-            Ok(binary) => measure(self.case, binary, self.own, options, cancel, &in_order(self.case)),
+            Ok(binary) => measure(self.case, binary, self.own, options, turns, cancel, &in_order(self.case)),
         };
         let timed_out = measured.ended.as_ref().is_some_and(|ended| ended.end == End::TimedOut);
         if terms.unending && timed_out && !measured.maps.is_empty() {
@@ -167,11 +169,19 @@ fn alone(plan: &Plan, case: &Case, presence: Presence) -> CaseComparison {
 
 /// One case on both sides, in turn. When they differ both run again, twice: rows that do not repeat are named and left out,
 /// and a limit is broken only if it is in every run. The plans are the now side's, and the one whose waivers count.
-fn both(plans: [&Plan; 2], before: One<'_>, now: One<'_>, terms: Terms, options: &Options, cancel: &Cancel) -> CaseComparison {
+fn both(
+    plans: [&Plan; 2],
+    [before, now]: [One<'_>; 2],
+    terms: Terms,
+    options: &Options,
+    turns: &Turns<'_>,
+    cancel: &Cancel,
+) -> CaseComparison {
     let judged = limited(now.case, before.case, terms);
     let mut rounds: Vec<Round> = Vec::new();
     loop {
-        let (there, here) = (before.run(terms, options, cancel), now.run(terms, options, cancel));
+        let one_run = |side: &One<'_>| side.run(terms, options, turns, cancel);
+        let (there, here) = (one_run(&before), one_run(&now));
         if let Some(problem) = first_problem(&there, &here) {
             return failed(plans[0], &now, there, here, problem);
         }

@@ -54,7 +54,7 @@ pub use listed_json::{listed_in_rust_json, listed_json, metrics_json, unreferenc
 pub use metrics::metrics;
 pub use planted::{planted, planted_json};
 pub use problem::error;
-pub use progress::{diff, listing, verb, warning};
+pub use progress::{diff, listing, verb, waiting, warning};
 pub use render::{Format, render};
 pub use results::{MAX_RESULTS_BYTES, read_results, results};
 pub use show::show;

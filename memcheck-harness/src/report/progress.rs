@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::text::{Ink, clean, columns, guarded, paint, plural, wrap};
+use crate::model::{Alone, Case};
 
 /// One status line with a right-aligned verb of 12 columns: `    Building 3 cargo targets`.
 ///
@@ -17,6 +18,20 @@ pub fn verb(style: Style, verb: &str, text: &str, out: &mut dyn Write) -> io::Re
         _ => Ink::Good,
     };
     writeln!(out, "{} {}", paint(style, ink, &format!("{verb:>12}")), clean(text))
+}
+
+/// A case waits for others that must not run at the same time, in this run or another one.
+///
+/// # Errors
+/// Those of the writer.
+pub fn waiting(style: Style, case: &Case, out: &mut dyn Write) -> io::Result<()> {
+    let name = &case.name;
+    let text = match &case.alone {
+        Alone::Serial => format!("{name} for all other cases to end: it runs alone"),
+        Alone::Group(word) => format!("{name} for other cases of group {word}, or one that runs alone"),
+        Alone::No => format!("{name} for a case that runs alone"),
+    };
+    verb(style, "Waiting", &text, out)
 }
 
 /// `warning: …`, wrapped.
@@ -106,6 +121,7 @@ pub fn listing(style: Style, rows: &[Vec<String>], out: &mut dyn Write) -> io::R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Target;
 
     const PLAIN: Style = Style {
         color: false,
@@ -128,6 +144,24 @@ mod tests {
         );
         let color = Style { color: true, ..PLAIN };
         assert!(text(|out| verb(color, "Running", "x", out)).starts_with("\x1b["));
+    }
+
+    #[test]
+    fn a_waiting_case_says_for_whom() {
+        let mut case = Case::new("one", "/", Target::Command { program: "x".to_owned() });
+        let mut said = |alone| {
+            case.alone = alone;
+            text(|out| waiting(PLAIN, &case, out))
+        };
+        assert_eq!(said(Alone::No), "     Waiting one for a case that runs alone\n");
+        assert_eq!(
+            said(Alone::Serial),
+            "     Waiting one for all other cases to end: it runs alone\n"
+        );
+        assert_eq!(
+            said(Alone::Group("port".to_owned())),
+            "     Waiting one for other cases of group port, or one that runs alone\n"
+        );
     }
 
     #[test]
