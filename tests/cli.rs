@@ -69,6 +69,8 @@ mod racing;
 mod readme;
 #[path = "cli/show.rs"]
 mod show;
+#[path = "cli/stacks.rs"]
+mod stacks;
 
 /// The command under test.
 const TOOL: &str = env!("CARGO_BIN_EXE_cargo-memcheck");

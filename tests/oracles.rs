@@ -21,6 +21,9 @@ mod formats;
 #[path = "oracles/gdb.rs"]
 mod gdb;
 #[cfg(test)]
+#[path = "oracles/glibc.rs"]
+mod glibc;
+#[cfg(test)]
 #[path = "oracles/insta_files.rs"]
 mod insta_files;
 #[cfg(test)]

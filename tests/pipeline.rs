@@ -51,6 +51,7 @@ fn options() -> Options {
 
 fn launch(case: &Case, program: &Path) -> Launch {
     Launch {
+        watch_stacks: false,
         program: program.to_path_buf(),
         argv0: Name::from("program"),
         args: case.args.iter().map(Into::into).collect(),

@@ -53,6 +53,7 @@ fn stopped(mode: Mode, mut look: impl FnMut(i32, &MemoryMap)) {
     let (dir, program) = churn();
     let args = if mode == Mode::Joined { "joined" } else { "detached" };
     let launch = Launch {
+        watch_stacks: false,
         program,
         argv0: Name::from("churn"),
         args: vec![args.into(), SPAWNERS.to_string().into(), LEFT.to_string().into()],

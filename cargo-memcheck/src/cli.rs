@@ -17,6 +17,7 @@ pub(crate) use budget::BudgetOptions;
 pub(crate) use github::Github;
 pub(crate) use report::ReportOptions;
 
+use crate::show::ShowOptions;
 use crate::terminal;
 
 /// Snapshots and budgets for the memory of native Linux programs (not Valgrind's Memcheck).
@@ -202,6 +203,9 @@ struct ShowArgs {
     /// Give up after so many seconds (default: 30, or the case's)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
+    /// See how deep the stacks of threads were when these ended
+    #[arg(long, value_name = "WHAT", value_parser = ["stacks"])]
+    watch: Option<String>,
     #[command(flatten)]
     build: BuildArgs,
 }
@@ -351,25 +355,6 @@ pub(crate) struct FilesOptions {
     pub(crate) before: String,
     pub(crate) now: String,
     pub(crate) args: Vec<String>,
-}
-
-/// What to show and where.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ShowOptions {
-    /// `CASE` or `CASE@CHECKPOINT`
-    pub(crate) case: Option<String>,
-    /// What to show of a recorded file.
-    pub(crate) of: Option<String>,
-    /// A program and its arguments.
-    pub(crate) program: Vec<String>,
-    /// A running process.
-    pub(crate) pid: Option<i32>,
-    /// Places as typed.
-    pub(crate) at: Vec<String>,
-    pub(crate) since: Option<String>,
-    pub(crate) fixed: bool,
-    /// Seconds.
-    pub(crate) timeout: Option<u64>,
 }
 
 /// Parses the command line. Usage errors and `--help` end the process here, as every command line tool does; who asked for
@@ -525,6 +510,7 @@ fn show_command(args: ShowArgs) -> (Command, Overrides) {
         since: args.since,
         fixed: args.fixed,
         timeout: args.timeout,
+        watch_stacks: args.watch.is_some(),
     };
     (Command::Show(options), overrides)
 }

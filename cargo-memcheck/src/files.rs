@@ -12,8 +12,9 @@ use memcheck_harness::model::{
 use memcheck_harness::pipeline::{self, Party, Terms};
 use memcheck_harness::{capture, compare, elf, report};
 
-use crate::cli::{FilesOptions, Invocation, MessageFormat, ShowOptions};
+use crate::cli::{FilesOptions, Invocation, MessageFormat};
 use crate::project::Project;
+use crate::show::ShowOptions;
 use crate::{show, terminal};
 
 /// Largest results file that is read, bytes.

@@ -7,8 +7,9 @@ use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::CaseReport;
 use memcheck_harness::{replay, report};
 
-use crate::cli::{Invocation, MessageFormat, ShowOptions};
+use crate::cli::{Invocation, MessageFormat};
 use crate::report::{bounded, read};
+use crate::show::ShowOptions;
 use crate::terminal;
 
 /// Prints the tables, if what was asked for is such a file.

@@ -10,10 +10,30 @@ use memcheck_harness::model::{
 use memcheck_harness::pipeline::Options;
 use memcheck_harness::{explain, interrupt, pipeline, report};
 
-use crate::cli::{Invocation, MessageFormat, ShowOptions};
+use crate::cli::{Invocation, MessageFormat};
 use crate::project::{self, Project};
 use crate::recorded;
 use crate::terminal;
+
+/// What to show and where.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShowOptions {
+    /// `CASE` or `CASE@CHECKPOINT`
+    pub(crate) case: Option<String>,
+    /// What to show of a recorded file.
+    pub(crate) of: Option<String>,
+    /// A program and its arguments.
+    pub(crate) program: Vec<String>,
+    /// A running process.
+    pub(crate) pid: Option<i32>,
+    /// Places as typed.
+    pub(crate) at: Vec<String>,
+    pub(crate) since: Option<String>,
+    pub(crate) fixed: bool,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
+    pub(crate) watch_stacks: bool,
+}
 
 /// Launches, stops, prints the tables on standard output.
 pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCode> {
@@ -179,6 +199,7 @@ fn alone(invocation: &Invocation, cases: Vec<Case>) -> Result<Project> {
 fn stops(case: &mut Case, show: &ShowOptions) -> Result<Option<String>> {
     case.exit = Some(ExpectedEnd::Any);
     case.after_last = AfterLast::Kill;
+    case.watch_stacks |= show.watch_stacks;
     if let Some(seconds) = show.timeout {
         case.timeout = Duration::from_secs(seconds);
     }

@@ -51,6 +51,7 @@ pub fn can_measure(findings: &[Finding]) -> bool {
 /// Ourselves, stopped before the first instruction.
 fn stopped(cancel: &Cancel) -> Result<Stopped> {
     let launch = Launch {
+        watch_stacks: false,
         program: PathBuf::from("/proc/self/exe"),
         argv0: Name::from("doctor"),
         args: Vec::new(),

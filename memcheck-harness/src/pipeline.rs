@@ -25,8 +25,8 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Capture, Case, CaseReport, Date, End, Environment, EnvironmentStatus, KeptCapture, MemoryMap, Name, Plan,
-    Problem, RunReport, Snapshot, Workspace,
+    Binary, Cancel, Capture, CaptureLevel, Case, CaseReport, Date, End, Environment, EnvironmentStatus, KeptCapture, MemoryMap,
+    Name, Plan, Problem, RunReport, Snapshot, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{classify, config, ending, normalize, prepare};
@@ -248,7 +248,7 @@ pub fn observe(
         let (mut measured, target) = match binary {
             Err(error) => (Measured::failed(error.problem().clone()), String::new()),
             Ok(binary) => (
-                measure(case, binary, &own, options, &turns, cancel, &look),
+                measure(case, binary, &own, options, &turns, cancel, (&everything, &look)),
                 binary.label.clone(),
             ),
         };
@@ -280,7 +280,7 @@ fn record_case(
     let binary = binary.as_ref().map_err(Clone::clone)?;
     let (mut runs, mut refused) = (Vec::new(), Vec::new());
     for _ in 0..times {
-        let measured = measure(case, binary, own, options, turns, cancel, &in_order(case));
+        let measured = measure(case, binary, own, options, turns, cancel, (&everything, &in_order(case)));
         if let Some(problem) = measured.problem {
             return Err(Error::from(problem));
         }
@@ -351,7 +351,17 @@ fn run_case(
         (Err(error), _) => (vec![Measured::failed(error.problem().clone())], String::new()),
         (Ok(binary), Err(error)) => (vec![Measured::failed(error.problem().clone())], binary.label.clone()),
         (Ok(binary), Ok(approved)) => {
-            let once = || measure(case, binary, own, options, turns, cancel, &in_order(case));
+            let once = || {
+                measure(
+                    case,
+                    binary,
+                    own,
+                    options,
+                    turns,
+                    cancel,
+                    (&CaptureLevel::of, &in_order(case)),
+                )
+            };
             let is_clean = |run: &Measured| !ends_badly(plan, case, run, approved.as_ref(), options.today);
             (
                 until_sure(case, approved.as_ref(), cancel, &once, &is_clean),
@@ -441,6 +451,14 @@ impl Measured {
     }
 }
 
+/// How much is read at a checkpoint, by its index.
+type Level<'a> = &'a dyn Fn(&Case, usize) -> CaptureLevel;
+
+/// For who shows or records what there is.
+fn everything(_: &Case, _: usize) -> CaptureLevel {
+    CaptureLevel::Full
+}
+
 /// What a judged run demands at each stop.
 fn in_order(case: &Case) -> impl Fn(Option<usize>, usize, i32, &MemoryMap) -> Result<()> {
     |last, now, _, _| ending::in_order(case, last, now)
@@ -453,7 +471,7 @@ fn measure(
     options: &Options,
     turns: &Turns<'_>,
     cancel: &Cancel,
-    look: Look<'_>,
+    (level, look): (Level<'_>, Look<'_>),
 ) -> Measured {
     // Time that is spent waiting is not the case's.
     let _turn = match turns.take(case, cancel) {
@@ -472,7 +490,7 @@ fn measure(
             hit: c.hit,
         })
         .collect();
-    match walk(case, &launch, &points, own, cancel, look, &mut measured) {
+    match walk(case, &launch, &points, own, cancel, (level, look), &mut measured) {
         Ok(ended) => {
             let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
             let last = measured.maps.last().map(|(_, map)| map);
@@ -505,7 +523,7 @@ fn walk(
     points: &[Point],
     own: &(dyn Fn(&Name) -> bool + Sync),
     cancel: &Cancel,
-    look: Look<'_>,
+    (level, look): (Level<'_>, Look<'_>),
     measured: &mut Measured,
 ) -> Result<Ended> {
     let mut objects = ObjectCache::default();
@@ -524,9 +542,10 @@ fn walk(
                 return Ok(ended);
             }
         };
-        let captured = capture::read(&stopped, &mut objects)?;
+        let captured = capture::read_at(&stopped, level(case, index), &mut objects)?;
         let memory = capture::recorded_memory(&stopped)?;
-        let map = classify::classify(&captured, &memory, own);
+        let mut map = classify::classify(&captured, &memory, own);
+        capture::name_starts(&captured, &mut map, &mut objects)?;
         look(measured.maps.last().map(|(index, _)| *index), index, stopped.pid(), &map)?;
         measured.maps.push((index, map));
         let recording = memory.into_recording();

@@ -48,6 +48,7 @@ pub(crate) fn launch(case: &Case, binary: &Binary, inherited: &[(OsString, OsStr
         limits: case.limits,
         cpus: case.cpus,
         fixed: !case.as_is,
+        watch_stacks: case.watch_stacks,
         timeout: case.timeout,
         dies_with_us: case.detach,
         output_tail_bytes: OUTPUT_TAIL_BYTES,

@@ -64,9 +64,9 @@ fn figures(usage: &Usage) -> BTreeMap<&'static str, u64> {
     [
         ("Rss", usage.resident_bytes),
         ("Anonymous", usage.anon_bytes),
-        ("AnonHugePages", usage.anon_huge_bytes),
+        ("AnonHugePages", usage.detail.map_or(0, |detail| detail.anon_huge_bytes)),
         ("Swap", usage.swap_bytes),
-        ("Locked", usage.locked_bytes),
+        ("Locked", usage.detail.map_or(0, |detail| detail.locked_bytes)),
     ]
     .into()
 }
@@ -92,18 +92,19 @@ fn rows_are_equal(capture: &Capture, table: &Table) {
         for (name, bytes) in figures(&usage) {
             assert_eq!(bytes, row.figures[name] << 10, "{what}: {name}");
         }
+        let detail = usage.detail.unwrap();
         let clean_and_dirty = [
-            usage.shared_clean_bytes,
-            usage.shared_dirty_bytes,
-            usage.private_clean_bytes,
-            usage.private_dirty_bytes,
+            detail.shared_clean_bytes,
+            detail.shared_dirty_bytes,
+            detail.private_clean_bytes,
+            detail.private_dirty_bytes,
         ];
         assert_eq!(clean_and_dirty.iter().sum::<u64>(), row.figures["Rss"] << 10, "{what}");
         if region.inode == 0 {
             for (name, bytes) in [
-                ("Shared_Clean", usage.shared_clean_bytes),
-                ("Private_Clean", usage.private_clean_bytes),
-                ("Private_Dirty", usage.private_dirty_bytes),
+                ("Shared_Clean", detail.shared_clean_bytes),
+                ("Private_Clean", detail.private_clean_bytes),
+                ("Private_Dirty", detail.private_dirty_bytes),
             ] {
                 // The vdso is everybody's: who maps it with us changes from moment to moment.
                 if !region.name.as_bytes().starts_with(b"[v") {

@@ -26,6 +26,7 @@ pub(crate) fn visit(
     mut look: impl FnMut(usize, &Stopped, &Capture, &MemoryMap),
 ) -> Ended {
     let launch = Launch {
+        watch_stacks: false,
         program: program.to_path_buf(),
         argv0: Name::from(program.file_name().unwrap().to_str().unwrap()),
         args: args.iter().map(Into::into).collect(),

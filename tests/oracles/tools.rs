@@ -9,13 +9,14 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Tool → Debian package, for the message.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 18] = [
     ("/usr/bin/python3", "python3 python3-jsonschema python3-markdown"),
     ("cargo", "rustup"),
     ("cargo-insta", "it with `cargo install --locked cargo-insta --version 1.49.0`"),
     ("cc", "gcc"),
     ("checksec", "checksec"),
     ("gdb", "gdb"),
+    ("gcc", "gcc"),
     ("git", "git"),
     ("go", "golang-go"),
     ("java", "default-jre-headless"),

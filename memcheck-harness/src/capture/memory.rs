@@ -28,7 +28,7 @@ const ENTRIES: u64 = 64;
 /// Entries read at once when a range is scanned without the ioctl.
 const SCAN_ENTRIES: u64 = 4096;
 /// Pages kept, for the next word of the same page; the oldest habit is to walk through memory once.
-const MAX_PAGES: usize = 4096;
+const MAX_PAGES: usize = 16_384;
 
 /// The memory of a stopped process, resident pages only; remembers what was read.
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 //! Nothing here interprets what it reads.
 
 mod environment;
+mod fast;
+mod functions;
 mod maps;
 mod memory;
 mod objects;
@@ -22,7 +24,7 @@ pub use smaps::parse_smaps;
 use self::objects::Process;
 use self::procdir::ProcDir;
 use crate::error::{Error, Result};
-use crate::model::{Capture, Class, Name, PatchedPage, Recording, Region, Status, Thread};
+use crate::model::{Capture, CaptureLevel, Class, MemoryMap, Name, PatchedPage, Recording, Region, Status, Thread};
 use crate::trace::{Attached, Stopped};
 
 /// Reads everything of a stopped process, before anything reads its memory.
@@ -30,7 +32,19 @@ use crate::trace::{Attached, Stopped};
 /// # Errors
 /// Not permitted; the process is ending; its map changes although it is stopped (another process shares its memory).
 pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
-    read_process(stopped.pid(), stopped.threads(), stopped.patched(), objects)
+    read_at(stopped, CaptureLevel::Full, objects)
+}
+
+/// As [`read`], as much as a level asks for. A kernel that cannot do the fast level gives the full one.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) -> Result<Capture> {
+    let capture = read_process_at(stopped.pid(), stopped.threads(), stopped.patched(), level, objects)?;
+    Ok(Capture {
+        finished_stacks: stopped.finished_stacks(),
+        ..capture
+    })
 }
 
 /// The process as a source for classification.
@@ -65,10 +79,33 @@ pub fn memory_attached(attached: &Attached) -> Result<LiveMemory> {
     memory_with(attached.pid(), attached.threads(), false)
 }
 
+/// Names the functions that the threads of a classified process were started with, as far as symbol tables tell.
+///
+/// # Errors
+/// Not permitted, or the process is ending.
+pub fn name_starts(capture: &Capture, map: &mut MemoryMap, objects: &mut ObjectCache) -> Result<()> {
+    if map.threads.iter().all(|thread| thread.start_address.is_none()) {
+        return Ok(());
+    }
+    let (dir, _) = live_directory(capture.pid, &capture.threads)?;
+    functions::name_starts(&dir, capture, map, objects);
+    Ok(())
+}
+
 pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPage>, cache: &mut ObjectCache) -> Result<Capture> {
+    read_process_at(pid, threads, patched, CaptureLevel::Full, cache)
+}
+
+pub(crate) fn read_process_at(
+    pid: i32,
+    threads: &[Thread],
+    patched: Vec<PatchedPage>,
+    level: CaptureLevel,
+    cache: &mut ObjectCache,
+) -> Result<Capture> {
     let (dir, _) = live_directory(pid, threads)?;
     // The figures of smaps come first: nothing that follows may change them.
-    let (regions, status) = consistent(pid, &dir)?;
+    let (regions, status) = consistent(pid, &dir, level)?;
     let stack_limit_bytes = status::parse_limits(&dir.read("limits")?)?;
     let auxv = status::parse_auxv(&dir.read("auxv")?, class(&regions));
     let stat = status::parse_stat(&dir.read("stat")?)?;
@@ -94,6 +131,7 @@ pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPag
         start_stack: stat.start_stack,
         threads: threads.to_vec(),
         patched,
+        finished_stacks: None,
         recording: Recording::default(),
     })
 }
@@ -131,9 +169,9 @@ fn live_directory(pid: i32, threads: &[Thread]) -> Result<(ProcDir, i32)> {
 
 /// Regions that add up to what `status` says. The process is stopped, so a difference means that the text was torn or that
 /// somebody else changes the map: one more try tells.
-fn consistent(pid: i32, dir: &ProcDir) -> Result<(Vec<Region>, Status)> {
+fn consistent(pid: i32, dir: &ProcDir, level: CaptureLevel) -> Result<(Vec<Region>, Status)> {
     for _ in 0..2 {
-        let regions = dir.regions()?;
+        let regions = dir.regions(level)?;
         let status = status::parse_status(&dir.read("status")?)?;
         if status.reserved_bytes == sum_of(&regions) {
             return Ok((regions, status));

@@ -68,6 +68,8 @@ pub(super) type FileId = ((u32, u32), u64);
 #[derive(Debug, Default)]
 pub struct ObjectCache {
     files: BTreeMap<FileId, Cached>,
+    /// Names of functions that were asked for.
+    pub(super) functions: super::functions::Names,
 }
 
 #[derive(Debug)]

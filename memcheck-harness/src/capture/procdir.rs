@@ -11,9 +11,9 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 
 use super::smaps::Parser;
-use super::{maps, parse_maps};
+use super::{fast, maps, parse_maps};
 use crate::error::{Error, Result};
-use crate::model::Region;
+use crate::model::{CaptureLevel, Region};
 
 /// The small files of /proc are a few KiB; `auxv` and `status` too.
 const MAX_SMALL_FILE: u64 = 1 << 20;
@@ -78,16 +78,27 @@ impl ProcDir {
 
     /// The regions with figures; without them on kernels that have no `smaps` (`CONFIG_PROC_PAGE_MONITOR` off). Empty for a
     /// process or thread that has no memory any more.
-    pub(super) fn regions(&self) -> Result<Vec<Region>> {
+    pub(super) fn regions(&self, level: CaptureLevel) -> Result<Vec<Region>> {
+        if level == CaptureLevel::Fast {
+            let mut regions = parse_maps(&self.whole("maps")?)?;
+            if fast::measure(&self.file("pagemap")?, &mut regions).is_ok() {
+                return Ok(regions);
+            }
+        }
         match self.try_file("smaps") {
             Ok(file) => self.smaps(file),
-            Err(Errno::ENOENT) => {
-                let mut bytes = Vec::new();
-                let read = self.file("maps")?.read_to_end(&mut bytes);
-                read.map_err(|error| io_failed(self.pid, "maps", &error))?;
-                parse_maps(&bytes)
-            }
+            Err(Errno::ENOENT) => parse_maps(&self.whole("maps")?),
             Err(errno) => Err(failed(self.pid, "open", "smaps", errno)),
+        }
+    }
+
+    fn whole(&self, name: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match self.file(name)?.read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            // The thread is gone between opening and reading.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(Vec::new()),
+            Err(error) => Err(io_failed(self.pid, name, &error)),
         }
     }
 

@@ -7,7 +7,7 @@
 
 use super::maps::{check_order, decimal, head, torn};
 use crate::error::Result;
-use crate::model::{Region, Usage, VmFlags};
+use crate::model::{Region, Usage, UsageDetail, VmFlags};
 
 /// Parses the text of `/proc/PID/smaps`. Unknown keys are skipped, all `VmFlags` are kept.
 ///
@@ -57,6 +57,8 @@ const VALUE: usize = 16;
 const UNIT: usize = 24;
 /// More lines than any kernel's record has: beyond, keys are searched.
 const MAX_LAYOUT: usize = 64;
+/// Combinations of flags remembered.
+const MAX_FLAGS: usize = 16;
 
 /// Regions so far, and what was learnt of the layout.
 #[derive(Debug, Default)]
@@ -64,6 +66,8 @@ pub(super) struct Parser {
     regions: Vec<Region>,
     /// The first 16 bytes of each line of a record, and what they mean.
     layout: Vec<([u8; VALUE], Field)>,
+    /// Lines of flags that occurred, and what they mean.
+    flags: Vec<(Vec<u8>, VmFlags)>,
     /// Which line of the record comes next.
     line: usize,
 }
@@ -166,8 +170,18 @@ impl Parser {
     }
 
     fn flags(&mut self, value: &[u8]) -> Result<()> {
-        let codes = value.split(|&b| b == b' ').filter_map(|code| <[u8; 2]>::try_from(code).ok());
-        let flags = VmFlags::new(codes.collect());
+        // Few combinations occur, and the same one again and again.
+        let flags = match self.flags.iter().find(|(text, _)| text == value) {
+            Some((_, flags)) => flags.clone(),
+            None => {
+                let codes = value.split(|&b| b == b' ').filter_map(|code| <[u8; 2]>::try_from(code).ok());
+                let flags = VmFlags::new(codes.collect());
+                if self.flags.len() < MAX_FLAGS {
+                    self.flags.push((value.to_vec(), flags.clone()));
+                }
+                flags
+            }
+        };
         self.region()?.flags = Some(flags);
         Ok(())
     }
@@ -193,17 +207,18 @@ impl Parser {
             return Ok(());
         }
         let usage = region.usage.get_or_insert_with(Usage::default);
+        let detail = usage.detail.get_or_insert_with(UsageDetail::default);
         *match field {
             Field::Rss => &mut usage.resident_bytes,
-            Field::Pss => &mut usage.proportional_bytes,
-            Field::SharedClean => &mut usage.shared_clean_bytes,
-            Field::SharedDirty => &mut usage.shared_dirty_bytes,
-            Field::PrivateClean => &mut usage.private_clean_bytes,
-            Field::PrivateDirty => &mut usage.private_dirty_bytes,
             Field::Anonymous => &mut usage.anon_bytes,
-            Field::AnonHugePages => &mut usage.anon_huge_bytes,
             Field::Swap => &mut usage.swap_bytes,
-            Field::Locked => &mut usage.locked_bytes,
+            Field::Pss => &mut detail.proportional_bytes,
+            Field::SharedClean => &mut detail.shared_clean_bytes,
+            Field::SharedDirty => &mut detail.shared_dirty_bytes,
+            Field::PrivateClean => &mut detail.private_clean_bytes,
+            Field::PrivateDirty => &mut detail.private_dirty_bytes,
+            Field::AnonHugePages => &mut detail.anon_huge_bytes,
+            Field::Locked => &mut detail.locked_bytes,
             Field::Skip | Field::Size => return Ok(()),
         } = bytes;
         Ok(())
@@ -254,12 +269,13 @@ VmFlags: wr rd zz ac
     fn a_record_becomes_bytes() {
         let regions = parse_smaps(RECORD.as_bytes()).unwrap();
         let usage = regions[0].usage.unwrap();
+        let detail = usage.detail.unwrap();
         assert_eq!(
-            (usage.resident_bytes, usage.proportional_bytes, usage.anon_bytes),
+            (usage.resident_bytes, detail.proportional_bytes, usage.anon_bytes),
             (8192, 4096, 4096)
         );
         assert_eq!(
-            (usage.shared_clean_bytes, usage.private_dirty_bytes, usage.swap_bytes),
+            (detail.shared_clean_bytes, detail.private_dirty_bytes, usage.swap_bytes),
             (4096, 4096, 4096)
         );
         let flags = regions[0].flags.as_ref().unwrap();
@@ -331,17 +347,18 @@ Rss:                   4 kB
                 assert!(!their.extension.map.contains_key("Rss"));
                 continue;
             };
+            let detail = usage.detail.unwrap_or_default();
             for (key, value) in [
                 ("Rss", usage.resident_bytes),
-                ("Pss", usage.proportional_bytes),
-                ("Shared_Clean", usage.shared_clean_bytes),
-                ("Shared_Dirty", usage.shared_dirty_bytes),
-                ("Private_Clean", usage.private_clean_bytes),
-                ("Private_Dirty", usage.private_dirty_bytes),
+                ("Pss", detail.proportional_bytes),
+                ("Shared_Clean", detail.shared_clean_bytes),
+                ("Shared_Dirty", detail.shared_dirty_bytes),
+                ("Private_Clean", detail.private_clean_bytes),
+                ("Private_Dirty", detail.private_dirty_bytes),
                 ("Anonymous", usage.anon_bytes),
-                ("AnonHugePages", usage.anon_huge_bytes),
+                ("AnonHugePages", detail.anon_huge_bytes),
                 ("Swap", usage.swap_bytes),
-                ("Locked", usage.locked_bytes),
+                ("Locked", detail.locked_bytes),
             ] {
                 assert_eq!(their.extension.map.get(key).copied().unwrap_or(0), value, "{key}");
             }

@@ -199,6 +199,39 @@ fn page_runs_count_what_smaps_counts_in_every_region() {
 }
 
 #[test]
+fn the_fast_level_says_what_smaps_says_in_every_region() {
+    let (_dir, path) = build(&[]);
+    let target = Target::start(&path, &[]);
+    let full = target.capture();
+    let fast = read_process_at(
+        target.pid(),
+        &target.threads(),
+        Vec::new(),
+        CaptureLevel::Fast,
+        &mut ObjectCache::default(),
+    )
+    .unwrap();
+    assert_eq!(fast.regions.len(), full.regions.len());
+    // A kernel without PAGEMAP_SCAN gives the full level instead.
+    let is_fast = fast.regions.iter().all(|region| region.flags.is_none());
+    for (ours, theirs) in fast.regions.iter().zip(&full.regions) {
+        let expected = theirs.usage.map(|usage| Usage {
+            detail: usage.detail.filter(|_| !is_fast),
+            ..usage
+        });
+        assert_eq!(ours.usage, expected, "{theirs:?}");
+    }
+    assert_eq!(fast.objects, full.objects);
+    assert!(
+        is_fast
+            || memory_of(target.pid(), &target.threads())
+                .unwrap()
+                .pages(0x1000, 0x2000)
+                .is_none()
+    );
+}
+
+#[test]
 fn entries_of_pagemap_say_the_same_where_they_can_tell() {
     let (_dir, path) = build(&[]);
     let target = Target::start(&path, &[]);

@@ -100,7 +100,7 @@ fn search(process: &Process<'_>, area: &Area<'_>, blocked: &[(u64, u64)], budget
 
 /// The next page after this one that has contents: malloc wrote a header into the first page of each chunk.
 fn next_used(process: &Process<'_>, area: &Area<'_>, at: u64) -> Option<u64> {
-    let after = at.checked_add(process.page)?;
+    let after = at.checked_add(process.page).filter(|after| *after < area.end)?;
     let runs = process.runs(area)?;
     let run = runs
         .get(runs.partition_point(|run| run.end <= after)..)?

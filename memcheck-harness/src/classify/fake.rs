@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     Capture, Class, ElfFacts, ElfType, Hardening, Memory, MemoryMap, Name, Object, ObjectKind, PageRun, PatchedPage, Perms,
-    Recording, Region, Relro, Segment, SegmentKind, Status, Thread, Usage, VmFlags,
+    Recording, Region, Relro, Segment, SegmentKind, Status, Thread, Usage, UsageDetail, VmFlags,
 };
 
 /// A process whose pages are all resident unless said otherwise.
@@ -35,6 +35,12 @@ impl Memory for Fake {
         let runs = self.runs.as_ref()?;
         Some(runs.iter().map(clip).filter(|run| run.start < run.end).collect())
     }
+
+    /// Words that nobody set are zero, and nobody looks for those.
+    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
+        let range = self.words.range(start..end.max(start)).map(|(at, word)| (*at, *word));
+        range.filter(|(at, word)| wanted(*at, *word)).map(|(at, _)| at).collect()
+    }
 }
 
 impl Fake {
@@ -53,6 +59,7 @@ impl Fake {
                 threads: vec![],
                 objects: vec![],
                 patched: vec![],
+                finished_stacks: None,
                 recording: Recording::default(),
             },
             words: BTreeMap::new(),
@@ -77,7 +84,10 @@ impl Fake {
             dev: (0, 0),
             inode,
             name: Name::from(name),
-            usage: Some(Usage::default()),
+            usage: Some(Usage {
+                detail: Some(UsageDetail::default()),
+                ..Usage::default()
+            }),
             flags: Some(VmFlags::default()),
         });
         self.capture.regions.last_mut().unwrap()

@@ -2,7 +2,7 @@
 //! It decides nothing about roles itself.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BinaryHeap;
 
 use crate::model::{Confidence, Evidence, Item, Name, Role};
 
@@ -137,19 +137,20 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>
     let Claims { mut claims, items } = claims;
     claims.sort_by_key(|claim| claim.start);
     let mut pending = claims.iter().enumerate().peekable();
-    let mut active: BTreeSet<(Priority, u64, Reverse<u64>, usize)> = BTreeSet::new();
+    // The strongest claim that began is on top; those that ended below it stay until they come up.
+    let mut active: BinaryHeap<(Priority, u64, Reverse<u64>, usize)> = BinaryHeap::new();
     // (start, end, area, claim)
     let mut ranges: Vec<(u64, u64, usize, Option<usize>)> = Vec::new();
     for (area_index, area) in process.areas.iter().enumerate() {
         let mut at = area.start;
         while at < area.end {
             while let Some((index, claim)) = pending.next_if(|(_, claim)| claim.start <= at) {
-                active.insert((claim.priority, claim.start, Reverse(claim.end), index));
+                active.push((claim.priority, claim.start, Reverse(claim.end), index));
             }
-            while active.last().is_some_and(|(_, _, end, _)| end.0 <= at) {
-                active.pop_last();
+            while active.peek().is_some_and(|(_, _, end, _)| end.0 <= at) {
+                active.pop();
             }
-            let best = active.last().map(|(_, _, end, index)| (end.0, *index));
+            let best = active.peek().map(|(_, _, end, index)| (end.0, *index));
             let next_claim = pending.peek().map_or(u64::MAX, |(_, claim)| claim.start);
             let until = area.end.min(next_claim).min(best.map_or(u64::MAX, |(end, _)| end));
             let claim = best.map(|(_, index)| index);
@@ -162,7 +163,7 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>
     }
 
     let mut kept: Vec<Item> = Vec::new();
-    let mut numbers: BTreeMap<ItemId, usize> = BTreeMap::new();
+    let mut numbers: Vec<Option<usize>> = vec![None; items.len()];
     let mut cuts = Vec::with_capacity(ranges.len());
     for (start, end, area, claim) in ranges {
         let known = claim
@@ -170,10 +171,13 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>
             .and_then(|claim| Some((claim, items.get(claim.item.0)?)));
         let (role, item, evidence) = match known {
             Some((claim, item)) => {
-                let number = *numbers.entry(claim.item).or_insert_with(|| {
+                let number = numbers.get(claim.item.0).copied().flatten().unwrap_or(kept.len());
+                if number == kept.len() {
                     kept.push(item.clone());
-                    kept.len() - 1
-                });
+                    if let Some(known) = numbers.get_mut(claim.item.0) {
+                        *known = Some(number);
+                    }
+                }
                 (item.role, number, claim.evidence.clone())
             }
             None => {

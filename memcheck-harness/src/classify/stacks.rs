@@ -1,7 +1,9 @@
 //! Stacks of threads, their guards, and alternate signal stacks: claims and the facts reports show.
 //! Which descriptors exist is `threads`' business.
 
-use crate::model::{Name, Role, StackState, ThreadFact};
+use std::collections::BTreeSet;
+
+use crate::model::{Evidence, FinishedStack, Name, Role, StackState, ThreadFact};
 
 use super::interval::{Claims, Priority, certain, likely};
 use super::process::{Area, Notes, Process};
@@ -16,7 +18,7 @@ const MAX_SIGNAL_STACK: u64 = 64 << 10;
 /// Claims every known stack and its guard. The result lists the main thread first, then by address of the stack.
 pub(super) fn claim(process: &Process<'_>, found: &Found<'_>, claims: &mut Claims, notes: &mut Notes) -> Vec<ThreadFact> {
     let mut facts = Vec::new();
-    for descriptor in found.descriptors.values() {
+    for (pd, descriptor) in &found.descriptors {
         let is_main = descriptor.thread.is_some_and(|thread| thread.tid == process.capture.pid);
         if descriptor.block == 0 {
             if !is_main && let Some(thread) = descriptor.thread {
@@ -24,11 +26,12 @@ pub(super) fn claim(process: &Process<'_>, found: &Found<'_>, claims: &mut Claim
             }
             continue;
         }
-        facts.extend(stack(process, descriptor, is_main, claims));
+        let finished = finished(process, found, *pd).filter(|_| descriptor.thread.is_none());
+        facts.extend(stack(process, descriptor, is_main, finished, claims));
     }
-    let known = |facts: &[ThreadFact], tid| facts.iter().any(|fact: &ThreadFact| fact.tid == Some(tid));
+    let known: BTreeSet<i32> = facts.iter().filter_map(|fact| fact.tid).collect();
     for thread in &process.capture.threads {
-        if known(&facts, thread.tid) {
+        if known.contains(&thread.tid) {
             continue;
         }
         let main = thread.tid == process.capture.pid;
@@ -43,6 +46,8 @@ pub(super) fn claim(process: &Process<'_>, found: &Found<'_>, claims: &mut Claim
             stack: None,
             guard_bytes: None,
             deepest_bytes: None,
+            start_address: None,
+            start_function: None,
         });
     }
     facts.sort_by_key(|fact| (!fact.main, fact.stack, fact.tid));
@@ -50,7 +55,13 @@ pub(super) fn claim(process: &Process<'_>, found: &Found<'_>, claims: &mut Claim
 }
 
 /// Claims one stack. No fact for the stack of a thread that is being made or is ending: it is not a thread, nor left over.
-fn stack(process: &Process<'_>, descriptor: &Descriptor<'_>, main: bool, claims: &mut Claims) -> Option<ThreadFact> {
+fn stack(
+    process: &Process<'_>,
+    descriptor: &Descriptor<'_>,
+    main: bool,
+    finished: Option<&FinishedStack>,
+    claims: &mut Claims,
+) -> Option<ThreadFact> {
     let user_stack = descriptor.list == List::User;
     // A thread that ends may put its stack into the cache while it still runs on it.
     let state = match (descriptor.thread, descriptor.list) {
@@ -58,22 +69,13 @@ fn stack(process: &Process<'_>, descriptor: &Descriptor<'_>, main: bool, claims:
         (None, List::Cache) => Some(StackState::Cached),
         (None, _) => descriptor.unjoined.then_some(StackState::Exited),
     };
-    let (role, evidence) = match state {
-        _ if user_stack => (
-            Role::ThreadStackUser,
-            certain("supplied by the program, descriptor on libc's list"),
-        ),
-        Some(StackState::Live) if descriptor.list == List::None => {
-            (Role::ThreadStackLive, certain("descriptor at the TLS base of a live thread"))
-        }
-        Some(StackState::Live) => (Role::ThreadStackLive, certain("on libc's list, descriptor of a live thread")),
-        Some(StackState::Exited) => (
-            Role::ThreadStackExited,
-            certain("on libc's list, its thread has ended and was not joined"),
-        ),
-        Some(StackState::Cached) => (Role::ThreadStackCached, certain("on libc's list of stacks to use again")),
-        None => (Role::ThreadStackLive, likely("a thread that is being created or is ending")),
+    let role = match state {
+        _ if user_stack => Role::ThreadStackUser,
+        Some(StackState::Exited) => Role::ThreadStackExited,
+        Some(StackState::Cached) => Role::ThreadStackCached,
+        Some(StackState::Live) | None => Role::ThreadStackLive,
     };
+    let evidence = evidence(descriptor, state);
     let tid = descriptor.thread.map(|thread| thread.tid);
     let name = descriptor.thread.map(|thread| thread.name.clone());
     let subject = name.clone().unwrap_or_default();
@@ -120,18 +122,57 @@ fn stack(process: &Process<'_>, descriptor: &Descriptor<'_>, main: bool, claims:
         }
     }
     let state = state?;
+    // glibc gives the pages of its own stacks back when their thread ends; others stay as they were.
+    let untouched = user_stack || (descriptor.by_scan && state == StackState::Exited && descriptor.is_musl);
+    let deepest_bytes = match finished {
+        _ if state == StackState::Live || (untouched && state == StackState::Exited) => deepest(process, bottom, block_end),
+        Some(finished) => {
+            let inside = (bottom..block_end).contains(&finished.lowest);
+            inside.then(|| block_end - finished.lowest)
+        }
+        None => None,
+    };
     Some(ThreadFact {
-        tid,
-        name,
+        tid: tid.or(finished.map(|finished| finished.tid)),
+        name: name.or_else(|| finished.map(|finished| finished.name.clone())),
         main,
         state,
         user_stack,
         stack: Some((bottom, block_end - bottom)),
         guard_bytes: Some(descriptor.guard),
-        deepest_bytes: (state == StackState::Live)
-            .then(|| deepest(process, bottom, block_end))
-            .flatten(),
+        deepest_bytes,
+        start_address: descriptor.start,
+        start_function: None,
     })
+}
+
+/// What was seen of the thread of this descriptor when it ended.
+fn finished<'a>(process: &Process<'a>, found: &Found<'_>, pd: u64) -> Option<&'a FinishedStack> {
+    let base = pd.wrapping_add(found.to_tls);
+    let all = process.capture.finished_stacks.as_ref()?;
+    let index = all.binary_search_by_key(&base, |stack| stack.tls_base).ok()?;
+    all.get(index)
+}
+
+/// Why a stack has its state.
+fn evidence(descriptor: &Descriptor<'_>, state: Option<StackState>) -> Evidence {
+    let whose = match descriptor.thread {
+        Some(thread) => format!("TCB of thread {}", thread.tid),
+        None => "TCB of a thread that is gone".to_owned(),
+    };
+    let list = match descriptor.list {
+        List::Used => "on libc's list of used stacks",
+        List::User => "on libc's list of stacks the program supplied",
+        List::Cache => "on libc's list of stacks to use again",
+        List::None => "at the TLS base of the thread",
+    };
+    match (descriptor.by_scan, state) {
+        (_, None) => likely(format!("{whose}, {list}: it is being created or is ending")),
+        (true, Some(StackState::Exited)) => likely("TCB found by its pointers to itself: ended and not joined"),
+        (true, _) => likely("TCB found by its pointers to itself: joined, or detached and ended"),
+        (false, Some(StackState::Exited)) => certain(format!("{whose}, {list}: ended and not joined")),
+        (false, Some(StackState::Live | StackState::Cached)) => certain(format!("{whose}, {list}")),
+    }
 }
 
 /// `gu` marks regions with guard pages since Linux 6.14; without flags one must look.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::fake::Fake;
-use crate::model::{Metric, ObjectKind, Role, StackState, VmFlags};
+use crate::model::{FinishedStack, Metric, ObjectKind, Role, StackState, VmFlags};
 
 const MIB: u64 = 1 << 20;
 
@@ -305,6 +305,10 @@ fn a_broken_list_is_said_and_its_counts_are_absent() {
 fn live_stacks_are_found_without_lists() {
     let mut fake = threads();
     fake.capture.objects[0].symbols.clear();
+    // What stands beside the one list that is found is no list: as in versions before 2.34.
+    fake.words(USED, &[0, 0]);
+    // Nor can memory be searched, where the kernel does not tell which pages may be read.
+    fake.runs = None;
     let map = fake.classify();
     assert!(!map.thread_lists_known);
     assert_eq!(map.metric(&Metric::parse("thread-stack.live.count").unwrap()), Some(1));
@@ -314,6 +318,73 @@ fn live_stacks_are_found_without_lists() {
         "not aligned: not libc's"
     );
     assert_eq!(map.notes.len(), 1, "{:?}", map.notes);
+}
+
+#[test]
+fn the_lists_of_a_static_program_are_found_through_the_main_thread() {
+    let expected = threads().classify();
+    let mut fake = threads();
+    fake.capture.objects[0].symbols.clear();
+    assert_eq!(fake.classify().threads, expected.threads, "declared in order");
+    // As compilers lay them out: the cache first.
+    let base = 0x1000_0000;
+    list(&mut fake, USED, &[base + 3 * MIB - 0x940, base + 5 * MIB - 0x940]);
+    list(&mut fake, CACHE, &[base + MIB - 0x940, base + 2 * MIB - 0x940]);
+    let map = fake.classify();
+    assert!(map.thread_lists_known, "{:?}", map.notes);
+    assert_eq!(map.threads, expected.threads);
+}
+
+#[test]
+fn without_any_list_descriptors_are_found_by_their_own_addresses() {
+    let base = 0x1000_0000;
+    let mut fake = threads();
+    fake.run(base, base + 5 * MIB);
+    let expected = fake.classify();
+    fake.capture.objects[0].symbols.clear();
+    fake.words(USED, &[0, 0]);
+    for cached in [base + 3 * MIB - 0x940, base + 5 * MIB - 0x940] {
+        fake.words(cached + 0x2d0, &[u64::from(u32::MAX)]);
+    }
+    // The ring of the used ones has lost its head: they hold each other.
+    let (live, ended) = (base + MIB - 0x940 + 0x2c0, ENDED + 0x2c0);
+    fake.words(live, &[ended, ended]);
+    fake.words(ended, &[live, live]);
+    let map = fake.classify();
+    assert!(map.thread_lists_known, "{:?}", map.notes);
+    assert_eq!(map.threads, expected.threads);
+    let exited = map.pieces.iter().find(|piece| piece.role == Role::ThreadStackExited).unwrap();
+    assert_eq!(exited.evidence.confidence, crate::model::Confidence::Likely);
+    // A descriptor on no ring is left over from another time.
+    fake.words(ended, &[0, 0]);
+    let map = fake.classify();
+    assert_eq!(map.metric(&Metric::parse("thread-stack.exited.count").unwrap()), Some(0));
+}
+
+#[test]
+fn a_stack_whose_end_was_watched_has_a_depth_and_an_owner() {
+    let mut fake = threads();
+    let watched = |tls_base, lowest| FinishedStack {
+        tls_base,
+        tid: 99,
+        name: "gone".into(),
+        lowest,
+    };
+    let end = 0x1000_0000 + 2 * MIB;
+    fake.capture.finished_stacks = Some(vec![watched(ENDED, end - 0x5000)]);
+    let map = fake.classify();
+    let exited = map.threads.iter().find(|thread| thread.state == StackState::Exited).unwrap();
+    assert_eq!((exited.tid, exited.deepest_bytes), (Some(99), Some(0x5000)));
+    let cached = map.threads.iter().find(|thread| thread.state == StackState::Cached).unwrap();
+    assert_eq!((cached.tid, cached.deepest_bytes), (None, None));
+    // What cannot be of this stack is not believed.
+    fake.capture.finished_stacks = Some(vec![watched(ENDED, 0x1000)]);
+    let map = fake.classify();
+    assert!(
+        map.threads
+            .iter()
+            .all(|thread| thread.tid != Some(99) || thread.deepest_bytes.is_none())
+    );
 }
 
 #[test]
@@ -461,7 +532,8 @@ fn cut_regions_share_their_figures_by_pages() {
     let mut fake = threads();
     let base = 0x1000_0000;
     let usage = fake.capture.regions[6].usage.as_mut().unwrap();
-    (usage.resident_bytes, usage.anon_bytes, usage.proportional_bytes) = (0x3000, 0x3000, 0x3000);
+    (usage.resident_bytes, usage.anon_bytes) = (0x3000, 0x3000);
+    usage.detail.as_mut().unwrap().proportional_bytes = 0x3000;
     fake.run(base + MIB - 0x2000, base + MIB);
     fake.run(base + 2 * MIB - 0x1000, base + 2 * MIB);
     let map = fake.classify();

@@ -1,6 +1,6 @@
 //! Sums over the process, straight from the regions and `/proc/PID/status`: they do not depend on any label.
 
-use crate::model::{ProcessTotals, Region, Usage};
+use crate::model::{ProcessTotals, Region, Usage, UsageDetail};
 
 use super::process::Process;
 
@@ -9,6 +9,12 @@ pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64) -> Proce
     let used = |figure: fn(&Usage) -> u64| -> Option<u64> {
         process.areas.iter().try_fold(0_u64, |sum, area| {
             area.region.usage.as_ref().map(|usage| sum.saturating_add(figure(usage)))
+        })
+    };
+    let detailed = |figure: fn(&UsageDetail) -> u64| -> Option<u64> {
+        process.areas.iter().try_fold(0_u64, |sum, area| {
+            let usage = area.region.usage.as_ref()?;
+            Some(sum.saturating_add(figure(usage.detail.as_ref()?)))
         })
     };
     let flagged = |code: &[u8; 2]| -> Option<u64> {
@@ -37,7 +43,7 @@ pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64) -> Proce
         peak: status.peak_resident_bytes,
         mappings: Some(process.areas.len() as u64),
         wx: Some(sized(|region| region.perms.write && region.perms.execute)),
-        pss: used(|usage| usage.proportional_bytes),
-        uss: used(|usage| usage.private_clean_bytes.saturating_add(usage.private_dirty_bytes)),
+        pss: detailed(|usage| usage.proportional_bytes),
+        uss: detailed(|usage| usage.private_clean_bytes.saturating_add(usage.private_dirty_bytes)),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{MemoryMap, PageRun, Piece, Usage};
+use crate::model::{Evidence, MemoryMap, PageRun, Piece, Usage};
 
 use super::interval::Cut;
 use super::process::{Notes, Process};
@@ -17,9 +17,9 @@ struct Figures {
 }
 
 /// Makes pieces of cuts.
-pub(super) fn measure(process: &Process<'_>, cuts: &[Cut], notes: &mut Notes) -> Vec<Piece> {
+pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Notes) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(cuts.len());
-    for cuts in cuts.chunk_by(|a, b| a.area == b.area) {
+    for cuts in cuts.chunk_by_mut(|a, b| a.area == b.area) {
         let Some(area) = cuts.first().and_then(|cut| process.areas.get(cut.area)) else {
             continue;
         };
@@ -37,7 +37,8 @@ pub(super) fn measure(process: &Process<'_>, cuts: &[Cut], notes: &mut Notes) ->
             }
         };
         let flag = |code| area.region.flags.as_ref().map(|flags| flags.has(code));
-        for (cut, figures) in cuts.iter().zip(figures) {
+        let whole = cuts.len() == 1;
+        for (cut, figures) in cuts.iter_mut().zip(figures) {
             pieces.push(Piece {
                 start: cut.start,
                 end: cut.end,
@@ -48,11 +49,14 @@ pub(super) fn measure(process: &Process<'_>, cuts: &[Cut], notes: &mut Notes) ->
                 anon_bytes: figures.anon,
                 swap_bytes: figures.swap,
                 proportional_bytes: usage
-                    .map(|usage| usage.proportional_bytes)
-                    .filter(|bytes| cuts.len() == 1 || *bytes == 0),
+                    .and_then(|usage| Some(usage.detail?.proportional_bytes))
+                    .filter(|bytes| whole || *bytes == 0),
                 committed: flag(b"ac"),
                 noreserve: flag(b"nr"),
-                evidence: cut.evidence.clone(),
+                evidence: Evidence {
+                    text: std::mem::take(&mut cut.evidence.text),
+                    confidence: cut.evidence.confidence,
+                },
             });
         }
     }

@@ -228,6 +228,8 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     let names: Vec<String> = written.names().into_iter().map(str::to_owned).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     budget::check_growth(doc, &written.settings.budget, std::slice::from_ref(&names));
+    // The target is watched from its start on: what a checkpoint asks for holds for its case.
+    let watched = written.checkpoints.iter().any(|checkpoint| checkpoint.watch_stacks);
     let limits: Vec<_> = written
         .checkpoints
         .iter()
@@ -322,6 +324,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.detach = written.detach;
     case.timeout = settings.timeout.unwrap_or(Duration::from_secs(30));
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
+    case.watch_stacks = watched || settings.watch_stacks.unwrap_or(false);
     case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;
     case.checkpoints = checkpoints.collect();
     step::check_last(doc, &case, &written.steps);

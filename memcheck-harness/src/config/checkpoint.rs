@@ -9,7 +9,7 @@ use crate::model::{At, Every};
 use super::budget::{self, Budget};
 use super::cursor::{Spot, Table};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
-use super::{at, duration, kind, name};
+use super::{at, duration, kind, name, settings};
 
 /// How many passes of a series are captured when nobody says.
 const DEFAULT_LIMIT: u64 = 100;
@@ -31,11 +31,16 @@ pub(super) struct Written {
     pub(super) settle: Option<Duration>,
     pub(super) snapshot: bool,
     pub(super) budget: Budget,
+    /// `watch = "stacks"`
+    pub(super) watch_stacks: bool,
 }
 
 /// Reads one checkpoint.
 pub(super) fn read(table: &Table<'_>) -> Option<Written> {
-    table.only(&["name", "at", "hit", "every", "limit", "settle", "snapshot", "budget"], &[]);
+    table.only(
+        &["name", "at", "hit", "every", "limit", "settle", "snapshot", "budget", "watch"],
+        &[],
+    );
     let named = match table.get("name") {
         Some(value) => name::checkpoint(&value),
         None => {
@@ -79,6 +84,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         settle,
         snapshot: snapshot?,
         budget,
+        watch_stacks: table.get("watch").and_then(|value| settings::watch(&value)).unwrap_or(false),
     })
 }
 

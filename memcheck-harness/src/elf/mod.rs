@@ -202,6 +202,24 @@ fn named(file: &File, kind: u8) -> Result<Vec<Function>> {
     Ok(found)
 }
 
+/// The demangled name of the function an address (without bias) lies in: the nearest symbol that reaches it, or that begins
+/// there and has no size.
+///
+/// # Errors
+/// As [`facts`].
+pub fn function_at(file: &File, address: u64) -> Result<Option<String>> {
+    let elf = Elf::read(Reader::new(file, SYMBOLS_BUDGET)?)?;
+    for table in [symbols::symtab(&elf)?, symbols::dynsym(&elf, &dynamic::read(&elf)?)?]
+        .into_iter()
+        .flatten()
+    {
+        if let Some(name) = symbols::function_at(&elf, &table, address)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 /// All USDT probes that can be hit, by address.
 ///
 /// # Errors

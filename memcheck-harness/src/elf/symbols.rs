@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use goblin::elf::dynamic::{DT_HASH, DT_SYMTAB};
 use goblin::elf::section_header::{SHT_DYNSYM, SHT_SYMTAB};
-use goblin::elf::sym::Sym;
+use goblin::elf::sym::{STT_FUNC, Sym};
 
 use super::Function;
 use super::dynamic::Dynamic;
@@ -276,6 +276,35 @@ fn printable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if plain => text.to_owned(),
         _ => Name::new(bytes).escaped().into_owned(),
+    }
+}
+
+/// The demangled name of the function an address lies in, by one pass over the table.
+pub(super) fn function_at(elf: &Elf<'_>, table: &Table, address: u64) -> Result<Option<String>> {
+    let mut best: Option<Sym> = None;
+    each(elf, table, |symbol| {
+        let reaches = symbol.st_value == address || address.wrapping_sub(symbol.st_value) < symbol.st_size;
+        let nearer = best.as_ref().is_none_or(|best| symbol.st_value > best.st_value);
+        if symbol.st_type() == STT_FUNC && symbol.st_shndx != 0 && reaches && nearer {
+            best = Some(*symbol);
+        }
+        true
+    })?;
+    let Some(symbol) = best else { return Ok(None) };
+    let rest = table.strings_size.saturating_sub(symbol.st_name as u64).min(MAX_NAME as u64);
+    let at = table.strings.saturating_add(symbol.st_name as u64);
+    let bytes = elf.reader.up_to(at, rest, "symbol name")?;
+    let Some(end) = bytes.iter().position(|&b| b == 0).filter(|end| *end > 0) else {
+        return Ok(None);
+    };
+    Ok(Some(demangled(printable(&bytes[..end]))))
+}
+
+/// The name without its hash, where it is a Rust symbol.
+fn demangled(raw: String) -> String {
+    match rustc_demangle::try_demangle(&raw) {
+        Ok(demangled) => format!("{demangled:#}"),
+        Err(_) => raw,
     }
 }
 

@@ -43,6 +43,8 @@ fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
         stack: None,
         guard_bytes: None,
         deepest_bytes: None,
+        start_address: None,
+        start_function: None,
     };
     let heap = HeapFact {
         start: 0,

@@ -82,6 +82,19 @@ pub struct KeptCapture {
     pub capture: Capture,
 }
 
+/// The stack of a thread of the main process as it was when the C library was about to give its pages back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedStack {
+    /// TLS base of the thread: which stack.
+    pub tls_base: u64,
+    /// Id that the thread had.
+    pub tid: i32,
+    /// Its name.
+    pub name: Name,
+    /// Lowest page of the stack that was in memory or in swap.
+    pub lowest: u64,
+}
+
 /// One process at one checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
@@ -109,6 +122,10 @@ pub struct Capture {
     pub objects: Vec<Object>,
     /// Text pages holding breakpoints of ours, sorted.
     pub patched: Vec<PatchedPage>,
+    /// Stacks of threads that ended since the target was launched, the last one of each place, by TLS base; absent when nobody
+    /// watched (`watch = "stacks"`).
+    #[serde(default)]
+    pub finished_stacks: Option<Vec<FinishedStack>>,
     /// What was read of the target's memory so far.
     pub recording: Recording,
 }

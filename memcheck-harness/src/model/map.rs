@@ -91,9 +91,9 @@ pub enum StackState {
 /// A thread, live or known only by the stack it left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadFact {
-    /// Id of a live thread.
+    /// Id of a live thread; of one that is gone only when its end was watched.
     pub tid: Option<i32>,
-    /// Name of a live thread.
+    /// Name, likewise.
     pub name: Option<Name>,
     /// True for the thread that runs `main`.
     pub main: bool,
@@ -105,8 +105,15 @@ pub struct ThreadFact {
     pub stack: Option<(u64, u64)>,
     /// Guard bytes as recorded by libc; absent when unknown.
     pub guard_bytes: Option<u64>,
-    /// Bytes from the top of the stack to its deepest resident page; live stacks only.
+    /// Bytes from the top of the stack to the deepest page that was used. Of a live stack by the pages it has now. glibc gives
+    /// the pages of a finished thread back, so that its depth is known only when its end was watched.
     pub deepest_bytes: Option<u64>,
+    /// Address of the function that the thread was started with; absent for the main thread and where libc keeps none.
+    #[serde(default)]
+    pub start_address: Option<u64>,
+    /// That function's name, demangled; absent when no symbol table has it.
+    #[serde(default)]
+    pub start_function: Option<Name>,
 }
 
 /// One 64 MiB heap of an arena.
@@ -218,7 +225,8 @@ pub struct MemoryMap {
     pub items: Vec<Item>,
     /// Threads: the main thread first, then by stack address.
     pub threads: Vec<ThreadFact>,
-    /// False when the thread lists could not be read: counts of exited and cached stacks are then absent.
+    /// False when the thread lists could not be read, nor memory be searched instead: counts of exited and cached stacks are
+    /// then absent.
     pub thread_lists_known: bool,
     /// Secondary arenas by address; absent when glibc's malloc was not recognised.
     pub arenas: Option<Vec<ArenaFact>>,
@@ -348,7 +356,7 @@ impl MemoryMap {
             RoleMeasure::Deepest => self
                 .threads
                 .iter()
-                .filter(|t| t.state == StackState::Live && !t.main)
+                .filter(|t| !t.main && (t.state == StackState::Live || t.deepest_bytes.is_some()))
                 .map(|t| t.deepest_bytes)
                 .try_fold(0, |deepest, bytes| Some(deepest.max(bytes?))),
             RoleMeasure::Used => self.arena_use(include, |usage| usage.used_bytes),

@@ -87,7 +87,7 @@ mod tests {
     fn a_recording_gives_back_what_was_read_and_nothing_else() {
         let recording = Recording {
             bytes: vec![(0x1000, vec![1, 0, 0, 0, 0, 0, 0, 0]), (0x3000, vec![7; 4])],
-            scans: vec![],
+            ..Recording::default()
         };
         assert_eq!(recording.u64(0x1000), Some(1));
         assert_eq!(recording.u32(0x1004), Some(0));

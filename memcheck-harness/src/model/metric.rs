@@ -321,7 +321,7 @@ const MEASURES: [MeasureRow; 12] = [
         Unit::Bytes,
         Tier::Tolerant,
         "page scan",
-        "deepest resident page of any live thread's stack",
+        "deepest page used of any thread's stack: of live ones, with watch = \"stacks\" of finished ones too",
         &["thread-stack"],
     ),
     measure(

@@ -9,6 +9,7 @@ mod comparison;
 mod date;
 mod finding;
 mod forms;
+mod level;
 mod map;
 mod memory;
 mod metric;
@@ -27,11 +28,12 @@ mod workspace;
 
 pub use bytes::{ByteSize, ByteSizeError};
 pub use cancel::Cancel;
-pub use capture::{Capture, KeptCapture, PageRun, PatchedPage, Recording, Status, Thread};
+pub use capture::{Capture, FinishedStack, KeptCapture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use comparison::{CaseComparison, Comparison, Planted, Presence, Side};
 pub use date::Date;
 pub use finding::{Finding, Standing};
+pub use level::CaptureLevel;
 pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
     StackState, ThreadFact,
@@ -44,7 +46,7 @@ pub use plan::{
     AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ENVIRONMENT_FILE, ExpectedEnd, Growth, GrowthBound, LaunchLimits,
     Limit, Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
 };
-pub use region::{Perms, Region, Usage, VmFlags};
+pub use region::{Perms, Region, Usage, UsageDetail, VmFlags};
 pub use report::{
     AppliedSetting, CapturesFile, CaseReport, Change, ChangeCause, CheckpointReport, End, Environment, EnvironmentStatus,
     LimitResult, Outcome, OutputTail, Problem, ProblemKind, RunReport, Shard, SnapshotOutcome, SnapshotStatus, Verdict,

@@ -112,6 +112,8 @@ pub struct Case {
     pub detach: bool,
     /// Turn off every launch setting that makes runs repeatable.
     pub as_is: bool,
+    /// `watch = "stacks"`: note how deep the stacks of threads were when these ended.
+    pub watch_stacks: bool,
     /// Checkpoints in the order in which they are to be reached.
     pub checkpoints: Vec<CheckpointSpec>,
     /// Commands that drive the target, in the order of the file.
@@ -400,6 +402,7 @@ impl Case {
             after_last: AfterLast::default(),
             detach: false,
             as_is: false,
+            watch_stacks: false,
             checkpoints: Vec::new(),
             steps: Vec::new(),
             tty: false,

@@ -61,11 +61,22 @@ impl VmFlags {
     }
 }
 
-/// The `smaps` figures of a region or of a sum of regions, in bytes.
+/// What a region holds, in bytes: what both levels of capture give.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// `Rss`
     pub resident_bytes: u64,
+    /// `Anonymous`: resident pages that belong to no file.
+    pub anon_bytes: u64,
+    /// `Swap`
+    pub swap_bytes: u64,
+    /// What only `smaps` gives.
+    pub detail: Option<UsageDetail>,
+}
+
+/// The other figures of `smaps`, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageDetail {
     /// `Pss`: each resident page divided by the number of its mappers; depends on the rest of the machine.
     pub proportional_bytes: u64,
     /// `Shared_Clean`
@@ -76,12 +87,8 @@ pub struct Usage {
     pub private_clean_bytes: u64,
     /// `Private_Dirty`: counts file pages too.
     pub private_dirty_bytes: u64,
-    /// `Anonymous`: resident pages that belong to no file.
-    pub anon_bytes: u64,
     /// `AnonHugePages`
     pub anon_huge_bytes: u64,
-    /// `Swap`
-    pub swap_bytes: u64,
     /// `Locked`
     pub locked_bytes: u64,
 }
@@ -103,9 +110,9 @@ pub struct Region {
     pub inode: u64,
     /// Path, `[heap]`, `[anon:…]`, empty: as the kernel printed it, `\012` decoded.
     pub name: Name,
-    /// `smaps` figures; absent at the map-only level.
+    /// Figures; absent where nothing but the map could be read.
     pub usage: Option<Usage>,
-    /// `VmFlags`; absent at the map-only level and on kernels that print none.
+    /// `VmFlags`; absent at the fast level and on kernels that print none.
     pub flags: Option<VmFlags>,
 }
 

@@ -236,6 +236,8 @@ mod tests {
                 stack: None,
                 guard_bytes: None,
                 deepest_bytes: None,
+                start_address: None,
+                start_function: None,
             }],
             thread_lists_known: true,
             arenas: None,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Event, Measured, Options, Turns, case_report, checkpoint, facts, in_order, in_parallel, measure};
+use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure};
 use crate::error::Result;
 use crate::model::{
     Binary, Cancel, Case, CaseComparison, Date, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem,
@@ -117,7 +117,15 @@ impl One<'_> {
     fn run(&self, terms: Terms, options: &Options, turns: &Turns<'_>, cancel: &Cancel) -> Measured {
         let mut measured = match self.binary {
             Err(error) => Measured::failed(error.problem().clone()),
-            Ok(binary) => measure(self.case, binary, self.own, options, turns, cancel, &in_order(self.case)),
+            Ok(binary) => measure(
+                self.case,
+                binary,
+                self.own,
+                options,
+                turns,
+                cancel,
+                (&everything, &in_order(self.case)),
+            ),
         };
         let timed_out = measured.ended.as_ref().is_some_and(|ended| ended.end == End::TimedOut);
         if terms.unending && timed_out && !measured.maps.is_empty() {

@@ -81,6 +81,8 @@ pub(crate) fn thread(name: &str, main: bool, state: StackState) -> ThreadFact {
         stack: None,
         guard_bytes: None,
         deepest_bytes: None,
+        start_address: None,
+        start_function: None,
     }
 }
 

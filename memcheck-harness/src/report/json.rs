@@ -203,7 +203,9 @@ fn checkpoint_object(checkpoint: &CheckpointReport, whole: bool) -> Value {
             "stack_bytes": thread.stack.map(|(_, bytes)| bytes),
             "guard_bytes": thread.guard_bytes,
             "deepest_bytes": thread.deepest_bytes,
+            "start_function": thread.start_function,
         })).collect::<Vec<_>>(),
+        "level": if is_fast(map) { "fast" } else { "full" },
         "thread_lists_known": map.thread_lists_known,
         "arenas": map.arenas.as_ref().map(|arenas| arenas.iter().map(show_malloc::value).collect::<Vec<_>>()),
         "malloc": show_malloc::main_value(map),
@@ -213,6 +215,11 @@ fn checkpoint_object(checkpoint: &CheckpointReport, whole: bool) -> Value {
     });
     extend(&mut value, more);
     value
+}
+
+/// Flags are what only the full level gives.
+fn is_fast(map: &crate::model::MemoryMap) -> bool {
+    map.pieces.iter().any(|piece| piece.anon_bytes.is_some()) && map.pieces.iter().all(|piece| piece.committed.is_none())
 }
 
 pub(super) fn end(end: &End) -> Value {

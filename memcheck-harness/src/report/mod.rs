@@ -28,6 +28,7 @@ mod render;
 mod show;
 mod show_json;
 mod show_malloc;
+mod stacks;
 mod results;
 mod sarif;
 mod summary;

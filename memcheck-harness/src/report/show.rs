@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use super::Style;
 use super::problem;
 use super::show_malloc;
+use super::stacks::stacks;
 use super::text::{Ink, clean, labelled, paint, plural, wrap};
 use crate::model::{CaseReport, CheckpointReport, Confidence, MemoryMap, Perms, Piece, Role, StackState};
 
@@ -49,6 +50,7 @@ pub fn show(case: &CaseReport, since: Option<&str>, style: Style, out: &mut dyn 
             None => {
                 heading(case, checkpoint, "", style, out)?;
                 table(&checkpoint.map, style, out)?;
+                stacks(&checkpoint.map, style, out)?;
             }
         }
         let notes: BTreeSet<&str> = checkpoint.map.notes.iter().map(|note| note.text.as_str()).collect();

@@ -10,6 +10,9 @@ pub(crate) const CALL: u64 = 0x4d03;
 /// `SECCOMP_RET_DATA` of the return from a signal handler.
 pub(crate) const RETURN_FROM_HANDLER: u64 = 0x4d04;
 
+/// `SECCOMP_RET_DATA` of a call that gives pages back.
+pub(crate) const DISCARD: u64 = 0x4d05;
+
 /// One call that stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
@@ -45,6 +48,12 @@ pub(crate) fn exits() -> [Rule; 2] {
         Rule::new(number(libc::SYS_exit_group), EXIT_GROUP),
         Rule::new(number(libc::SYS_exit), EXIT_THREAD),
     ]
+}
+
+/// The rule behind `watch = "stacks"`: `madvise(…, MADV_DONTNEED)`, which gives pages back. Nothing waits for the call itself.
+pub(crate) fn discards() -> Rule {
+    let number = u32::try_from(libc::SYS_madvise).unwrap_or(u32::MAX);
+    Rule::new(number, DISCARD).only(2, u32::MAX, libc::MADV_DONTNEED.cast_unsigned())
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -94,7 +94,10 @@ impl Session {
                     self.tasks.set_space(pid, Space::Own);
                 }
             }
-            Event::Seccomp if pid == self.main => return Ok(self.filtered_call(tid, message)),
+            Event::Seccomp if pid == self.main => {
+                self.discard(tid);
+                return Ok(self.filtered_call(tid, message));
+            }
             Event::Seccomp => {}
             Event::Exit => {
                 let last = self.is_last(tid);
@@ -170,6 +173,7 @@ impl Session {
         self.watches = super::watch::Watches::default();
         self.tasks.set_space(self.main, Space::Main);
         self.free_left_behind(&old)?;
+        self.finished.iter_mut().for_each(std::collections::BTreeMap::clear);
         self.images += 1;
         self.arm(tid)?;
         self.count_each(tid, |at| *at == At::Exec);

@@ -21,6 +21,7 @@ use super::bell::Bell;
 use super::breakpoint::Breakpoints;
 use super::calls::{self, Calls};
 use super::clock::{Clock, Halt};
+use super::finished::Finished;
 use super::loader::Loader;
 use super::output::Output;
 use super::pad;
@@ -59,7 +60,11 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         .map_err(|error| Error::machine(format!("could not make a timer for the time limit: {error}")))?;
     let (stdout, stderr, out, err) = if launch.tty { terminal()? } else { pipes()? };
     let calls = Calls::new(points)?;
-    let rules = calls::rules(points);
+    let mut rules = calls::rules(points);
+    let for_points = !rules.is_empty();
+    if launch.watch_stacks {
+        rules.push(seccomp::discards());
+    }
     let limits = limits(launch);
     let mut settings = Vec::new();
     let environment = environment(launch, &mut settings)?;
@@ -104,12 +109,20 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     child.went_away();
     tasks.add(main, main);
     tasks.hold(main, Status::Event(Event::Exec));
-    let exit_filter = !rules.is_empty() && report.filter == 0;
-    if report.filter != 0 {
+    let exit_filter = for_points && report.filter == 0;
+    if report.filter != 0 && for_points {
         refuse_calls(points, report.filter)?;
     }
     if !exit_filter && points.iter().any(|point| point.at == At::Exit) {
         let _ = ptrace::set_options(main, ptrace::OPTIONS | ptrace::TRACE_EXIT);
+    }
+    let finished = (launch.watch_stacks && report.filter == 0).then(Finished::new);
+    if launch.watch_stacks {
+        settings.push(AppliedSetting {
+            name: "watch".to_owned(),
+            value: "stacks".to_owned(),
+            refused: (report.filter != 0).then(|| io::Error::from_raw_os_error(report.filter).to_string()),
+        });
     }
     record(launch, &limits, &report, thp_off.as_ref(), &mut settings);
     drop(thp_off);
@@ -139,6 +152,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         notes: set_id_note(&launch.program).into_iter().collect(),
         end: None,
         exit_filter,
+        finished,
         images: 0,
         page_bytes: process::page_bytes(),
     })

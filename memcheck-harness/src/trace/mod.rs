@@ -13,6 +13,7 @@ mod clock;
 mod debug;
 mod end;
 mod events;
+mod finished;
 mod launch;
 mod let_go;
 mod lines;
@@ -39,7 +40,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::model::{AppliedSetting, At, Cancel, End, LaunchLimits, Name, OutputTail, PatchedPage, Stdin, Thread};
+use crate::model::{AppliedSetting, At, Cancel, End, FinishedStack, LaunchLimits, Name, OutputTail, PatchedPage, Stdin, Thread};
 
 pub use attach::{Attached, attach};
 pub use bell::Bell;
@@ -69,6 +70,8 @@ pub struct Launch {
     pub cpus: Option<u32>,
     /// Address-space randomisation off, THP off, fixed stack limit, no core file, padded environment.
     pub fixed: bool,
+    /// Note how deep the stacks of threads were when these ended.
+    pub watch_stacks: bool,
     /// Limit for the whole run.
     pub timeout: Duration,
     /// The kernel kills the target when our thread ends, traced or not: needed for [`Stopped::let_go`].
@@ -208,6 +211,12 @@ impl Stopped {
     #[must_use]
     pub fn patched(&self) -> Vec<PatchedPage> {
         self.session.patched()
+    }
+
+    /// Stacks of threads that ended, by TLS base; absent when the launch does not watch them.
+    #[must_use]
+    pub fn finished_stacks(&self) -> Option<Vec<FinishedStack>> {
+        self.session.finished.as_ref().map(|all| all.values().cloned().collect())
     }
 
     /// Settings that were applied at launch, by name.

@@ -15,6 +15,7 @@ use super::bell::Bell;
 use super::breakpoint::Breakpoints;
 use super::calls::Calls;
 use super::clock::{Clock, Halt};
+use super::finished::Finished;
 use super::loader::Loader;
 use super::output::Output;
 use super::proc;
@@ -78,6 +79,8 @@ pub(super) struct Session {
     pub(super) end: Option<End>,
     /// The filter for the `exit` point is in force.
     pub(super) exit_filter: bool,
+    /// Stacks of threads that ended, of the present program; absent when nobody watches.
+    pub(super) finished: Option<Finished>,
     /// Programs loaded by the main process so far.
     pub(super) images: u64,
     pub(super) page_bytes: u64,

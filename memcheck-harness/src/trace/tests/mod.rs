@@ -53,6 +53,7 @@ fn compile_file(source: &str, flags: &[&str], output: &Path) {
 
 fn settings_of(program: PathBuf, args: &[&str]) -> Launch {
     Launch {
+        watch_stacks: false,
         argv0: Name::new(program.as_os_str().as_encoded_bytes()),
         program,
         args: args.iter().map(OsString::from).collect(),

@@ -1,0 +1,92 @@
+//! The fast level: `maps`, then the pages of all regions by a few `PAGEMAP_SCAN` calls. Gives what `smaps` says of resident,
+//! anonymous and swapped bytes in a fraction of its time; no flags and no other figure.
+//!
+//! Asking whether a page is of a file makes the kernel look at each page's own record, which costs three times as much. So
+//! neighbouring regions that can hold no page of a file are scanned together without that question, others with it.
+
+use std::fs::File;
+use std::io;
+
+use crate::model::{Region, Usage};
+use crate::sys::pagemap::{self, FILE, PFNZERO, PRESENT, PageRegion, SWAPPED};
+
+/// Fills in the figures. Fails where the kernel has no such call (before Linux 6.7): the regions are then as they were.
+pub(super) fn measure(pagemap: &File, regions: &mut [Region]) -> io::Result<()> {
+    let mut figures: Vec<Usage> = vec![Usage::default(); regions.len()];
+    let countable = regions.partition_point(|region| region.start < 1 << 63);
+    let mut first = 0;
+    for group in regions[..countable].chunk_by(|a, b| needs_file(a) == needs_file(b)) {
+        if let (Some(from), Some(to)) = (group.first(), group.last()) {
+            let extra = if needs_file(from) { FILE } else { 0 };
+            let wanted = PRESENT | SWAPPED;
+            let runs = pagemap::scan(pagemap, from.start, to.end, wanted, wanted | PFNZERO | extra)?;
+            add(group, &runs, &mut figures[first..first + group.len()]);
+        }
+        first += group.len();
+    }
+    for (region, usage) in regions.iter_mut().zip(figures) {
+        region.usage = Some(usage);
+    }
+    Ok(())
+}
+
+/// Pages of a file or of shared memory can be here. The kernel's own pages (`[vdso]`) look like those of a file.
+fn needs_file(region: &Region) -> bool {
+    region.inode != 0 || region.perms.shared || region.name.as_bytes().starts_with(b"[v")
+}
+
+/// Gives each run of pages to the regions it lies in; both ascend.
+fn add(regions: &[Region], runs: &[PageRegion], figures: &mut [Usage]) {
+    let mut index = 0;
+    for run in runs {
+        let has = |category| run.categories & category != 0;
+        let resident = has(PRESENT) && !has(PFNZERO);
+        if !resident && !has(SWAPPED) {
+            continue;
+        }
+        while regions.get(index).is_some_and(|region| region.end <= run.start) {
+            index += 1;
+        }
+        let overlapping = regions.get(index..).unwrap_or_default().iter().zip(&mut figures[index..]);
+        for (region, usage) in overlapping.take_while(|(region, _)| region.start < run.end) {
+            // The kernel counts pages of hugetlbfs by themselves, not as resident (smaps: `Private_Hugetlb`).
+            if region.name.as_bytes() == b"/anon_hugepage (deleted)" {
+                continue;
+            }
+            let bytes = run.end.min(region.end).saturating_sub(run.start.max(region.start));
+            if resident {
+                usage.resident_bytes += bytes;
+                if !has(FILE) {
+                    usage.anon_bytes += bytes;
+                }
+            } else {
+                usage.swap_bytes += bytes;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::parse_maps;
+
+    #[test]
+    fn a_run_that_covers_several_regions_is_shared_out() {
+        let text = b"1000-3000 rw-p 00000000 00:00 0 \n3000-4000 r--p 00000000 00:00 0 \n8000-9000 rw-p 00000000 00:00 0 \n";
+        let regions = parse_maps(text).unwrap();
+        let run = |start, end, categories| PageRegion { start, end, categories };
+        let runs = [
+            run(0x2000, 0x4000, PRESENT),
+            run(0x8000, 0x8800, SWAPPED),
+            run(0x8800, 0x9000, PRESENT | PFNZERO),
+        ];
+        let mut figures = vec![Usage::default(); 3];
+        add(&regions, &runs, &mut figures);
+        let got: Vec<_> = figures
+            .iter()
+            .map(|usage| (usage.resident_bytes, usage.anon_bytes, usage.swap_bytes))
+            .collect();
+        assert_eq!(got, [(0x1000, 0x1000, 0), (0x1000, 0x1000, 0), (0, 0, 0x800)]);
+    }
+}
