@@ -59,7 +59,10 @@ fn plan(root: &Path) -> Plan {
         file: "memcheck.toml".into(),
         is_cargo: true,
         data_dir: root.join("target/memcheck-data"),
-        defaults: Defaults::default(),
+        defaults: Defaults {
+            environment_dir: Some(root.join("a")),
+            ..Defaults::default()
+        },
         cases_in_file: cases.len(),
         partition: None,
         cases,
