@@ -2,7 +2,7 @@
 //! run until its end there is a results file that says "incomplete", so that none of an earlier run is taken for this one's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -26,34 +26,48 @@ pub(crate) struct Keeper {
 }
 
 struct State {
-    out: BufWriter<File>,
+    /// Absent when it could not be created.
+    out: Option<BufWriter<File>>,
     digest: Digest,
     /// The first failure to write, told at the end.
     failed: Option<Error>,
 }
 
 impl Keeper {
-    /// Before anything is measured.
+    /// Before anything is measured. Where nothing can be written the run goes on, and [`Keeper::finish`] tells why.
+    ///
+    /// # Errors
+    /// Results of an earlier run are there, and can neither be replaced nor removed.
     pub(crate) fn begin(project: &Project) -> Result<Self> {
         let directory = project.plan.data_dir.clone();
-        write_whole(&directory.join(RESULTS), &report::results(&incomplete(None)))?;
+        let mut failed = None;
+        let results = directory.join(RESULTS);
+        if let Err(error) = write_whole(&results, &report::results(&incomplete(None))) {
+            match fs::remove_file(&results) {
+                Err(left) if left.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => failed = Some(error),
+            }
+        }
         // Of an earlier run; a file that is not there is fine.
         let _ = fs::remove_file(directory.join(CAPTURES));
         let temporary = directory.join(format!(".captures.{}.tmp", std::process::id()));
         // What a killed run of our number left.
         let _ = fs::remove_file(&temporary);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-            .map_err(|error| Error::file("create", &temporary, &error))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary);
+        let out = match file {
+            Ok(file) => Some(BufWriter::new(file)),
+            Err(error) => {
+                failed.get_or_insert_with(|| Error::file("create", &temporary, &error));
+                None
+            }
+        };
         Ok(Self {
             directory,
             temporary,
             state: Mutex::new(State {
-                out: BufWriter::new(file),
+                out,
                 digest: Digest::new(),
-                failed: None,
+                failed,
             }),
         })
     }
@@ -74,7 +88,7 @@ impl Keeper {
             return;
         }
         state.digest.add(line);
-        if let Err(error) = state.out.write_all(line) {
+        if let Some(Err(error)) = state.out.as_mut().map(|out| out.write_all(line)) {
             state.failed = Some(Error::file("write", &self.temporary, &error));
         }
     }
@@ -86,7 +100,10 @@ impl Keeper {
             return Err(error);
         }
         let path = self.directory.join(CAPTURES);
-        let flushed = state.out.flush().and_then(|()| state.out.get_ref().sync_all());
+        let flushed = state
+            .out
+            .as_mut()
+            .map_or(Ok(()), |out| out.flush().and_then(|()| out.get_ref().sync_all()));
         flushed
             .and_then(|()| fs::rename(&self.temporary, &path))
             .map_err(|error| Error::file("write", &path, &error))?;

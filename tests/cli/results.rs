@@ -342,7 +342,7 @@ fn a_job_on_github_gets_summary_and_annotations_by_itself() {
     let text = project.read("summary.md");
     assert!(text.starts_with("before\n## cargo memcheck: 1 case failed\n"), "{text}");
     assert!(
-        text.contains("cargo memcheck accept --from") && text.contains("diff --git"),
+        text.contains("cargo memcheck report results.json --format patch | git apply") && text.contains("diff --git"),
         "{text}"
     );
 }

@@ -54,7 +54,7 @@ pub(super) fn markdown(report: &RunReport, prefix: &str, size: Size) -> String {
     }
     if cut > 0 {
         out.push_str(&format!(
-            "\n**Cut:** {} did not fit here. Everything is in the results (`results.json` of the artifact): \
+            "\n**Cut:** {} did not fit here. Everything is in the results file of the run (`target/memcheck-data/results.json`): \
              `cargo memcheck report results.json`.\n",
             plural(cut, "section")
         ));
@@ -189,9 +189,8 @@ fn home(report: &RunReport, prefix: &str) -> String {
     if !prefix.is_empty() {
         commands.push_str(&format!("cd {prefix}\n"));
     }
-    commands.push_str("gh run download RUN --name memcheck --dir memcheck-artifact   # RUN: the number in this page's address\n");
-    commands.push_str("cargo memcheck accept --from memcheck-artifact                # shows what each means, then applies it\n");
-    commands.push_str("git apply memcheck-artifact/snapshots.patch                   # the same where no Linux is at hand\n");
+    commands.push_str("cargo memcheck accept                                          # on a machine like this one, or:\n");
+    commands.push_str("cargo memcheck report results.json --format patch | git apply   # with this job's results file\n");
     format!(
         "### If the change is meant\n\n{} to approve; a budget is raised in `memcheck.toml` first.\n\n{}\n",
         plural(pending, "snapshot"),
