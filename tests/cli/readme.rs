@@ -176,19 +176,22 @@ fn console(project: &Project, block: &str) {
     }
 }
 
-/// What the README leaves to its reader: two workers that wait until their pool is joined.
+/// What the README leaves to its reader: two workers that have started when the pool is there, and wait until it is joined.
 const WORKERS: &str = r#"
 static DONE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+static STARTED: std::sync::Barrier = std::sync::Barrier::new(3);
 
 struct Pool(Vec<std::thread::JoinHandle<()>>);
 
 fn start_workers() -> Pool {
     let work = || {
+        STARTED.wait();
         while !DONE.load(std::sync::atomic::Ordering::SeqCst) {
-            std::thread::park();
+            std::hint::spin_loop();
         }
     };
     let workers: Vec<_> = (0..2).map(|_| std::thread::spawn(work)).collect();
+    STARTED.wait();
     Pool(workers)
 }
 
@@ -196,7 +199,6 @@ impl Pool {
     fn join(self) {
         DONE.store(true, std::sync::atomic::Ordering::SeqCst);
         for worker in self.0 {
-            worker.thread().unpark();
             worker.join().unwrap();
         }
     }
