@@ -13,7 +13,7 @@ use crate::terminal;
 /// `built` are the names of all cases that harness tests build in Rust.
 pub(crate) fn tell(invocation: &Invocation, project: &Project, built: &BTreeSet<&str>) -> Result<()> {
     let overrides = &invocation.overrides;
-    if !overrides.filters.is_empty() || !overrides.packages.is_empty() {
+    if !overrides.filters.is_empty() || !overrides.packages.is_empty() || overrides.partition.is_some() {
         return Ok(());
     }
     let mut names = built.clone();

@@ -317,9 +317,11 @@ fn place(last: Option<PathBuf>, record: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Removes a worktree with its holder, and what the repository remembers of it and of others that are gone. Runs to its end
-/// whatever was asked of us: it leaves nothing half done.
+/// Removes a worktree with its holder, and what the repository remembers of it: of this one alone, as another worktree of
+/// the user may be absent only for now. Runs to its end whatever was asked of us: it leaves nothing half done.
 fn clean(top: &Path, holder: &Path) -> io::Result<()> {
+    // As git wrote it down; what is gone already was most likely written down as it is named here.
+    let real = holder.canonicalize().unwrap_or_else(|_| holder.to_path_buf());
     match fs::remove_dir_all(holder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -329,7 +331,20 @@ fn clean(top: &Path, holder: &Path) -> io::Result<()> {
         cancel: &Cancel::new(),
     };
     // What stays behind here is a few lines in .git/worktrees that git itself prunes in time.
-    let _ = git.run(&["worktree", "prune", "--expire=now"]);
+    if let Ok(answer) = git.run(&["rev-parse", "--git-common-dir"])
+        && answer.ok
+        && let Ok(known) = fs::read_dir(top.join(&answer.text).join("worktrees"))
+    {
+        for entry in known.flatten() {
+            let place = fs::read_to_string(entry.path().join("gitdir")).unwrap_or_default();
+            if [holder, &real]
+                .iter()
+                .any(|holder| Path::new(place.trim_end()).starts_with(holder))
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
     Ok(())
 }
 

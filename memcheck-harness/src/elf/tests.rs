@@ -137,11 +137,20 @@ fn glibc_describes_its_threads_to_debuggers() {
     assert!(found.into_iter().any(|symbols| symbols.len() == 2));
 }
 
+/// In the program whatever the optimiser does elsewhere.
+#[inline(never)]
+fn never_inlined() -> u32 {
+    std::hint::black_box(7)
+}
+
 #[test]
 fn functions_are_demangled_without_hash() {
+    assert_eq!(never_inlined(), 7);
     let all = functions(&open(Path::new("/proc/self/exe"))).unwrap();
-    let here = all.iter().find(|f| f.name.ends_with("elf::functions") && f.size > 0);
-    let here = here.expect("this crate's own function");
+    let here = all
+        .iter()
+        .find(|f| f.name.ends_with("elf::tests::never_inlined") && f.size > 0);
+    let here = here.expect("this test's own function");
     assert!(here.raw.starts_with("_ZN") || here.raw.starts_with("_R"), "{here:?}");
     assert!(
         all.windows(2)
