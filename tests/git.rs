@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tests::{Project, Run};
 
+#[path = "git/limits.rs"]
+mod limits;
 #[path = "git/regressions.rs"]
 mod regressions;
 #[path = "git/toolchain.rs"]
@@ -257,16 +259,46 @@ fn a_base_without_configuration_case_or_build() {
 }
 
 #[test]
-fn limits_of_the_base_hold_for_the_change() {
-    let max = "budget.own.anon = \"100 KiB\"";
-    let toml = TOML.replace("checkpoint", &format!("{max}\ncheckpoint"));
-    let project = repository(&[("main.c", PROGRAM), ("memcheck.toml", &toml)]);
-    edit(&project, "main.c", "KIB 40", "KIB 400");
-    edit(&project, "memcheck.toml", max, "budget.own.anon = \"1 MiB\"");
-    let _ = memcheck(&project, &["compare"]).expect_code(0);
-    let _ = memcheck(&project, &["compare", "--limits-from", "base"])
-        .expect_code(3)
-        .expect_stdout("limit 100 KiB");
+fn the_base_never_takes_the_build_of_the_working_tree() {
+    let header = Path::new(env!("CARGO_MANIFEST_DIR")).join("../memcheck-probe/include");
+    let toml = |path: &str, build: &str| {
+        let target = format!("target = {{ path = \"{path}\"{build} }}");
+        TOML.replace("target = { c = \"main.c\" }", &target)
+    };
+    let build = |path: &str| format!(", build = \"cc -I{} -o {path} main.c\"", header.display());
+    let project = repository(&[
+        (".gitignore", "target/\nprog\n"),
+        ("main.c", PROGRAM),
+        ("memcheck.toml", &toml("prog", &build("prog"))),
+    ]);
+    edit(&project, "main.c", "KIB 40", "KIB 90");
+    // The program lies there, built and ignored by git: the base builds its own.
+    let run = memcheck(&project, &["compare"]).expect_code(0);
+    says(&run, "CHANGED block @ done");
+    // Without a command there is none at the base.
+    project.write("memcheck.toml", &toml("prog", ""));
+    commit(&project, "no build");
+    let run = memcheck(&project, &["compare", "--base", "HEAD"]).expect_code(2);
+    says(&run, "at the base: ");
+    // A command that writes elsewhere writes one program for both.
+    let shared = project.path().join("target/prog").display().to_string();
+    project.write("memcheck.toml", &toml(&shared, &build(&shared)));
+    commit(&project, "one file for all");
+    let run = memcheck(&project, &["compare", "--base", "HEAD"]).expect_code(2);
+    says(&run, "both sides are built into the same file");
+    nothing_left(&project);
+}
+
+#[test]
+fn a_file_that_git_does_not_know_is_a_change() {
+    let project = repository(&[("main.c", PROGRAM), ("memcheck.toml", TOML)]);
+    let run = memcheck(&project, &["compare"]).expect_code(0);
+    says(&run, "nothing is changed");
+    project.write("more.h", "\n");
+    let run = memcheck(&project, &["compare"])
+        .expect_code(0)
+        .expect_stderr("with files that git does not know");
+    assert!(!run.stdout.contains("nothing is changed"), "{}", run.stdout);
 }
 
 #[test]

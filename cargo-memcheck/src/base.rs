@@ -43,6 +43,10 @@ pub(crate) fn compare(invocation: &Invocation, options: &BaseOptions) -> Result<
     )?;
     let text = format!("{} with {}", base.head_label, base.label);
     terminal::say(|out| report::verb(invocation.style, "Comparing", &text, out))?;
+    if head.written.is_none() && config::locate(&base.root)?.is_some_and(|source| source.root == base.root) {
+        let gone = format!("{} has a memcheck.toml, and the working tree has none any more", base.label);
+        return Err(Error::config(gone).detail("restore it, or choose another base with --base REF"));
+    }
     let (there, mut notes) = at_base(invocation, &head, &base)?;
     if base.same_commit {
         notes.push("the base is the commit of the working tree, and nothing is changed: another base is --base REF".to_owned());

@@ -2,6 +2,7 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
+mod held;
 mod judge;
 mod kept;
 mod limits;

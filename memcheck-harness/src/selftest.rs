@@ -38,7 +38,7 @@ const PLANTS: [Plant; 8] = [
         before: &[],
         after: &["-DUNJOINED"],
         checkpoint: "ready",
-        says: "ended and was never joined or detached",
+        says: "ended and is not joined or detached yet",
         change: Some(("thread-stack.exited", "count", 1, 1)),
     },
     Plant {

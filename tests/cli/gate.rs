@@ -153,7 +153,7 @@ fn one_more_thread_that_nobody_joins() {
             "(memcheck.toml:11)",
             "Snapshot differs",
             "Cause",
-            "never joined",
+            "not joined",
             "Cost",
             "8192 KiB",
             "raise memcheck.toml:11",

@@ -3,7 +3,7 @@
 use crate::model::{CaseReport, Date, LimitResult, Verdict, Waiver, WaiverResult, WaiverStatus, WaiverUse};
 
 /// Marks the limits of a checkpoint that a waiver covers on this day. Only values above a limit can be waived: nothing lifts a
-/// `min`, and what is not known is within no ceiling.
+/// `min`, and what is not known is within no ceiling. A limit of the command line is for whoever typed it to lift.
 pub fn waive(waivers: &[Waiver], today: Date, case: &str, checkpoint: &str, limits: &mut [LimitResult]) {
     for limit in limits.iter_mut().filter(|limit| is_above(limit)) {
         let covers = |waiver: &&Waiver| {
@@ -74,7 +74,7 @@ fn uses(waiver: &Waiver, case: &CaseReport) -> Vec<WaiverUse> {
 }
 
 fn is_above(limit: &LimitResult) -> bool {
-    limit.verdict == Verdict::Over && !limit.is_under()
+    limit.verdict == Verdict::Over && !limit.is_under() && limit.origin.line > 0
 }
 
 #[cfg(test)]
@@ -150,6 +150,17 @@ mod tests {
         waive(&[waiver(9)], date("2026-01-01"), "threads-unjoined", "spawned", &mut limits);
         assert_eq!(limits[0].verdict, Verdict::Over);
         assert_eq!(limits[1].verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_limit_of_the_command_line_is_not_waived() {
+        let mut limits = vec![fixtures::limit("thread-stack.exited.count", 1, Some(2), 0)];
+        limits[0].verdict = Verdict::Over;
+        waive(&[waiver(9)], date("2026-01-01"), "threads-unjoined", "spawned", &mut limits);
+        assert_eq!(limits[0].verdict, Verdict::Over);
+        limits[0].origin.line = 7;
+        waive(&[waiver(9)], date("2026-01-01"), "threads-unjoined", "spawned", &mut limits);
+        assert_eq!(limits[0].verdict, Verdict::Waived);
     }
 
     #[test]

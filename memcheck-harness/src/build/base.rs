@@ -73,7 +73,14 @@ pub fn base(
         .commit("HEAD")?
         .ok_or_else(|| Error::config("the repository has no commit yet: there is no base to compare with"))?;
     let (commit, how) = chosen(&git, reference, default_branch, &head)?;
-    let dirty = !git.line(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    let status = git.line(&["status", "--porcelain", "--untracked-files=normal"])?;
+    let changed = status.lines().any(|line| !line.starts_with("??"));
+    let (dirty, what) = match (status.is_empty(), changed) {
+        (true, _) => (false, ""),
+        (_, true) => (true, ", with uncommitted changes"),
+        // Whether the build reads them is the build's affair.
+        (_, false) => (true, ", with files that git does not know"),
+    };
     let inside = relative(root, &top)?;
 
     let directory = data_dir.join("base");
@@ -91,11 +98,7 @@ pub fn base(
         root: project,
         target_dir: directory.join("target"),
         label: format!("base {}{how}", short(&commit)),
-        head_label: format!(
-            "working tree at {}{}",
-            short(&head),
-            if dirty { ", with uncommitted changes" } else { "" }
-        ),
+        head_label: format!("working tree at {}{what}", short(&head)),
         same_commit: head == commit && !dirty,
         worktree,
     })

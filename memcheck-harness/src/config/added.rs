@@ -105,9 +105,9 @@ fn apply(added: &Added<'_>, cases: &mut [Case]) -> std::result::Result<(), Mista
                 place,
             };
             if added.is_max {
-                limit.max = Some(limit.max.take().filter(|max| max.value <= added.value).unwrap_or(bound));
+                limit.max = Some(limit.max.take().filter(|max| max.value < added.value).unwrap_or(bound));
             } else {
-                limit.min = Some(limit.min.take().filter(|min| min.value >= added.value).unwrap_or(bound));
+                limit.min = Some(limit.min.take().filter(|min| min.value > added.value).unwrap_or(bound));
             }
             if let (Some(max), Some(min)) = (&limit.max, &limit.min)
                 && max.value < min.value

@@ -32,7 +32,7 @@ pub(super) fn changed(facts: &Facts<'_>, explained: &[Finding]) -> Option<Findin
         count => format!(
             "{count} more malloc {}{}{}.",
             if count == 1 { "arena" } else { "arenas" },
-            opened_by(facts, count),
+            attached_to(facts, count),
             standing_clause(facts)
         ),
     };
@@ -61,9 +61,9 @@ fn finding(facts: &Facts<'_>, delta: Delta, cause: String, grew: bool) -> Findin
     }
 }
 
-/// `, opened by malloc in worker-4`: the threads that allocate from the arenas that are new, when each arena has one and it is
+/// `, attached to worker-4`: the threads that allocate from the arenas that are new, when each arena has one and it is
 /// known which they are: all, or those that the other side's arenas leave.
-fn opened_by(facts: &Facts<'_>, count: i128) -> String {
+fn attached_to(facts: &Facts<'_>, count: i128) -> String {
     let Some(mut new) = users(facts.map) else {
         return String::new();
     };
@@ -80,7 +80,7 @@ fn opened_by(facts: &Facts<'_>, count: i128) -> String {
     }
     let phrase = names::compress(&new);
     if new.len() as i128 == count && !phrase.is_empty() {
-        format!(", opened by malloc in {phrase}")
+        format!(", attached to {phrase}")
     } else {
         String::new()
     }

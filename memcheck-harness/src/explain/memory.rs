@@ -146,7 +146,7 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
         }
         Role::MmapChunk => "Fewer pages of large allocations are in memory; their number and sizes are unchanged.".to_owned(),
         Role::AnonMap if delta.count != 0 => format!(
-            "{number} {more} anonymous {} made by the program itself (mmap, not malloc){}; which code did it is not known.",
+            "{number} {more} anonymous {} that no stack, heap or allocator known here accounts for{}; which code made it is not known.",
             if number == 1 { "mapping" } else { "mappings" },
             noreserve(facts)
         ),
@@ -220,7 +220,7 @@ pub(super) fn blocks(facts: &Facts<'_>, heap: &str) -> Option<String> {
     let (used, free) = (step("used")?, step("free")?);
     let kind = match (used, free) {
         (used, free) if used > 0 && used >= free => "it grew, as more is live",
-        (used, free) if used <= 0 && free > 0 => "it is fragmented, as not more is live",
+        (used, free) if used <= 0 && free > 0 => "more of it lies free, not more is live",
         _ => "partly more is live, partly more lies free",
     };
     Some(format!("{kind} (live blocks {}, freed ones {})", signed(used), signed(free)))

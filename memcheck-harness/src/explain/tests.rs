@@ -164,7 +164,7 @@ fn an_unjoined_thread_takes_its_guard_along() {
     assert_eq!(found.len(), 1);
     assert_eq!(
         found[0].cause,
-        "1 thread ended and was never joined or detached: glibc keeps its stack mapped until pthread_join."
+        "1 thread ended and is not joined or detached yet: glibc keeps its stack mapped until pthread_join."
     );
     assert_eq!(
         found[0].cost,
@@ -208,11 +208,11 @@ fn another_stack_size_is_traced_to_the_limit_or_not() {
     let found = explain(&before, &map(&[LIVE], &["a"], 0));
     assert_eq!(
         found[0].cause,
-        "Stacks of thread-stack.live changed from 2048 KiB to 8192 KiB each: the stack limit (`ulimit -s`) the target runs \
-         with is 8192 KiB, and glibc takes it as default."
+        "Stacks of thread-stack.live changed from 2048 KiB to 8192 KiB each: now equal to the stack limit (`ulimit -s`) the \
+         target runs with, 8192 KiB."
     );
     let back = explain(&map(&[LIVE], &["a"], 0), &before);
-    assert!(back[0].cause.contains("the program or its runtime chose the size itself"));
+    assert!(back[0].cause.contains("so the size comes from elsewhere"));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_broken_limit_is_explained_without_an_approved_state() {
     let now = map(&[HEAP, EXITED, EXITED, LIVE], &["io-1"], 0);
     let cause = |limit: LimitResult| causes(None, &state(&now), &now, &[limit])[0].clone();
     let exited = cause(over("thread-stack.exited.count", 1, 2));
-    assert!(exited.cause.starts_with("2 threads ended and were never joined or detached"));
+    assert!(exited.cause.starts_with("2 threads ended and are not joined or detached yet"));
     assert!(exited.cost.starts_with("16 MiB reserved, 48 KiB anonymous in all."));
     assert_eq!(cause(over("thread-stack.count", 2, 3)), exited);
     assert_eq!(
@@ -273,7 +273,7 @@ fn what_breaks_a_limit_comes_first() {
     let now = map(&[EXITED, (Role::AnonMap, 100_000, 100_000)], &[], 0);
     let limits = [over("thread-stack.exited.count", 0, 1)];
     let found = causes(Some(&state(&before)), &state(&now), &now, &limits);
-    assert!(found[0].cause.contains("never joined"));
+    assert!(found[0].cause.contains("not joined"));
     assert!(found[1].cause.contains("anonymous mapping"));
 }
 
@@ -394,8 +394,8 @@ fn the_old_map_tells_which_file_and_which_flag_is_new() {
     assert_eq!(
         found,
         [
-            "1 more anonymous mapping made by the program itself (mmap, not malloc), with MAP_NORESERVE: not counted against \
-             the commit limit; which code did it is not known.",
+            "1 more anonymous mapping that no stack, heap or allocator known here accounts for, with MAP_NORESERVE: not counted against \
+             the commit limit; which code made it is not known.",
             "1 more mapped file: new.bin."
         ]
     );
@@ -429,7 +429,7 @@ fn a_heap_has_grown_or_is_fragmented() {
         ]
     );
     let fragmented = told(&before, &with_heap(larger(), 90, 400));
-    assert!(fragmented[0].contains("it is fragmented, as not more is live (live blocks -10 KiB, freed ones +400 KiB)"));
+    assert!(fragmented[0].contains("more of it lies free, not more is live (live blocks -10 KiB, freed ones +400 KiB)"));
     assert!(told(&before, &larger())[0].contains("live and freed blocks of malloc need more room"));
 }
 
@@ -447,9 +447,9 @@ fn an_arena_is_told_with_its_thread() {
         map
     };
     let (none, one, both) = (with(&["a", "b"], &[]), with(&["a", "b"], &[3]), with(&["a", "b"], &[2, 3]));
-    assert!(told(&none, &one)[0].starts_with("1 more malloc arena, opened by malloc in b:"));
-    assert!(told(&one, &both)[0].starts_with("1 more malloc arena, opened by malloc in a:"));
-    assert!(told(&none, &both)[0].starts_with("2 more malloc arenas, opened by malloc in a, b:"));
+    assert!(told(&none, &one)[0].starts_with("1 more malloc arena, attached to b:"));
+    assert!(told(&one, &both)[0].starts_with("1 more malloc arena, attached to a:"));
+    assert!(told(&none, &both)[0].starts_with("2 more malloc arenas, attached to a, b:"));
     // Shared by two threads: none opened it alone.
     let mut shared = with(&["a", "b"], &[3]);
     shared
@@ -457,5 +457,5 @@ fn an_arena_is_told_with_its_thread() {
         .iter_mut()
         .flatten()
         .for_each(|arena| arena.threads = Some(vec![2, 3]));
-    assert!(!told(&none, &shared)[0].contains("opened by"));
+    assert!(!told(&none, &shared)[0].contains("attached to"));
 }

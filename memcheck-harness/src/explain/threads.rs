@@ -166,10 +166,10 @@ fn new_names(facts: &Facts<'_>, count: i128) -> Option<String> {
 
 fn ended(role: Role, count: i128, in_all: Option<u64>) -> String {
     let number = count.unsigned_abs();
-    let (noun, was, its) = if number == 1 {
-        ("thread", "was", "its stack")
+    let (noun, is, its) = if number == 1 {
+        ("thread", "is", "its stack")
     } else {
-        ("threads", "were", "their stacks")
+        ("threads", "are", "their stacks")
     };
     let more = match (count < 0, in_all) {
         (true, _) => " fewer",
@@ -182,7 +182,7 @@ fn ended(role: Role, count: i128, in_all: Option<u64>) -> String {
             format!("{number}{more} {noun} ended without being joined or detached{all}.")
         }
         Role::ThreadStackExited => format!(
-            "{number}{more} {noun} ended and {was} never joined or detached{all}: glibc keeps {its} mapped until pthread_join."
+            "{number}{more} {noun} ended and {is} not joined or detached yet{all}: glibc keeps {its} mapped until pthread_join."
         ),
         Role::ThreadStackCached if count < 0 => format!("{number}{more} {noun} left a stack in glibc's cache{all}."),
         Role::ThreadStackCached => {
@@ -226,17 +226,16 @@ fn resized(facts: &Facts<'_>, role: Role, delta: Delta) -> Finding {
         (Some(before), Some(now)) if delta.reserved != 0 => {
             let why = match facts.map.stack_limit_bytes {
                 Some(limit) if limit == now && facts.old.is_some_and(|old| old.stack_limit_bytes == Some(before)) => format!(
-                    "the stack limit (`ulimit -s`) the target runs with was raised or lowered from {} to {}, and glibc takes it \
-                     as default",
+                    "the stack limit (`ulimit -s`) the target runs with changed from {} to {} as well",
                     size(before),
                     size(limit)
                 ),
                 Some(limit) if limit == now => format!(
-                    "the stack limit (`ulimit -s`) the target runs with is {}, and glibc takes it as default",
+                    "now equal to the stack limit (`ulimit -s`) the target runs with, {}",
                     size(limit)
                 ),
                 Some(limit) => format!(
-                    "the stack limit is {}, so the program or its runtime chose the size itself",
+                    "the stack limit is {}, so the size comes from elsewhere (an attribute, a runtime's default)",
                     size(limit)
                 ),
                 None => "the stack limit is not known, or unlimited".to_owned(),

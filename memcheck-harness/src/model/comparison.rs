@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CaseReport, Environment, MemoryMap};
+use super::{CaseReport, Environment, MemoryMap, Metric, Place};
 
 /// What comparing two sides gave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,6 +47,24 @@ pub struct CaseComparison {
     pub before: Vec<(String, MemoryMap)>,
     /// Rows that differ from run to run of one side and are therefore not compared, as `checkpoint: row`.
     pub varying: Vec<String>,
+    /// Limits of the other side that count and cannot be judged, as the checkpoint or the case is gone: each is broken.
+    #[serde(default)]
+    pub escaped: Vec<Escaped>,
+}
+
+/// A limit that counts, of a checkpoint that the compared side does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escaped {
+    /// The checkpoint's name, or that of its series.
+    pub checkpoint: String,
+    /// Of which metric.
+    pub metric: Metric,
+    /// The words of the limit.
+    pub rule: String,
+    /// Where the other side states it.
+    pub origin: Place,
+    /// The whole case is gone.
+    pub case_is_gone: bool,
 }
 
 /// Which sides have a case.
@@ -74,6 +92,19 @@ pub struct Planted {
 }
 
 impl CaseComparison {
+    /// True when it takes part in the verdict: both sides have it, or limits that count went with it.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        self.presence == Presence::Both || !self.escaped.is_empty()
+    }
+
+    /// True when a limit that counts is broken or cannot be judged.
+    #[must_use]
+    pub fn breaks_a_limit(&self) -> bool {
+        let mut limits = self.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
+        !self.escaped.is_empty() || limits.any(|limit| limit.verdict.is_broken())
+    }
+
     /// True when some row of some checkpoint differs.
     #[must_use]
     pub fn has_changed(&self) -> bool {

@@ -30,7 +30,7 @@ pub use bytes::{ByteSize, ByteSizeError};
 pub use cancel::Cancel;
 pub use capture::{Capture, FinishedStack, KeptCapture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
-pub use comparison::{CaseComparison, Comparison, Planted, Presence, Side};
+pub use comparison::{CaseComparison, Comparison, Escaped, Planted, Presence, Side};
 pub use date::Date;
 pub use finding::{Finding, Standing};
 pub use level::CaptureLevel;

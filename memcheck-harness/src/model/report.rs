@@ -269,7 +269,7 @@ pub struct Change {
 /// One sentence on why something changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeCause {
-    /// The cause, a full sentence: "1 more thread ended and was never joined: its stack stays mapped."
+    /// The cause, a full sentence: "1 more thread ended and is not joined yet: its stack stays mapped."
     pub cause: String,
     /// What it costs: "+8192 KiB reserved, +24 KiB anonymous"; may be empty.
     pub cost: String,

@@ -47,6 +47,7 @@ fn both(before: CaseReport, now: CaseReport) -> CaseComparison {
         presence: Presence::Both,
         before,
         varying: Vec::new(),
+        escaped: Vec::new(),
     }
 }
 
@@ -58,6 +59,7 @@ fn alone(case: CaseReport, presence: Presence) -> CaseComparison {
         presence,
         before: Vec::new(),
         varying: Vec::new(),
+        escaped: Vec::new(),
     }
 }
 
@@ -102,6 +104,7 @@ fn unmeasured(name: &str, what: &str, checkpoints: Vec<CheckpointReport>, before
         presence: Presence::Both,
         before,
         varying: Vec::new(),
+        escaped: Vec::new(),
     }
 }
 

@@ -2,12 +2,14 @@
 //! is explained. Approved snapshots take no part.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use super::held::{Limits, escaped, held, redefined};
 use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Case, CaseComparison, Date, End, Environment, LimitResult, MemoryMap, Name, Over, Plan, Presence, Problem,
-    Role, Snapshot, SnapshotElf, Verdict, Workspace,
+    Binary, Cancel, Case, CaseComparison, CheckpointReport, Date, End, Environment, MemoryMap, Name, Over, Plan, Presence,
+    Problem, Role, Snapshot, SnapshotElf, Target, Workspace,
 };
 use crate::{budget, build, compare, config, explain, normalize};
 
@@ -88,7 +90,7 @@ pub fn versus(
                 let waiving = if terms.limits_of_before { before.plan } else { now.plan };
                 both([now.plan, waiving], [there, here], terms, options, &turns, cancel)
             }
-            None => alone(now.plan, case, Presence::OnlyNow),
+            None => alone(now.plan, case, Presence::OnlyNow, terms),
         })
     });
     let mut cases: Vec<CaseComparison> = cases.into_iter().flatten().collect();
@@ -97,7 +99,7 @@ pub fn versus(
         .cases
         .iter()
         .filter(|case| position(now.plan, &case.name).is_none());
-    cases.extend(gone.map(|case| alone(before.plan, case, Presence::OnlyBefore)));
+    cases.extend(gone.map(|case| alone(before.plan, case, Presence::OnlyBefore, terms)));
     Ok(Compared { cases, environments })
 }
 
@@ -157,8 +159,9 @@ fn forget(map: &mut MemoryMap, role: Role) {
     }
 }
 
-/// A case that one side does not have: nothing is measured, as there is nothing to compare it with.
-fn alone(plan: &Plan, case: &Case, presence: Presence) -> CaseComparison {
+/// A case that one side does not have: nothing is measured, as there is nothing to compare it with. Limits that count do not
+/// go with it.
+fn alone(plan: &Plan, case: &Case, presence: Presence, terms: Terms) -> CaseComparison {
     let mut report = case_report(
         case,
         case.target.to_string(),
@@ -167,16 +170,18 @@ fn alone(plan: &Plan, case: &Case, presence: Presence) -> CaseComparison {
         compare::not_compared(plan, case),
     );
     report.checkpoints_planned = 0;
+    let has_limits = terms.limits_of_before && presence == Presence::OnlyBefore;
     CaseComparison {
         report,
         presence,
         before: Vec::new(),
         varying: Vec::new(),
+        escaped: if has_limits { escaped(case, None) } else { Vec::new() },
     }
 }
 
 /// One case on both sides, in turn. When they differ both run again, twice: rows that do not repeat are named and left out,
-/// and a limit is broken only if it is in every run. The plans are the now side's, and the one whose waivers count.
+/// and a limit is kept only if every run keeps it. The plans are the now side's, and the one whose waivers count.
 fn both(
     plans: [&Plan; 2],
     [before, now]: [One<'_>; 2],
@@ -185,6 +190,9 @@ fn both(
     turns: &Turns<'_>,
     cancel: &Cancel,
 ) -> CaseComparison {
+    if let Some(problem) = same_file(&before, &now) {
+        return failed(plans[0], &now, Measured::nothing(), Measured::nothing(), problem);
+    }
     let judged = limited(now.case, before.case, terms);
     let mut rounds: Vec<Round> = Vec::new();
     loop {
@@ -195,9 +203,31 @@ fn both(
         }
         rounds.push(Round::new(&before, there, &judged, here, terms));
         if rounds.iter().all(Round::is_the_same) || rounds.len() == RUNS || cancel.signal().is_some() {
-            return compared(plans, &before, &now, rounds, options.today);
+            return compared(plans, &before, &now, rounds, terms, options.today);
         }
     }
+}
+
+/// Two builds that lie in the same file are one: the later one, whatever the sides are called. A program that is looked up on
+/// `PATH` is meant to be the same.
+fn same_file(before: &One<'_>, now: &One<'_>) -> Option<Problem> {
+    let (Ok(there), Ok(here)) = (before.binary, now.binary) else {
+        return None;
+    };
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let is_looked_up = |case: &Case| matches!(case.target, Target::Command { .. });
+    if is_looked_up(now.case) && is_looked_up(before.case) || real(&there.path) != real(&here.path) {
+        return None;
+    }
+    let error = Error::config(format!(
+        "both sides are built into the same file, {}: one would be measured twice",
+        here.path.display()
+    ));
+    Some(
+        error
+            .detail("a path (and what its build command writes) must lie below the project")
+            .into_problem(),
+    )
 }
 
 /// One run of either side.
@@ -205,7 +235,7 @@ struct Round {
     there: Measured,
     here: Measured,
     states: [Snapshot; 2],
-    limits: Vec<Vec<LimitResult>>,
+    limits: Limits,
 }
 
 impl Round {
@@ -219,18 +249,19 @@ impl Round {
                 false => limit.rule.ends_with(" over base"),
             });
         }
+        let reached = here.maps.iter().map(|(index, _)| *index);
         Self {
+            limits: reached.zip(limits).collect(),
             there,
             here,
             states,
-            limits,
         }
     }
 
     fn is_the_same(&self) -> bool {
         let [before, now] = &self.states;
         let names = |side: &Snapshot| (side.platform.clone(), side.libraries.clone(), side.hardening.clone());
-        let broken = self.limits.iter().flatten().any(|limit| limit.verdict.is_broken());
+        let broken = self.limits.values().flatten().any(|limit| limit.verdict.is_broken());
         before.checkpoints == now.checkpoints && names(before) == names(now) && !broken
     }
 }
@@ -308,30 +339,54 @@ fn failed(plan: &Plan, now: &One<'_>, there: Measured, here: Measured, problem: 
         presence: Presence::Both,
         before: Vec::new(),
         varying: Vec::new(),
+        escaped: Vec::new(),
     }
 }
 
-/// The first round, less what the others do not repeat.
-fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, rounds: Vec<Round>, today: Date) -> CaseComparison {
+/// The first round, less what the others do not repeat; limits by the round that speaks most against them.
+fn compared(
+    [plan, waiving]: [&Plan; 2],
+    before: &One<'_>,
+    now: &One<'_>,
+    mut rounds: Vec<Round>,
+    terms: Terms,
+    today: Date,
+) -> CaseComparison {
     let merge = |side: usize| {
         let runs: Vec<Snapshot> = rounds.iter().filter_map(|round| round.states.get(side).cloned()).collect();
         normalize::merge(&runs)
     };
     let (old, new) = (merge(0), merge(1));
     let varying: BTreeSet<String> = [&old, &new].into_iter().flat_map(normalize::varying).collect();
-    let mut limits = held(&rounds);
-    let (mut there, mut here) = match rounds.into_iter().next() {
-        Some(first) => (first.there, first.here),
-        None => (Measured::nothing(), Measured::nothing()),
-    };
-    let reached = here.maps.iter().map(|(index, _)| *index);
-    super::limits::waive(waiving, now.case, today, reached, &mut limits);
-    let earlier: Vec<(String, MemoryMap)> = std::mem::take(&mut there.maps)
-        .into_iter()
-        .filter_map(|(index, map)| Some((before.case.checkpoints.get(index)?.name.clone(), map)))
+    let limits: Vec<Limits> = rounds
+        .iter_mut()
+        .map(|round| {
+            for (index, list) in &mut round.limits {
+                super::limits::waive(waiving, now.case, today, std::iter::once(*index), std::slice::from_mut(list));
+            }
+            std::mem::take(&mut round.limits)
+        })
         .collect();
-    let mut checkpoints = Vec::new();
-    for ((index, map), limits) in std::mem::take(&mut here.maps).into_iter().zip(limits) {
+    let (mut limits, notes) = held(now.case, &limits);
+    // A series may come further in a later round: its checkpoint is shown as that round has it.
+    let mut here: BTreeMap<usize, MemoryMap> = BTreeMap::new();
+    let mut earlier: Vec<(String, MemoryMap)> = Vec::new();
+    let mut shown: Option<Measured> = None;
+    for mut round in rounds {
+        for (index, map) in std::mem::take(&mut round.here.maps) {
+            here.entry(index).or_insert(map);
+        }
+        for (index, map) in std::mem::take(&mut round.there.maps) {
+            let name = before.case.checkpoints.get(index).map(|spec| spec.name.clone());
+            if let Some(name) = name.filter(|name| !earlier.iter().any(|(other, _)| other == name)) {
+                earlier.push((name, map));
+            }
+        }
+        shown.get_or_insert(round.here);
+    }
+    let mut checkpoints: Vec<CheckpointReport> = Vec::new();
+    for (index, map) in here {
+        let limits = limits.remove(&index).unwrap_or_default();
         let Some(mut report) = checkpoint(now.case, index, map) else {
             continue;
         };
@@ -340,38 +395,31 @@ fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, rounds
         report.limits = limits;
         checkpoints.push(report);
     }
+    let mut report = case_report(
+        now.case,
+        now.label(),
+        shown.unwrap_or_else(Measured::nothing),
+        checkpoints,
+        compare::not_compared(plan, now.case),
+    );
+    report.notes.extend(notes);
+    let mut gone = Vec::new();
+    if terms.limits_of_before {
+        gone = escaped(before.case, Some(now.case));
+        let redefined = redefined(before.case, now.case);
+        if !redefined.is_empty() {
+            report.notes.push(format!(
+                "{} is not defined as at the base ({}): the base's limits are judged of what it runs now",
+                now.case.name,
+                redefined.join(", ")
+            ));
+        }
+    }
     CaseComparison {
-        report: case_report(
-            now.case,
-            now.label(),
-            here,
-            checkpoints,
-            compare::not_compared(plan, now.case),
-        ),
+        report,
         presence: Presence::Both,
         before: earlier,
         varying: varying.into_iter().collect(),
+        escaped: gone,
     }
-}
-
-/// A limit that one of the rounds keeps is kept.
-fn held(rounds: &[Round]) -> Vec<Vec<LimitResult>> {
-    let Some((first, others)) = rounds.split_first() else {
-        return Vec::new();
-    };
-    let mut held = first.limits.clone();
-    for (at, list) in held.iter_mut().enumerate() {
-        for limit in list {
-            let same = |other: &&LimitResult| (&other.metric, &other.rule) == (&limit.metric, &limit.rule);
-            let kept = others
-                .iter()
-                .filter_map(|round| round.limits.get(at)?.iter().find(same))
-                .find(|other| other.verdict == Verdict::Within)
-                .cloned();
-            if let Some(kept) = kept {
-                *limit = kept;
-            }
-        }
-    }
-    held
 }

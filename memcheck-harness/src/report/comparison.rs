@@ -9,7 +9,7 @@ use super::Style;
 use super::human::{self, Sections};
 use super::text::{Ink, clean, labelled, paint, plural};
 use super::{problem, progress, table};
-use crate::model::{CaseComparison, Comparison, MemoryMap, Presence, SnapshotStatus};
+use crate::model::{CaseComparison, Comparison, Escaped, MemoryMap, Presence, SnapshotStatus};
 
 /// Names in a list before the rest is only counted.
 const NAMES: usize = 8;
@@ -19,11 +19,7 @@ const NAMES: usize = 8;
 /// # Errors
 /// Those of the writer.
 pub fn comparison(comparison: &Comparison, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    let mut ranked: Vec<&CaseComparison> = comparison
-        .cases
-        .iter()
-        .filter(|case| case.presence == Presence::Both)
-        .collect();
+    let mut ranked: Vec<&CaseComparison> = comparison.cases.iter().filter(|case| case.is_judged()).collect();
     ranked.sort_by_key(|case| Reverse(weight(case)));
     for case in &ranked {
         if standing(case) != Standing::Same || style.verbose > 0 {
@@ -73,10 +69,9 @@ pub(super) enum Standing {
 }
 
 pub(super) fn standing(case: &CaseComparison) -> Standing {
-    let limits = || case.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
     if case.report.problem.is_some() {
         Standing::Problem
-    } else if limits().any(|limit| limit.verdict.is_broken()) {
+    } else if case.breaks_a_limit() {
         Standing::OverLimit
     } else if case.has_changed() || case.report.checkpoints.iter().any(|checkpoint| !checkpoint.causes.is_empty()) {
         Standing::Changed
@@ -138,6 +133,10 @@ fn one(comparison: &Comparison, case: &CaseComparison, style: Style, out: &mut d
         return writeln!(out);
     }
     debug_assert_eq!(report.snapshot.status, SnapshotStatus::NotCompared, "no snapshot takes part");
+    for escaped in &case.escaped {
+        let text = escaped_text(&comparison.before.word, escaped);
+        human::headed("Budget not judged: ", &text, style, out)?;
+    }
     human::verdicts(report, crate::model::Outcome::Budget, &sections, style, out)?;
     body(comparison, case, &sections, style, out)?;
     human::repetitions(&sections, style, out)?;
@@ -155,6 +154,18 @@ fn one(comparison: &Comparison, case: &CaseComparison, style: Style, out: &mut d
         human::everything(report, style, out)?;
     }
     Ok(())
+}
+
+/// `own.anon (max) at done: the change has no such checkpoint any more (base memcheck.toml:9)`
+pub(super) fn escaped_text(base: &str, escaped: &Escaped) -> String {
+    format!(
+        "{} ({}) at {}: the change has no such {} any more ({base} {})",
+        escaped.metric,
+        escaped.rule,
+        escaped.checkpoint,
+        if escaped.case_is_gone { "case" } else { "checkpoint" },
+        escaped.origin
+    )
 }
 
 fn body(
@@ -269,11 +280,7 @@ fn remarks(comparison: &Comparison, style: Style, out: &mut dyn Write) -> io::Re
 
 /// `compared 4 checkpoints in 2 cases with base 1a2b3c4d5e6f (main): 1 changed, 1 the same`
 pub(super) fn last_line(comparison: &Comparison) -> String {
-    let both: Vec<&CaseComparison> = comparison
-        .cases
-        .iter()
-        .filter(|case| case.presence == Presence::Both)
-        .collect();
+    let both: Vec<&CaseComparison> = comparison.cases.iter().filter(|case| case.is_judged()).collect();
     let checkpoints: usize = both
         .iter()
         .map(|case| case.before.len().min(case.report.checkpoints.len()))

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::comparison::{Standing, last_line, standing};
+use super::comparison::{Standing, escaped_text, last_line, standing};
 use super::exit;
 use super::json::{checkpoint, end, line, problem_value, settings_value};
 use crate::model::{CaseComparison, CheckpointReport, Comparison, Environment, MemoryMap, Presence, Side};
@@ -67,6 +67,13 @@ fn case_value(comparison: &Comparison, case: &CaseComparison) -> Value {
         },
         "checkpoints": report.checkpoints.iter().map(|now| stop(case, now)).collect::<Vec<_>>(),
         "varying": case.varying,
+        "escaped": case.escaped.iter().map(|escaped| json!({
+            "checkpoint": escaped.checkpoint,
+            "metric": escaped.metric.name(),
+            "rule": escaped.rule,
+            "origin": escaped.origin,
+            "text": escaped_text(&comparison.before.word, escaped),
+        })).collect::<Vec<_>>(),
         "problem": report.problem.as_ref().map(problem_value),
         "end": report.end.as_ref().map(end),
         "settings": settings_value(report),

@@ -1,6 +1,6 @@
 //! Exit codes, and the one that stands for a run. Documented in the README.
 
-use crate::model::{Comparison, Outcome, Presence, ProblemKind, RunReport};
+use crate::model::{Comparison, Outcome, ProblemKind, RunReport};
 
 /// All well.
 pub const OK: u8 = 0;
@@ -126,17 +126,14 @@ pub fn of_comparison(comparison: &Comparison) -> u8 {
     if let Some(signal) = comparison.interrupted {
         return of_signal(signal);
     }
-    let both = || comparison.cases.iter().filter(|case| case.presence == Presence::Both);
-    let mut codes: Vec<u8> = both()
+    let judged = || comparison.cases.iter().filter(|case| case.is_judged());
+    let mut codes: Vec<u8> = judged()
         .filter_map(|case| match &case.report.problem {
             Some(problem) => Some(of_problem(problem.kind)),
-            None => {
-                let mut limits = case.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
-                limits.any(|limit| limit.verdict.is_broken()).then_some(BUDGET)
-            }
+            None => case.breaks_a_limit().then_some(BUDGET),
         })
         .collect();
-    if both().next().is_none() {
+    if judged().next().is_none() {
         codes.push(NOTHING);
     }
     worst(codes)

@@ -331,6 +331,6 @@ mod tests {
             "{}",
             found[0].text
         );
-        assert!(found[0].text.contains("never joined"));
+        assert!(found[0].text.contains("not joined"));
     }
 }

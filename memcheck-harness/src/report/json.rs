@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(checkpoint["limits"][0]["value"], 2);
         assert_eq!(checkpoint["limits"][0]["origin"]["line"], 8);
         assert_eq!(checkpoint["roles"]["thread-stack.exited"]["reserved"], 16_777_216);
-        assert!(checkpoint["causes"][0]["cause"].as_str().unwrap().contains("never joined"));
+        assert!(checkpoint["causes"][0]["cause"].as_str().unwrap().contains("not joined"));
         assert_eq!(run["reason"], "run");
         assert_eq!(run["schema"], 1);
         assert_eq!(run["exit_code"], 3);

@@ -284,7 +284,7 @@ mod tests {
         let row = "| <code>threads-unjoined &#64; spawned</code> | <code>thread-stack&#46;exited&#46;count</code> | 1 | 2 | +1 | **1** |";
         assert!(text.contains(row), "{text}");
         assert_eq!(text.matches("<details>").count(), text.matches("</details>").count());
-        assert!(text.contains("never joined"));
+        assert!(text.contains("not joined"));
         let passed = markdown(&run(vec![case("a")]), "", Size::Comment);
         assert!(
             passed.starts_with("## cargo memcheck: passed\n") && !passed.contains("| case"),

@@ -41,7 +41,7 @@ fn one_more_unjoined_thread() {
   Budget exceeded: thread-stack.exited.count is 2, limit 1  (memcheck.toml:8)
   Snapshot differs: 2 rows
 
-  Cause     1 more thread ended and was never joined or detached (2 in all):
+  Cause     1 more thread ended and is not joined or detached yet (2 in all):
             glibc keeps its stack mapped until pthread_join.
   Cost      +24 KiB anonymous memory; the other +8172 KiB is address space,
             guards included.
@@ -178,8 +178,8 @@ fn a_broken_limit_without_an_approved_snapshot() {
     yet (memcheck.toml:9)
   Snapshot missing: no approved snapshot yet: cargo memcheck accept pool
 
-  Cause     2 threads ended and were never joined or detached: glibc keeps their
-            stacks mapped until pthread_join.
+  Cause     2 threads ended and are not joined or detached yet: glibc keeps
+            their stacks mapped until pthread_join.
   Cost      16 MiB reserved, 48 KiB anonymous in all.
             Each stack: 8192 KiB reserved, equal to the stack limit (`ulimit
             -s`) the target runs with; 24 KiB anonymous.
