@@ -39,6 +39,8 @@ mod files;
 mod first_contact;
 #[path = "cli/gate.rs"]
 mod gate;
+#[path = "cli/growth.rs"]
+mod growth;
 #[path = "cli/hazards.rs"]
 mod hazards;
 #[path = "cli/interrupt.rs"]

@@ -192,6 +192,7 @@ fn failed(package: &Package, test: &str, error: Error) -> CaseReport {
         output: OutputTail::default(),
         settings: Vec::new(),
         notes: Vec::new(),
+        series: Vec::new(),
     }
 }
 

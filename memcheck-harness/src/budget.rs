@@ -3,11 +3,14 @@
 //!
 //! It fails closed: what cannot be known here counts as broken ([`Verdict::Unknown`]) and says why.
 
+mod growth;
 mod slack;
+mod trend;
 mod waiver;
 
 use std::collections::BTreeMap;
 
+pub use growth::{find_growth, judge_series};
 pub use slack::room;
 pub use waiver::{waive, waivers};
 
@@ -47,14 +50,16 @@ fn judge_all(
             let run = Run {
                 case,
                 spec,
-                map,
                 maps,
                 approved,
                 base: base.and_then(|base| base.get(spec.name.as_str()).copied()),
             };
             spec.limits
                 .iter()
-                .flat_map(|(metric, limit)| judge_metric(&run, metric, limit))
+                .flat_map(|(metric, limit)| {
+                    let value = map.metric(metric).ok_or_else(|| why_absent(map, metric));
+                    judge_metric(&run, metric, limit, &value)
+                })
                 .collect()
         })
         .collect()
@@ -70,24 +75,22 @@ pub fn is_broken(judged: &[Vec<LimitResult>]) -> bool {
 struct Run<'a> {
     case: &'a Case,
     spec: &'a CheckpointSpec,
-    map: &'a MemoryMap,
     maps: &'a [(usize, &'a MemoryMap)],
     approved: Option<&'a Snapshot>,
     /// The same checkpoint of the base.
     base: Option<&'a MemoryMap>,
 }
 
-fn judge_metric(run: &Run<'_>, metric: &Metric, limit: &Limit) -> Vec<LimitResult> {
-    let value = run.map.metric(metric).ok_or_else(|| why_absent(run.map, metric));
+fn judge_metric(run: &Run<'_>, metric: &Metric, limit: &Limit, value: &Result<u64, String>) -> Vec<LimitResult> {
     let mut results = Vec::new();
     if let Some(Bound { value: max, place }) = &limit.max {
-        results.push(result(metric, "max".to_owned(), (*max, None), &value, place, |v| v <= *max));
+        results.push(result(metric, "max".to_owned(), (*max, None), value, place, |v| v <= *max));
     }
     if let Some(Bound { value: min, place }) = &limit.min {
-        results.push(result(metric, "min".to_owned(), (*min, None), &value, place, |v| v >= *min));
+        results.push(result(metric, "min".to_owned(), (*min, None), value, place, |v| v >= *min));
     }
     if let Some(growth) = &limit.growth {
-        results.extend(judge_growth(run, metric, growth, &value));
+        results.extend(judge_growth(run, metric, growth, value));
     }
     results
 }
@@ -419,6 +422,7 @@ mod tests {
             max: bound(4096),
             min: bound(1),
             growth: None,
+            ..Limit::default()
         };
         let case = case(&[
             ("main-heap.reserved", both),

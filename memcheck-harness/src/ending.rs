@@ -380,6 +380,8 @@ mod tests {
                 series: "round".to_owned(),
                 number,
                 limit: 3,
+                step: 1,
+                warm_up: None,
             });
             case.checkpoints.insert(case.checkpoints.len() - 1, one);
         }

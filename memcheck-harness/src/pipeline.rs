@@ -7,6 +7,7 @@ mod judge;
 mod kept;
 mod limits;
 mod parallel;
+mod rounds;
 mod sides;
 mod steps;
 mod turn;
@@ -27,10 +28,10 @@ use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
     Binary, Cancel, Capture, CaptureLevel, Case, CaseReport, Date, End, Environment, EnvironmentStatus, KeptCapture, MemoryMap,
-    Name, Plan, Problem, RunReport, Snapshot, Workspace,
+    Name, Plan, Problem, RunReport, Series, Snapshot, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
-use crate::{classify, config, ending, normalize, prepare};
+use crate::{budget, classify, config, ending, normalize, prepare};
 
 pub(crate) use judge::judge;
 pub use sides::{layouts, reports, snapshots};
@@ -399,9 +400,14 @@ fn states(approved: Option<&Approved>) -> Option<&Snapshot> {
 
 /// What one launch of a case gave.
 pub(crate) struct Measured {
+    /// The checkpoints that were reached, in order.
+    reached: Vec<usize>,
+    /// Their memory, but for rounds of a long series: of these [`Measured::series`] alone tells.
     maps: Vec<(usize, MemoryMap)>,
     /// What each map was made of.
     captures: Vec<KeptCapture>,
+    /// What was read round by round.
+    series: Vec<Series>,
     ended: Option<Ended>,
     problem: Option<Problem>,
     notes: Vec<String>,
@@ -420,8 +426,10 @@ impl Measured {
 
     fn nothing() -> Self {
         Self {
+            reached: Vec::new(),
             maps: Vec::new(),
             captures: Vec::new(),
+            series: Vec::new(),
             ended: None,
             problem: None,
             notes: Vec::new(),
@@ -430,11 +438,15 @@ impl Measured {
         }
     }
 
-    /// What a recorded launch gave.
-    pub(crate) fn recorded(maps: Vec<(usize, MemoryMap)>, problem: Option<Problem>, case: &CaseReport) -> Self {
+    /// What a recorded launch of `spec` gave.
+    pub(crate) fn recorded(spec: &Case, maps: Vec<(usize, MemoryMap)>, problem: Option<Problem>, case: &CaseReport) -> Self {
+        let mut series = case.series.clone();
+        budget::find_growth(spec, &mut series, page_bytes(&maps));
         Self {
+            reached: maps.iter().map(|(index, _)| *index).collect(),
             maps,
             captures: Vec::new(),
+            series,
             ended: None,
             problem,
             notes: case.notes.clone(),
@@ -450,6 +462,10 @@ impl Measured {
     fn by_index(&self) -> Vec<(usize, &MemoryMap)> {
         self.maps.iter().map(|(index, map)| (*index, map)).collect()
     }
+}
+
+fn page_bytes(maps: &[(usize, MemoryMap)]) -> u64 {
+    maps.last().map_or(4096, |(_, map)| map.page_bytes)
 }
 
 /// How much is read at a checkpoint, by its index.
@@ -493,16 +509,16 @@ fn measure(
         .collect();
     match walk(case, &launch, &points, own, cancel, (level, look), &mut measured) {
         Ok(ended) => {
-            let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
             let last = measured.maps.last().map(|(_, map)| map);
             let suggest = |at: &_| trace::suggestions(&binary.path, &last.map(own_libraries).unwrap_or_default(), at);
-            measured.problem = ending::problem(case, &reached, &ended, &suggest);
+            measured.problem = ending::problem(case, &measured.reached, &ended, &suggest);
             measured.main_stack_is_fixed = kept::main_stack_is_fixed(&ended.settings);
             measured.notes.extend(ended.notes.iter().cloned());
             measured.ended = Some(ended);
         }
         Err(error) => measured.problem = Some(error.into_problem()),
     }
+    budget::find_growth(case, &mut measured.series, page_bytes(&measured.maps));
     measured.duration = start.elapsed();
     measured
 }
@@ -543,16 +559,20 @@ fn walk(
                 return Ok(ended);
             }
         };
-        let captured = capture::read_at(&stopped, level(case, index), &mut objects)?;
+        let level = level(case, index);
+        let captured = capture::read_at(&stopped, level, &mut objects)?;
         let memory = capture::recorded_memory(&stopped)?;
         let mut map = classify::classify(&captured, &memory, own);
         capture::name_starts(&captured, &mut map, &mut objects)?;
-        look(measured.maps.last().map(|(index, _)| *index), index, stopped.pid(), &map)?;
-        measured.maps.push((index, map));
-        let recording = memory.into_recording();
-        measured.captures.push(kept::kept(Capture { recording, ..captured }, own));
-        let reached: Vec<usize> = measured.maps.iter().map(|(index, _)| *index).collect();
-        if ending::is_complete(case, &reached) {
+        look(measured.reached.last().copied(), index, stopped.pid(), &map)?;
+        measured.reached.push(index);
+        rounds::read(case, index, level, &map, &mut measured.series);
+        if case.keeps(index) {
+            measured.maps.push((index, map));
+            let recording = memory.into_recording();
+            measured.captures.push(kept::kept(Capture { recording, ..captured }, own));
+        }
+        if ending::is_complete(case, &measured.reached) {
             if case.detach {
                 return stopped.let_go();
             }

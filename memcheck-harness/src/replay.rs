@@ -105,7 +105,7 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         problem.get_or_insert(error.into_problem());
         None
     });
-    let measured = pipeline::Measured::recorded(maps, problem, recorded);
+    let measured = pipeline::Measured::recorded(case, maps, problem, recorded);
     let mut judged = pipeline::judge(
         plan,
         case,

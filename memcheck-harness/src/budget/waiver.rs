@@ -3,7 +3,7 @@
 use crate::model::{CaseReport, Date, LimitResult, Verdict, Waiver, WaiverResult, WaiverStatus, WaiverUse};
 
 /// Marks the limits of a checkpoint that a waiver covers on this day. Only values above a limit can be waived: nothing lifts a
-/// `min`, and what is not known is within no ceiling. A limit of the command line is for whoever typed it to lift.
+/// `min` or a rate, and what is not known is within no ceiling. A limit of the command line is for whoever typed it to lift.
 pub fn waive(waivers: &[Waiver], today: Date, case: &str, checkpoint: &str, limits: &mut [LimitResult]) {
     for limit in limits.iter_mut().filter(|limit| is_above(limit)) {
         let covers = |waiver: &&Waiver| {
@@ -74,7 +74,8 @@ fn uses(waiver: &Waiver, case: &CaseReport) -> Vec<WaiverUse> {
 }
 
 fn is_above(limit: &LimitResult) -> bool {
-    limit.verdict == Verdict::Over && !limit.is_under() && limit.origin.line > 0
+    // A ceiling is an amount, which says nothing of a rate.
+    limit.verdict == Verdict::Over && !limit.is_under() && !limit.is_rate() && limit.origin.line > 0
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! `budget.<metric> = …`: what is written at one level, and the effective limits of a checkpoint out of all levels.
-//! Owns the keys `max`, `min`, `max_growth`, `over`; judging is the `budget` module's.
+//! Owns the keys `max`, `min`, `max_growth`, `over`, `max_per_round`; judging is the `budget` module's.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::suggest::{self, listed};
 
-const KEYS: [&str; 4] = ["max", "min", "max_growth", "over"];
+const KEYS: [&str; 5] = ["max", "min", "max_growth", "over", "max_per_round"];
 
 /// Parts of the longest metric name; deeper tables hold no metric.
 const MAX_PARTS: usize = 4;
@@ -23,6 +23,7 @@ pub(super) struct Written {
     max: Option<Spot<u64>>,
     min: Option<Spot<u64>>,
     growth: Option<WrittenGrowth>,
+    per_round: Option<Spot<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +133,7 @@ fn limit(metric: &Metric, key: &Spot<&str>, value: &Value<'_>) -> Option<Written
         max: bound("max"),
         min: bound("min"),
         growth: growth(metric, &table),
+        per_round: bound("max_per_round"),
     };
     if table.entries().is_empty() {
         let title = format!("no limit is written for {}", quote(metric.name()));
@@ -209,11 +211,26 @@ fn percent(text: &str) -> Option<u64> {
 
 /// Limits of one checkpoint. `layers` are the levels, the most specific first; `names` all checkpoints of the case and
 /// `index` the one in question. Each field comes from the most specific level that has it; growth over a checkpoint that
-/// is not an earlier one holds elsewhere and is passed over (but for the checkpoint's own level, where it is a mistake).
-pub(super) fn effective(doc: &Document<'_>, layers: [&Budget; 3], names: &[&str], index: usize) -> BTreeMap<Metric, Limit> {
+/// is not an earlier one holds elsewhere and is passed over (but for the checkpoint's own level, where it is a mistake); so is
+/// growth per round where there is no series.
+pub(super) fn effective(
+    doc: &Document<'_>,
+    layers: [&Budget; 3],
+    names: &[&str],
+    index: usize,
+    is_series: bool,
+) -> BTreeMap<Metric, Limit> {
     let earlier = names.get(..index).unwrap_or_default();
     for written in layers[0].values() {
         check_own_growth(doc, written, earlier, names);
+        if let Some(per_round) = written.per_round.as_ref().filter(|_| !is_series) {
+            let title = "`max_per_round` needs a checkpoint that is passed many times";
+            doc.report(Diagnostic::at(
+                per_round.span.clone(),
+                title,
+                "add every = true to this checkpoint",
+            ));
+        }
     }
     let mut limits = BTreeMap::new();
     for metric in layers.iter().flat_map(|layer| layer.keys()) {
@@ -247,7 +264,9 @@ pub(super) fn effective(doc: &Document<'_>, layers: [&Budget; 3], names: &[&str]
             value: spot.value,
             place: doc.place(&spot.span),
         };
+        let per_round = written.iter().find_map(|w| w.per_round.as_ref()).filter(|_| is_series);
         let limit = Limit {
+            per_round: per_round.map(bound),
             max: max.map(bound),
             min: min.map(bound),
             growth: growth.map(|growth| Growth {
@@ -309,6 +328,22 @@ pub(super) fn check_growth(doc: &Document<'_>, budget: &Budget, cases: &[Vec<&st
             unknown(doc, span, name, &all);
         }
     }
+}
+
+/// Growth per round written for a whole case, or for all cases, must hold for at least one series.
+pub(super) fn check_per_round(doc: &Document<'_>, budget: &Budget, has_series: bool) {
+    if let Some(span) = per_round(budget).filter(|_| !has_series) {
+        let title = "no checkpoint is passed many times: `max_per_round` would never hold";
+        doc.report(Diagnostic::at(span, title, "add every = true to a checkpoint"));
+    }
+}
+
+/// Where growth per round is written first.
+pub(super) fn per_round(budget: &Budget) -> Option<Span> {
+    budget
+        .values()
+        .find_map(|written| written.per_round.as_ref())
+        .map(|spot| spot.span.clone())
 }
 
 fn unknown(doc: &Document<'_>, span: Span, name: &str, names: &[&str]) {

@@ -63,6 +63,11 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// True when one of its checkpoints is passed many times.
+    pub(super) fn has_series(&self) -> bool {
+        self.checkpoints.iter().any(|checkpoint| checkpoint.every.is_some())
+    }
+
     /// The names of its checkpoints, in order.
     pub(super) fn names(&self) -> Vec<&str> {
         self.checkpoints
@@ -228,6 +233,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     let names: Vec<String> = written.names().into_iter().map(str::to_owned).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     budget::check_growth(doc, &written.settings.budget, std::slice::from_ref(&names));
+    budget::check_per_round(doc, &written.settings.budget, written.has_series());
     // The target is watched from its start on: what a checkpoint asks for holds for its case.
     let watched = written.checkpoints.iter().any(|checkpoint| checkpoint.watch_stacks);
     let limits: Vec<_> = written
@@ -236,7 +242,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         .enumerate()
         .map(|(i, checkpoint)| {
             let layers: [&Budget; 3] = [&checkpoint.budget, &written.settings.budget, &context.defaults.budget];
-            budget::effective(doc, layers, &names, i)
+            budget::effective(doc, layers, &names, i, checkpoint.every.is_some())
         })
         .collect();
     let package = match &written.package {

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{At, Every};
+use crate::model::{At, Every, MIN_ROUNDS};
 
 use super::budget::{self, Budget};
-use super::cursor::{Spot, Table};
+use super::cursor::{Form, Spot, Table};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::{at, duration, kind, name, settings};
 
@@ -15,6 +15,8 @@ use super::{at, duration, kind, name, settings};
 const DEFAULT_LIMIT: u64 = 100;
 /// More captures in one case are a mistake.
 const MAX_LIMIT: u64 = 10_000;
+/// As `hit`, it counts passes; this many between two captures are a mistake.
+const MAX_STEP: u64 = 1_000_000;
 
 /// A checkpoint as written.
 #[derive(Clone, Debug)]
@@ -24,8 +26,11 @@ pub(super) struct Written {
     pub(super) name: Spot<String>,
     pub(super) at: Spot<At>,
     pub(super) hit: Spot<u64>,
-    /// How many passes, for a series that was not expanded yet.
+    /// How many rounds, for a series that was not expanded yet.
     limit: Option<Spot<u64>>,
+    /// Passes from one round to the next.
+    step: Spot<u64>,
+    warm_up: Option<u64>,
     /// For one of an expanded series.
     pub(super) every: Option<Every>,
     pub(super) settle: Option<Duration>,
@@ -38,7 +43,9 @@ pub(super) struct Written {
 /// Reads one checkpoint.
 pub(super) fn read(table: &Table<'_>) -> Option<Written> {
     table.only(
-        &["name", "at", "hit", "every", "limit", "settle", "snapshot", "budget", "watch"],
+        &[
+            "name", "at", "hit", "every", "limit", "warm_up", "settle", "snapshot", "budget", "watch",
+        ],
         &[],
     );
     let named = match table.get("name") {
@@ -74,12 +81,19 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         None => Some(at.as_ref().is_some_and(|at| !at.value.is_timed())),
     };
     let budget = table.get("budget").map(|value| budget::read(&value)).unwrap_or_default();
+    let limit = series(table);
+    let warm_up = warm_up(table, limit.as_ref());
+    if let Some(limit) = &limit {
+        check_rounds(table, &budget, limit, warm_up);
+    }
     Some(Written {
         span: table.span.clone(),
         name: named?,
         at: at?,
         hit: hit?,
-        limit: series(table),
+        step: step(table),
+        limit,
+        warm_up,
         every: None,
         settle,
         snapshot: snapshot?,
@@ -88,13 +102,20 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
     })
 }
 
-/// `every` and `limit`.
+/// `every` and `limit`: how many rounds.
 fn series(table: &Table<'_>) -> Option<Spot<u64>> {
     let limit = table.get("limit");
-    match table.get("every").map(|value| (value.flag(), value)) {
-        Some((Some(true), every)) => match limit {
+    let asked = table.get("every").and_then(|value| match value.form() {
+        Form::Whole => Some(value.spot(true)),
+        _ => value.flag().map(|asked| value.spot(asked)),
+    });
+    match asked {
+        Some(every) if every.value => match limit {
             Some(limit) => limit.whole(1, MAX_LIMIT).map(|number| limit.spot(number)),
-            None => Some(every.spot(DEFAULT_LIMIT)),
+            None => Some(Spot {
+                value: DEFAULT_LIMIT,
+                span: every.span,
+            }),
         },
         _ => {
             if let Some(limit) = limit {
@@ -105,12 +126,51 @@ fn series(table: &Table<'_>) -> Option<Spot<u64>> {
     }
 }
 
+/// `every = 10`: every tenth pass.
+fn step(table: &Table<'_>) -> Spot<u64> {
+    let written = table.get("every").filter(|value| matches!(value.form(), Form::Whole));
+    let step = written.and_then(|value| value.whole(1, MAX_STEP).map(|step| value.spot(step)));
+    step.unwrap_or_else(|| Spot {
+        value: 1,
+        span: table.span.clone(),
+    })
+}
+
+fn warm_up(table: &Table<'_>, rounds: Option<&Spot<u64>>) -> Option<u64> {
+    let value = table.get("warm_up")?;
+    match rounds {
+        None => value.fail("`warm_up` has no meaning without `every`", "add every = true"),
+        Some(rounds) => {
+            let warm_up = value.whole(0, MAX_LIMIT)?;
+            if warm_up >= rounds.value {
+                return value.fail(
+                    format!("no round is left: the series has {}", rounds.value),
+                    format!("leave at least {MIN_ROUNDS}, or raise `limit`"),
+                );
+            }
+            Some(warm_up)
+        }
+    }
+}
+
+/// A limit on growth needs rounds to judge by.
+fn check_rounds(table: &Table<'_>, budget: &Budget, limit: &Spot<u64>, warm_up: Option<u64>) {
+    let left = limit.value - Every::warm_up_of(warm_up, limit.value).min(limit.value);
+    if let Some(span) = budget::per_round(budget)
+        && left < MIN_ROUNDS
+    {
+        let title = format!("`max_per_round` needs at least {MIN_ROUNDS} rounds after the warm-up, here are {left}");
+        let label = format!("raise `limit` of the series (line {})", table.doc.place(&limit.span).line);
+        table.doc.report(Diagnostic::at(span, title, label));
+    }
+}
+
 impl Written {
     /// The last pass that it counts.
     fn last_hit(&self) -> u64 {
-        self.limit
-            .as_ref()
-            .map_or(self.hit.value, |limit| self.hit.value.saturating_add(limit.value - 1))
+        self.limit.as_ref().map_or(self.hit.value, |limit| {
+            self.hit.value.saturating_add((limit.value - 1) * self.step.value)
+        })
     }
 }
 
@@ -138,6 +198,9 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
         {
             let title = format!("`{}` is reached once, `every` makes no series of it", at.value);
             report(&limit.span, title, "remove `every`".to_owned());
+        } else if at.value.is_timed() && checkpoint.step.value > 1 {
+            let title = format!("`{}` counts time, not passes", at.value);
+            report(&checkpoint.step.span, title, "write every = true".to_owned());
         } else if let Some(other) = earlier.iter().find(|other| {
             let meets = once || other.last_hit() >= checkpoint.hit.value;
             other.at.value == at.value && meets && !at.value.is_timed()
@@ -163,7 +226,7 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
     }
 }
 
-/// Each series becomes as many checkpoints as it may have passes: `name.1`, `name.2`, ….
+/// Each series becomes as many checkpoints as it may have rounds: `name.1`, `name.2`, …, by the number of the pass.
 pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Written> {
     let mut all: Vec<Written> = Vec::with_capacity(checkpoints.len());
     for mut checkpoint in checkpoints {
@@ -179,15 +242,19 @@ pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Writt
         let series = checkpoint.name.value.clone();
         for number in 1..=limit.value {
             let mut one = checkpoint.clone();
-            one.name.value = format!("{series}.{number}");
+            // By the number of the pass.
+            let passed = (number - 1).saturating_mul(checkpoint.step.value);
+            one.name.value = format!("{series}.{}", passed.saturating_add(1));
             // A time counts from the checkpoint before, anything else from the start of the target.
             if !one.at.value.is_timed() {
-                one.hit.value = checkpoint.hit.value.saturating_add(number - 1);
+                one.hit.value = checkpoint.hit.value.saturating_add(passed);
             }
             one.every = Some(Every {
                 series: series.clone(),
                 number,
                 limit: limit.value,
+                step: checkpoint.step.value,
+                warm_up: checkpoint.warm_up,
             });
             all.push(one);
         }

@@ -53,6 +53,8 @@ pub(super) fn plan(
     let defaults = written.defaults;
     let names: Vec<Vec<&str>> = written.cases.iter().map(case::Written::names).collect();
     budget::check_growth(&doc, &defaults.budget, &names);
+    let has_series = written.cases.iter().any(case::Written::has_series);
+    budget::check_per_round(&doc, &defaults.budget, has_series);
     let context = Context {
         doc: &doc,
         root,

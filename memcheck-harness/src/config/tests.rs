@@ -304,6 +304,30 @@ fn each_kind_of_place_has_its_word() {
 }
 
 #[test]
+fn growth_per_round_holds_for_series_alone() {
+    let text = format!(
+        "{}[[case.checkpoint]]\nname = \"end\"\nat = \"exit\"\n",
+        case(
+            "budget.own.anon = { max = \"1 MiB\", max_per_round = \"64 B\" }",
+            "every = 10\nlimit = 20\nhit = 2\nwarm_up = 1"
+        )
+    );
+    let plan = plain(&text).unwrap();
+    let checkpoints = &plan.cases[0].checkpoints;
+    let (first, end) = (&checkpoints[1], &checkpoints[20]);
+    let of = |checkpoint: &CheckpointSpec| checkpoint.limits[&metric("own.anon")].clone();
+    assert_eq!((first.name.as_str(), first.hit), ("first.11", 12));
+    assert_eq!(of(first).per_round.map(|bound| bound.value), Some(64));
+    assert_eq!(
+        (of(end).max.map(|bound| bound.value), of(end).per_round),
+        (Some(1 << 20), None)
+    );
+    let none = case("budget.own.anon.max_per_round = \"64 B\"", "");
+    let error = plain(&none).unwrap_err().to_string();
+    assert!(error.contains("no checkpoint is passed many times"), "{error}");
+}
+
+#[test]
 fn a_series_is_as_many_checkpoints_as_it_may_have_passes() {
     let text = case(
         "",
@@ -678,6 +702,36 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             checkpoint("limit = 3"),
             ":7:9: `limit` has no meaning without `every`",
             "add every = true",
+        ),
+        (
+            checkpoint("warm_up = 3"),
+            "`warm_up` has no meaning without `every`",
+            "add every = true",
+        ),
+        (
+            checkpoint("every = true\nlimit = 9\nwarm_up = 9"),
+            "no round is left: the series has 9",
+            "leave at least 8, or raise `limit`",
+        ),
+        (
+            checkpoint("budget.own.anon.max_per_round = \"0 B\""),
+            "`max_per_round` needs a checkpoint that is passed many times",
+            "add every = true to this checkpoint",
+        ),
+        (
+            checkpoint("every = true\nlimit = 8\nbudget.own.anon = { max_per_round = \"0 B\" }"),
+            "`max_per_round` needs at least 8 rounds after the warm-up, here are 7",
+            "raise `limit` of the series (line 8)",
+        ),
+        (
+            checkpoint("budget.own.anon.max_per_rond = \"0 B\""),
+            "max_per_rond",
+            "did you mean `max_per_round`?",
+        ),
+        (
+            checkpoint("at = { after = \"5ms\" }\nevery = 10\nlimit = 20"),
+            "`after 5 ms` counts time, not passes",
+            "write every = true",
         ),
         (
             checkpoint("every = true\nlimit = 0"),

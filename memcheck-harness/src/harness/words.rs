@@ -232,6 +232,12 @@ impl Limit {
         Self::default().and_growth(value, over)
     }
 
+    /// Not growing by more than `value` from pass to pass of a series (`every`).
+    #[must_use]
+    pub fn per_round(value: impl Into<Value>) -> Self {
+        Self::default().and("max_per_round", value.into())
+    }
+
     /// This and a maximum.
     #[must_use]
     pub fn and_max(self, value: impl Into<Value>) -> Self {

@@ -37,6 +37,10 @@ pub struct Every {
     pub number: u64,
     /// How many there are.
     pub limit: u64,
+    /// Passes of the place from one to the next (`every = 10`); 1: every pass is one.
+    pub step: u64,
+    /// Rounds at the start that do not count for growth (`warm_up`); absent: a tenth.
+    pub warm_up: Option<u64>,
 }
 
 /// Where to stop.

@@ -28,7 +28,7 @@ impl CaptureLevel {
         let compared = later
             .filter(|(_, limit)| limit.growth.as_ref().is_some_and(|growth| compared_here(&growth.over)))
             .map(|(metric, _)| metric);
-        if spec.limits.keys().chain(compared).all(is_fast) {
+        if spec.limits.keys().chain(compared).all(Metric::is_fast) {
             Self::Fast
         } else {
             Self::Full
@@ -36,34 +36,37 @@ impl CaptureLevel {
     }
 }
 
-/// The fast level gives this metric, and the same value as the full one. What is told by flags (`VmFlags`) is not among them:
-/// commit charges, signal stacks, large chunks of malloc beside other anonymous memory, what is the platform's.
-fn is_fast(metric: &Metric) -> bool {
-    match metric.subject() {
-        Subject::Threads => true,
-        Subject::Process(measure) => !matches!(
-            measure,
-            ProcessMeasure::Commit | ProcessMeasure::Noreserve | ProcessMeasure::Pss | ProcessMeasure::Uss
-        ),
-        Subject::Own(_) => false,
-        Subject::Roles { roles, measure } => {
-            let plain = |role: &Role| {
-                role.is_elf()
-                    || matches!(
-                        role,
-                        Role::MainHeap
-                            | Role::ThreadArena
-                            | Role::ThreadStackLive
-                            | Role::ThreadStackExited
-                            | Role::ThreadStackCached
-                            | Role::ThreadStackUser
-                            | Role::Tls
-                            | Role::MainStack
-                            | Role::FileMap
-                            | Role::SharedMap
-                    )
-            };
-            roles.iter().all(plain) && !matches!(measure, RoleMeasure::Commit | RoleMeasure::Noreserve)
+impl Metric {
+    /// The fast level gives this metric, and the same value as the full one. What is told by flags (`VmFlags`) is not among
+    /// them: commit charges, signal stacks, large chunks of malloc beside other anonymous memory, what is the platform's.
+    #[must_use]
+    pub fn is_fast(&self) -> bool {
+        match self.subject() {
+            Subject::Threads => true,
+            Subject::Process(measure) => !matches!(
+                measure,
+                ProcessMeasure::Commit | ProcessMeasure::Noreserve | ProcessMeasure::Pss | ProcessMeasure::Uss
+            ),
+            Subject::Own(_) => false,
+            Subject::Roles { roles, measure } => {
+                let plain = |role: &Role| {
+                    role.is_elf()
+                        || matches!(
+                            role,
+                            Role::MainHeap
+                                | Role::ThreadArena
+                                | Role::ThreadStackLive
+                                | Role::ThreadStackExited
+                                | Role::ThreadStackCached
+                                | Role::ThreadStackUser
+                                | Role::Tls
+                                | Role::MainStack
+                                | Role::FileMap
+                                | Role::SharedMap
+                        )
+                };
+                roles.iter().all(plain) && !matches!(measure, RoleMeasure::Commit | RoleMeasure::Noreserve)
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ mod region;
 mod report;
 mod role;
 mod room;
+mod series;
 mod snapshot;
 mod syscall;
 mod unsteady;
@@ -53,6 +54,7 @@ pub use report::{
 };
 pub use role::{Allocator, Role};
 pub use room::Room;
+pub use series::{Direction, MIN_ROUNDS, Series, Trend};
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
 pub use syscall::{syscall_names, syscall_number};
 pub use unsteady::UnsteadyCell;

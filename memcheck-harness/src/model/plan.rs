@@ -300,6 +300,8 @@ pub struct Limit {
     pub min: Option<Bound>,
     /// Not grown by more.
     pub growth: Option<Growth>,
+    /// Not growing by more from pass to pass: of a series (`every`).
+    pub per_round: Option<Bound>,
 }
 
 /// `max_growth` with `over`.

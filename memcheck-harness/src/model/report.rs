@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
-use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, UnsteadyCell, WaiverResult, WaiverStatus};
+use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, Series, UnsteadyCell, WaiverResult, WaiverStatus};
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
 /// without a new schema (`docs/schema/`).
@@ -125,6 +125,9 @@ pub struct CaseReport {
     pub settings: Vec<AppliedSetting>,
     /// Remarks: variables that were not passed on, processes that were killed.
     pub notes: Vec<String>,
+    /// What was read round by round at checkpoints that are passed many times.
+    #[serde(default)]
+    pub series: Vec<Series>,
 }
 
 /// One checkpoint that was reached.
@@ -154,7 +157,8 @@ pub struct CheckpointReport {
 pub struct LimitResult {
     /// Which metric.
     pub metric: Metric,
-    /// The words of the limit: `max`, `min`, `max_growth over spawned`.
+    /// The words of the limit: `max`, `min`, `max_growth over spawned`, [`LimitResult::PER_ROUND`]; followed by ` in round 317`
+    /// where it speaks of a round that was not kept.
     pub rule: String,
     /// The limit as a value of the metric (for growth: reference plus allowance); absent for growth without a reference.
     pub limit: Option<u64>,
@@ -171,6 +175,16 @@ pub struct LimitResult {
 }
 
 impl LimitResult {
+    /// The rule that bounds growth from pass to pass: `limit` and `value` are rates then, in the metric's unit per pass, rounded
+    /// up.
+    pub const PER_ROUND: &str = "max_per_round";
+
+    /// True when it bounds a rate: its value is none of the checkpoint's memory.
+    #[must_use]
+    pub fn is_rate(&self) -> bool {
+        self.rule == Self::PER_ROUND
+    }
+
     /// True when the value is below what it must at least be, false when it is above what it may be. Of a broken limit.
     #[must_use]
     pub fn is_under(&self) -> bool {
@@ -393,6 +407,7 @@ impl CaseReport {
             output: OutputTail::default(),
             settings: Vec::new(),
             notes: Vec::new(),
+            series: Vec::new(),
         }
     }
 
@@ -456,9 +471,11 @@ impl RunReport {
         self.waivers.iter().filter(|result| result.status == WaiverStatus::Expired)
     }
 
-    /// Checkpoints measured in all.
+    /// Checkpoints measured in all, with the rounds of which only readings are kept.
     #[must_use]
     pub fn checkpoints(&self) -> usize {
-        self.cases.iter().map(|case| case.checkpoints.len()).sum()
+        let thinned = |case: &CaseReport| case.series.iter().map(|series| series.thinned).sum::<u64>();
+        let all = |case: &CaseReport| case.checkpoints.len() + usize::try_from(thinned(case)).unwrap_or(0);
+        self.cases.iter().map(all).sum()
     }
 }

@@ -48,5 +48,6 @@ pub fn attached(plan: &Plan, pid: i32, timeout: Duration, cancel: &Cancel) -> Re
         output: OutputTail::default(),
         settings: Vec::new(),
         notes,
+        series: Vec::new(),
     })
 }

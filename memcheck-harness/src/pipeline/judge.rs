@@ -13,6 +13,7 @@ use crate::{budget, explain, normalize};
 fn judged(plan: &Plan, case: &Case, run: &Measured, approved: Option<&Approved>, today: Date) -> Vec<Vec<LimitResult>> {
     let maps = run.by_index();
     let mut limits = budget::judge(case, &maps, states(approved));
+    budget::judge_series(case, &run.series, &maps, states(approved), &mut limits);
     waive(plan, case, today, maps.iter().map(|(index, _)| *index), &mut limits);
     limits
 }
@@ -128,5 +129,6 @@ pub(super) fn case_report(
         output,
         settings,
         notes: measured.notes,
+        series: measured.series,
     }
 }

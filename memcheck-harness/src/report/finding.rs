@@ -1,5 +1,6 @@
 //! What is wrong with a run, one entry each and the weightiest first, for formats that list findings: annotations, SARIF, JUnit.
 
+use super::series;
 use super::text::plural;
 use crate::model::{
     CaseReport, Hardening, LimitResult, Outcome, Place, ProblemKind, Relro, RunReport, SnapshotStatus, WaiverStatus,
@@ -223,6 +224,9 @@ pub(super) fn broken(case: &CaseReport) -> Vec<(&LimitResult, Vec<&str>)> {
 pub(super) fn limit_text(limit: &LimitResult, places: &[&str]) -> String {
     let metric = &limit.metric;
     let at = places.join(", ");
+    if let Some((_, text)) = series::limit_words(limit) {
+        return text;
+    }
     match (limit.value, limit.limit) {
         (None, _) => format!("{metric} is not known at {at}: {}", limit.reason),
         (Some(value), None) => format!("{metric} is {} at {at}, {}: {}", metric.show(value), limit.rule, limit.reason),

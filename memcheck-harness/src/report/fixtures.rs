@@ -173,6 +173,7 @@ pub(crate) fn case(name: &str) -> CaseReport {
         output: OutputTail::default(),
         settings: Vec::new(),
         notes: Vec::new(),
+        series: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{CaseReport, CheckpointReport, SnapshotStatus};
+use crate::model::{CaseReport, CheckpointReport, LimitResult, SnapshotStatus};
 
 /// True when neither a snapshot nor a limit speaks of any checkpoint of a case that was judged.
 pub(super) fn is_ungated(case: &CaseReport) -> bool {
@@ -11,7 +11,7 @@ pub(super) fn is_ungated(case: &CaseReport) -> bool {
         && case.checkpoints.iter().all(|checkpoint| checkpoint.limits.is_empty())
 }
 
-/// Checkpoints of a gated case that are in no snapshot, have no limit and are no limit's reference.
+/// Checkpoints of a gated case that are in no snapshot, have no limit, are no limit's reference and no round whose growth has one.
 pub(super) fn ungated_checkpoints(case: &CaseReport) -> Vec<&str> {
     // Without its text it is not known what a snapshot holds.
     let unknown = case.snapshot.status != SnapshotStatus::Off && case.snapshot.text.is_empty();
@@ -23,11 +23,20 @@ pub(super) fn ungated_checkpoints(case: &CaseReport) -> Vec<&str> {
         .filter_map(|limit| limit.rule.split_once(" over "))
         .map(|(_, name)| name)
         .collect();
+    // Growth is judged at the last round, and gates all of them.
+    let has_rate = |checkpoint: &&CheckpointReport| checkpoint.limits.iter().any(LimitResult::is_rate);
+    let rates: Vec<&CheckpointReport> = case.checkpoints.iter().filter(has_rate).collect();
+    let rounds: Vec<String> = case
+        .series
+        .iter()
+        .map(|series| format!("{}.", series.name))
+        .filter(|prefix| rates.iter().any(|last| last.name.starts_with(prefix)))
+        .collect();
     case.checkpoints
         .iter()
         .filter(|checkpoint| checkpoint.limits.is_empty() && !is_in_snapshot(case, checkpoint))
         .map(|checkpoint| checkpoint.name.as_str())
-        .filter(|name| !references.contains(name))
+        .filter(|name| !references.contains(name) && !rounds.iter().any(|round| name.starts_with(round)))
         .collect()
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::text::{Ink, clean, columns, labelled, paint, plural, wrap};
-use super::{problem, progress, table, unsteady};
+use super::{problem, progress, series, table, unsteady};
 use crate::model::{
     AppliedSetting, CaseReport, ChangeCause, CheckpointReport, EnvironmentStatus, LimitResult, Outcome, Place, ProblemKind,
     RunReport, SnapshotStatus, Verdict,
@@ -192,7 +192,15 @@ fn message(
     }
     let several = sections.full.len() > 1;
     let mut tables = 0;
+    if style.verbose == 0 && series::is_broken(case) {
+        writeln!(out)?;
+        series::series(case, style, out)?;
+    }
     for checkpoint in &sections.full {
+        let table = table::table(case, checkpoint, style.verbose > 0);
+        if table.is_empty() && checkpoint.causes.is_empty() {
+            continue;
+        }
         writeln!(out)?;
         if several {
             writeln!(
@@ -202,7 +210,6 @@ fn message(
             )?;
         }
         causes(&checkpoint.causes, style, out)?;
-        let table = table::table(case, checkpoint, style.verbose > 0);
         if !table.is_empty() {
             if !checkpoint.causes.is_empty() {
                 writeln!(out)?;
@@ -279,6 +286,7 @@ pub(super) fn verdicts(
 fn verdict_line(limit: &LimitResult, at: &str, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let metric = &limit.metric;
     let (head, text) = match (limit.value, limit.limit) {
+        _ if !series::is_of_checkpoint(limit) => series::limit_words(limit).unwrap_or_default(),
         (None, _) => (
             "Budget not judged: ",
             format!("{metric} is not known here{at}: {}", limit.reason),
@@ -516,6 +524,10 @@ fn lift(limits: &BTreeSet<(&Place, bool)>) -> Option<String> {
 
 /// `-v`: all that was measured.
 pub(super) fn everything(case: &CaseReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if !case.series.is_empty() {
+        series::series(case, style, out)?;
+        writeln!(out)?;
+    }
     for checkpoint in &case.checkpoints {
         writeln!(
             out,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::finding::broken;
 use super::markup::{block, code};
 use super::text::plural;
-use super::{Style, human, json, render, summary};
+use super::{Style, human, json, render, series, summary};
 use crate::model::{ByteSize, CaseReport, Change, CheckpointReport, Metric, Outcome, RunReport, SnapshotStatus, Unit};
 
 /// Rows of the table before the rest is only counted.
@@ -89,7 +89,10 @@ fn rows(report: &RunReport) -> (Vec<Row>, usize) {
             let show = |value: Option<u64>| value.map_or("-".to_owned(), |value| limit.metric.show(value));
             rows.push(Row([
                 code(&format!("{} @ {}", case.name, places.join(", "))),
-                code(limit.metric.name()),
+                match series::is_of_checkpoint(limit) {
+                    true => code(limit.metric.name()),
+                    false => format!("{} ({})", code(limit.metric.name()), limit.rule.replace('_', " ")),
+                },
                 show(change.and_then(|change| change.before)),
                 show(limit.value),
                 change.map_or("-".to_owned(), |change| difference(change, limit.metric.unit())),

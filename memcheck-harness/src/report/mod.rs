@@ -31,6 +31,7 @@ mod show_malloc;
 mod stacks;
 mod results;
 mod sarif;
+mod series;
 mod summary;
 mod table;
 mod text;

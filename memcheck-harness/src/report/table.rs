@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::Style;
 use super::text::{Ink, clean, columns, paint};
+use super::{Style, series};
 use crate::model::{CaseReport, CheckpointReport, LimitResult, Metric, Role, SnapshotStatus, Unit, Verdict};
 
 /// Stands for what cannot be known here. `-` stands for what there is not: no approved value, no limit.
@@ -42,7 +42,8 @@ struct Entry {
 /// What to show of a checkpoint: broken limits first, then changes by size. With `verbose` nothing is left out.
 pub(super) fn table(case: &CaseReport, checkpoint: &CheckpointReport, verbose: bool) -> Table {
     let mut groups: Vec<Group> = Vec::new();
-    for limit in checkpoint.limits.iter().filter(|limit| limit.verdict != Verdict::Within) {
+    let broken = |limit: &&LimitResult| limit.verdict != Verdict::Within && series::is_of_checkpoint(limit);
+    for limit in checkpoint.limits.iter().filter(broken) {
         let (row, column) = split(&limit.metric);
         let group = group(&mut groups, row);
         if !group.entries.iter().any(|entry| entry.column == column) {
@@ -169,7 +170,7 @@ fn limit_of(checkpoint: &CheckpointReport, row: &str, column: &str) -> Option<u6
     checkpoint
         .limits
         .iter()
-        .filter(|limit| split(&limit.metric) == (row, column) && limit.rule != "min")
+        .filter(|limit| split(&limit.metric) == (row, column) && limit.rule != "min" && series::is_of_checkpoint(limit))
         .filter_map(|limit| limit.limit)
         .min()
 }
