@@ -243,6 +243,7 @@ impl Round {
         let states = [states(before.case, &there), states(judged, &here)];
         let base: BTreeMap<&str, &MemoryMap> = named(before.case, &there).collect();
         let mut limits = budget::judge_over_base(judged, &here.by_index(), &base);
+        budget::judge_series(judged, &here.series, &here.by_index(), None, &mut limits);
         for list in &mut limits {
             list.retain(|limit| match terms.limits_of_before {
                 true => !limit.rule.ends_with(" over approved"),
