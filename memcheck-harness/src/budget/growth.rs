@@ -71,7 +71,7 @@ pub fn judge_series(
             let kept = || maps.iter().enumerate().filter(|(_, map)| here(map));
             kept()
                 .find(|(_, (reached, _))| *reached >= index)
-                .or_else(|| kept().last())
+                .or_else(|| kept().next_back())
                 .map(|(position, _)| position)
         };
         for (index, spec, every) in &rounds {

@@ -92,7 +92,7 @@ fn slope_milli(points: &[(u64, u64)], step: u64) -> i64 {
     }
     let by_size = |a: &(i128, i128), b: &(i128, i128)| (a.0 * b.1).cmp(&(b.0 * a.1));
     let middle = slopes.len() / 2;
-    let is_even = slopes.len() % 2 == 0;
+    let is_even = slopes.len().is_multiple_of(2);
     if slopes.is_empty() {
         return 0;
     }

@@ -141,7 +141,7 @@ fn verdict(metric: &Metric, trend: &Trend, step: u64) -> String {
 /// Thousandths of a unit: whole from 10 units on.
 fn amount(metric: &Metric, milli: i64) -> String {
     let size = milli.unsigned_abs();
-    if size >= 10_000 || size % 1000 == 0 {
+    if size >= 10_000 || size.is_multiple_of(1000) {
         return metric.show((size + 500) / 1000);
     }
     let number = format!("{}.{:03}", size / 1000, size % 1000);
