@@ -52,6 +52,10 @@ bench *ARGS:
 kills TIMES="200":
     MEMCHECK_KILLS={{TIMES}} cargo test --package cargo-memcheck --test cli -- --exact hazards::hazard_18_19_the_tool_is_killed_at_random_moments
 
+# Every parser of bytes from outside, each for SECONDS (needs a C++ compiler): `just fuzz 600 elf captures`.
+fuzz SECONDS="60" *TARGETS="":
+    .ci/fuzz {{SECONDS}} {{TARGETS}}
+
 # Licences, duplicate versions and sources of the dependencies (needs cargo-deny).
 deny:
     cargo deny check licenses bans sources

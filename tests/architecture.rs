@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("replay", &[EVERYTHING]),
     ("merge", &["model"]),
     ("harness", &[EVERYTHING]),
+    ("fuzz", &[EVERYTHING]),
 ];
 
 /// Stands for every module that comes before in `ARROWS`.
@@ -67,7 +68,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["model", "report"]),
     ("serde_json", &["report"]),
     ("similar", &["compare"]),
-    ("tempfile", &["build", "compare", "init", "selftest"]),
+    ("tempfile", &["build", "compare", "fuzz", "init", "selftest"]),
     ("toml", &["config"]),
 ];
 

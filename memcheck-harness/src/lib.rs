@@ -28,5 +28,7 @@ pub mod selftest;
 pub mod replay;
 pub mod merge;
 pub mod harness;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 
 pub use harness::main;

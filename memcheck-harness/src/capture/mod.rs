@@ -21,6 +21,12 @@ pub use memory::LiveMemory;
 pub use objects::ObjectCache;
 pub use smaps::parse_smaps;
 
+/// Parsers of small files, for `fuzz`.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed {
+    pub(crate) use super::status::{parse_auxv, parse_limits, parse_stat, parse_status};
+}
+
 use self::objects::Process;
 use self::procdir::ProcDir;
 use crate::error::{Error, Result};

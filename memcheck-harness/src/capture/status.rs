@@ -8,11 +8,11 @@ use crate::model::{Class, Status};
 
 /// What we take from `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     /// Field 28; absent when 0 (not permitted, or no memory any more).
-    pub(super) start_stack: Option<u64>,
+    pub(crate) start_stack: Option<u64>,
     /// Field 47, likewise.
-    pub(super) start_brk: Option<u64>,
+    pub(crate) start_brk: Option<u64>,
 }
 
 fn unreadable(file: &str) -> Error {
@@ -21,7 +21,7 @@ fn unreadable(file: &str) -> Error {
 
 /// The memory lines of `status`. A process without memory (a zombie) has none; the thread's name, which stands on the first
 /// line, cannot forge one, as the kernel escapes newlines in it.
-pub(super) fn parse_status(bytes: &[u8]) -> Result<Status> {
+pub(crate) fn parse_status(bytes: &[u8]) -> Result<Status> {
     let mut status = Status::default();
     for line in bytes.split(|&b| b == b'\n') {
         let Some(colon) = line.iter().position(|&b| b == b':') else {
@@ -51,7 +51,7 @@ pub(super) fn parse_status(bytes: &[u8]) -> Result<Status> {
 }
 
 /// The soft stack limit of `limits` in bytes; `None` when unlimited.
-pub(super) fn parse_limits(bytes: &[u8]) -> Result<Option<u64>> {
+pub(crate) fn parse_limits(bytes: &[u8]) -> Result<Option<u64>> {
     let mut lines = bytes.split(|&b| b == b'\n');
     let rest = lines
         .find_map(|line| line.strip_prefix(b"Max stack size "))
@@ -64,7 +64,7 @@ pub(super) fn parse_limits(bytes: &[u8]) -> Result<Option<u64>> {
 }
 
 /// The auxiliary vector without the final `AT_NULL`: pairs of words of the target's size and this machine's byte order.
-pub(super) fn parse_auxv(bytes: &[u8], class: Class) -> Vec<(u64, u64)> {
+pub(crate) fn parse_auxv(bytes: &[u8], class: Class) -> Vec<(u64, u64)> {
     let words: Vec<u64> = match class {
         Class::Elf64 => bytes
             .as_chunks::<8>()
@@ -85,7 +85,7 @@ pub(super) fn parse_auxv(bytes: &[u8], class: Class) -> Vec<(u64, u64)> {
 
 /// `stat`: the second field is the name in parentheses and may hold blanks and parentheses itself, so fields are counted
 /// from the last closing one.
-pub(super) fn parse_stat(bytes: &[u8]) -> Result<Stat> {
+pub(crate) fn parse_stat(bytes: &[u8]) -> Result<Stat> {
     let end = bytes.iter().rposition(|&b| b == b')').ok_or_else(|| unreadable("stat"))?;
     let fields: Vec<&[u8]> = bytes[end + 1..].trim_ascii().split(|&b| b == b' ').collect();
     // The first of these is field 3. Kernels only ever append fields; 47 came with Linux 3.3.

@@ -94,7 +94,7 @@ fn render(here: &Environment) -> String {
 }
 
 /// The facts of an environment's text.
-pub(super) fn parse(text: &str) -> Result<BTreeMap<String, String>> {
+pub(crate) fn parse(text: &str) -> Result<BTreeMap<String, String>> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let bad = |index: usize, why: &str| Error::not_judged(format!("line {}: {why}", index + 1));
     if lines

@@ -13,7 +13,7 @@ const MAX_BYTES: u64 = 4 << 20;
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct File {
+pub(crate) struct File {
     /// Lines between the two `---`.
     pub(super) header: Vec<String>,
     /// The text: `\n` line ends, no empty lines at either end, one `\n` last. insta compares in the same way.
@@ -39,6 +39,12 @@ pub(super) fn read(path: &Path) -> Result<Option<File>> {
     let Some(bytes) = read_plain(path).map_err(|error| bad(&format!("cannot be read: {error}")))? else {
         return Ok(None);
     };
+    parse(bytes, &path.display().to_string()).map(Some)
+}
+
+/// What the bytes of a snapshot file hold. `shown` names the file in errors.
+pub(crate) fn parse(bytes: Vec<u8>, shown: &str) -> Result<File> {
+    let bad = |why: &str| Error::not_judged(format!("{shown} {why}"));
     if bytes.len() as u64 > MAX_BYTES {
         return Err(bad("is larger than 4 MiB").detail("that is no snapshot of ours: restore or delete it"));
     }
@@ -53,7 +59,6 @@ pub(super) fn read(path: &Path) -> Result<Option<File>> {
         )));
     }
     split(&text)
-        .map(Some)
         .ok_or_else(|| bad("has no insta header").detail("it was cut off or edited: restore it, or delete it and accept again"))
 }
 
@@ -153,7 +158,7 @@ pub(super) fn pending_bytes(header: &Header<'_>, text: &str) -> Vec<u8> {
 }
 
 /// The bytes of the approved file a pending file becomes: the same without the line, as `cargo insta accept` writes it.
-pub(super) fn accepted_bytes(file: &File) -> Vec<u8> {
+pub(crate) fn accepted_bytes(file: &File) -> Vec<u8> {
     let kept = file.header.iter().filter(|entry| !entry.starts_with("assertion_line:"));
     assemble(kept.map(String::as_str), &file.text)
 }

@@ -21,6 +21,13 @@ pub use orphans::orphans;
 pub use pending::{Pending, accept, is_current, pending, reject};
 pub use write::write_whole;
 
+/// Parsers of files, for `fuzz`.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed {
+    pub(crate) use super::environment::parse as parse_environment;
+    pub(crate) use super::file::{accepted_bytes, parse};
+}
+
 use crate::error::{Error, Result};
 use crate::model::{Case, Plan, SNAPSHOT_DIR, Snapshot, SnapshotOutcome, SnapshotStatus};
 use crate::normalize::{self, Weighed};

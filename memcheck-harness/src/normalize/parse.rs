@@ -96,6 +96,10 @@ impl Reader {
     fn fact(&mut self, rest: &str) -> std::result::Result<(), String> {
         let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
         let value = value.trim_start();
+        // What is empty is left out when it is written.
+        if value.split(", ").any(str::is_empty) {
+            return Err(format!("{} names nothing", quoted(key)));
+        }
         let names = || value.split(", ").map(unescape).collect();
         match key {
             "platform" => self.snapshot.platform = names(),

@@ -1,0 +1,4 @@
+//! Feeds any bytes to `memcheck_harness::fuzz::config`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| memcheck_harness::fuzz::config(bytes));
