@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("selftest", &["model", "error", "config", "capture", "pipeline"]),
     ("replay", &[EVERYTHING]),
     ("merge", &["model"]),
+    ("artifact", &["model", "error"]),
     ("harness", &[EVERYTHING]),
     ("fuzz", &[EVERYTHING]),
 ];
@@ -62,13 +63,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["capture", "sys", "trace"]),
     ("libtest_mimic", &["harness"]),
     ("memcheck_probe", &["build"]),
+    ("miniz_oxide", &["artifact"]),
     ("nix", &["build", "capture", "pipeline", "sys", "trace"]),
+    ("rawzip", &["artifact"]),
     ("regex", &["config", "trace"]),
     ("rustc_demangle", &["elf"]),
     ("serde", &["model", "report"]),
     ("serde_json", &["report"]),
     ("similar", &["compare"]),
-    ("tempfile", &["build", "compare", "fuzz", "init", "selftest"]),
+    ("tempfile", &["artifact", "build", "compare", "fuzz", "init", "selftest"]),
     ("toml", &["config"]),
 ];
 

@@ -15,6 +15,8 @@ use tests::{Project, Run};
 mod accept;
 #[path = "cli/alone.rs"]
 mod alone;
+#[path = "cli/artifact.rs"]
+mod artifact;
 #[path = "cli/attach.rs"]
 mod attach;
 #[path = "cli/broken.rs"]

@@ -10,6 +10,8 @@ use tests::{Project, Run};
 
 #[path = "git/limits.rs"]
 mod limits;
+#[path = "git/edits.rs"]
+mod edits;
 #[path = "git/regressions.rs"]
 mod regressions;
 #[path = "git/toolchain.rs"]

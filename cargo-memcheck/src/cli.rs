@@ -109,6 +109,9 @@ pub(crate) struct RunArgs {
     /// No summary and no annotations, whatever the job offers
     #[arg(long)]
     no_ci: bool,
+    /// List every limit, tolerance, waiver and snapshot that differs from this commit (in a pull request on GitHub: by itself)
+    #[arg(long, value_name = "REF")]
+    edits_since: Option<String>,
     /// Only one part of the selected cases: count:M/N or hash:M/N (as nextest)
     #[arg(long, value_name = "PART")]
     partition: Option<Partition>,
@@ -268,6 +271,9 @@ struct AcceptArgs {
     /// Make this machine the environment of record (after an upgrade of its image), and accept no case
     #[arg(long, conflicts_with = "names")]
     environment: bool,
+    /// Approve what a job left pending: its artifact, a directory or a ZIP; measures nothing
+    #[arg(long, value_name = "DIR|ZIP", conflicts_with = "environment")]
+    from: Option<PathBuf>,
     #[command(flatten)]
     names: NamesArgs,
 }
@@ -306,6 +312,8 @@ pub(crate) struct Invocation {
     /// Where this project lies in the repository that GitHub shows, `/`-separated, empty at its root: annotations speak of
     /// files from there.
     pub(crate) prefix: String,
+    /// The branch that this change is for, as a CI service names it.
+    pub(crate) base_branch: Option<String>,
     /// GitHub's files and variables, when this runs in one of its jobs and `--no-ci` was not given.
     pub(crate) github: Option<Github>,
     /// The environment, for targets.
@@ -322,6 +330,7 @@ pub(crate) enum Command {
     SelfTest { blind: Option<String> },
     Init { c: bool },
     Accept(Vec<String>),
+    AcceptFrom { from: PathBuf, names: Vec<String> },
     AcceptEnvironment,
     Reject(Vec<String>),
     Review(Vec<String>),
@@ -333,10 +342,12 @@ pub(crate) enum Command {
 }
 
 /// What only `run` has.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RunOptions {
     pub(crate) pass_without_cases: bool,
     pub(crate) no_pending: bool,
+    /// `--edits-since`
+    pub(crate) since: Option<String>,
 }
 
 /// What to compare with.
@@ -408,6 +419,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
     let no_ci = match &typed.command {
         None => typed.run.no_ci,
         Some(TypedCommand::Run(args)) => args.no_ci,
+        Some(TypedCommand::Report(_)) => false,
         Some(_) => true,
     };
     let (command, overrides) = match typed.command {
@@ -424,6 +436,11 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         Some(TypedCommand::Accept(accept)) => {
             let command = if accept.environment {
                 Command::AcceptEnvironment
+            } else if let Some(from) = accept.from {
+                Command::AcceptFrom {
+                    from,
+                    names: accept.names.names.clone(),
+                }
             } else {
                 Command::Accept(accept.names.names.clone())
             };
@@ -464,7 +481,11 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         ci: is_set("CI"),
         pending_dir: variable("INSTA_PENDING_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
         prefix: github::prefix(&start, variable("GITHUB_WORKSPACE")),
-        github: (is_set("GITHUB_ACTIONS") && !no_ci).then(|| Github::new(variable("GITHUB_STEP_SUMMARY"))),
+        base_branch: base_branch(),
+        github: (is_set("GITHUB_ACTIONS") && !no_ci).then(|| {
+            let job = ["GITHUB_RUN_ID", "GITHUB_REPOSITORY", "MEMCHECK_ARTIFACT"].map(text);
+            Github::new(["GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"].map(variable), job)
+        }),
         start,
         inherited: std::env::vars_os().collect(),
     })
@@ -474,6 +495,7 @@ fn run_command(args: RunArgs) -> (Command, Overrides) {
     let options = RunOptions {
         pass_without_cases: args.no_tests == NoTests::Pass,
         no_pending: args.no_pending,
+        since: args.edits_since,
     };
     let overrides = Overrides {
         budgets: args.budgets,
@@ -554,10 +576,9 @@ fn compare_command(args: CompareArgs) -> Result<(Command, Overrides)> {
             build: args.build,
         })
     };
-    let text = |name| variable(name).and_then(|value| value.into_string().ok());
     let options = BaseOptions {
         reference: args.base.filter(|name| !name.is_empty()),
-        default_branch: text("GITHUB_BASE_REF").filter(|name| !name.is_empty()),
+        default_branch: base_branch(),
         limits_from_base: args.limits_from == Some(LimitsFrom::Base),
     };
     Ok((Command::CompareBase(options), overrides))
@@ -619,6 +640,17 @@ fn style(global: &GlobalArgs, terminal: bool) -> Style {
 )]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
+}
+
+fn text(name: &str) -> Option<String> {
+    variable(name)
+        .and_then(|value| value.into_string().ok())
+        .filter(|value| !value.is_empty())
+}
+
+/// The branch that a change is for: GitHub's name of it, or GitLab's.
+fn base_branch() -> Option<String> {
+    text("GITHUB_BASE_REF").or_else(|| text("CI_MERGE_REQUEST_TARGET_BRANCH_NAME"))
 }
 
 /// As insta reads `CI`: set, and neither empty nor `0` nor `false`.

@@ -133,6 +133,7 @@ fn results(
             ("MEMCHECK_RESULTS", Some(path.clone().into())),
             ("MEMCHECK_OVERRIDES", Some(invocation.overrides.to_text().into())),
             ("INSTA_UPDATE", Some(update.into())),
+            ("INSTA_PENDING_DIR", project.options.pending_dir.clone().map(Into::into)),
             ("INSTA_FORCE_PASS", None),
         ],
     };

@@ -8,6 +8,7 @@ mod cli;
 mod doctor;
 mod files;
 mod first;
+mod from;
 mod github;
 mod init;
 mod harness;
@@ -19,6 +20,7 @@ mod recorded;
 mod report;
 mod results;
 mod review;
+mod revision;
 mod selftest;
 mod show;
 mod terminal;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
             cli::Command::SelfTest { ref blind } => selftest::run(&invocation, blind.as_deref()),
             cli::Command::Init { c } => init::init(&invocation, c),
             cli::Command::Accept(ref names) => accept::accept(&invocation, names),
+            cli::Command::AcceptFrom { ref from, ref names } => from::accept(&invocation, from, names),
             cli::Command::AcceptEnvironment => accept::environment(&invocation),
             cli::Command::Reject(ref names) => review::reject(&invocation, names),
             cli::Command::Review(ref names) => review::review(&invocation, names),

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use memcheck_harness::error::Result;
+use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::RunReport;
 use memcheck_harness::pipeline::Event;
 use memcheck_harness::{pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, RunOptions};
 use crate::project::Project;
-use crate::results::Keeper;
-use crate::{first, github, harness, orphans, project, terminal};
+use crate::results::{Keeper, RESULTS};
+use crate::{first, github, harness, orphans, project, revision, terminal};
 
 /// Builds, measures, judges, reports; without a `memcheck.toml` it measures and shows only.
 pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode> {
@@ -19,6 +19,7 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
         return first::contact(invocation, run);
     };
     project.options.write_pending &= !run.no_pending;
+    forget_pending(invocation, &project)?;
     let keeper = Keeper::begin(&project)?;
     let progress = terminal::Progress::new(invocation);
     let mut report = measured(invocation, &project, &progress, &keeper)?;
@@ -28,6 +29,8 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
         let built: BTreeSet<&str> = report.cases.iter().map(|case| case.name.as_str()).collect();
         orphans::tell(invocation, &project, &built)?;
     }
+    revision::tell(invocation, &project, run.since.as_deref(), &mut report)?;
+    report.job = invocation.github.as_ref().and_then(|github| github.job.clone());
     let kept = keeper.finish(&mut report);
     if invocation.format == MessageFormat::Json {
         terminal::print(|out| report::json(&report, out))?;
@@ -37,12 +40,25 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
     }
     terminal::say(|out| report::summary(&report, invocation.style, out))?;
     kept?;
-    github::tell(invocation, &report)?;
+    let directory = &project.plan.data_dir;
+    github::tell(invocation, &report, directory, &directory.join(RESULTS))?;
     let code = report::exit_code(&report);
     if code == report::exit::NOTHING && run.pass_without_cases && report.cases.is_empty() {
         return Ok(terminal::ok());
     }
     Ok(ExitCode::from(code))
+}
+
+/// What an earlier job left pending in a target directory that was kept is not this one's.
+fn forget_pending(invocation: &Invocation, project: &Project) -> Result<()> {
+    let directory = project::job_pending(&project.plan);
+    if !invocation.ci || project.options.pending_dir.as_ref() != Some(&directory) {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", &directory, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// Runs the cases of the file and those of harness tests.

@@ -1,5 +1,7 @@
 //! From where we stand to a plan: locate `memcheck.toml`, ask cargo about the workspace, read the configuration.
 
+use std::path::PathBuf;
+
 use memcheck_harness::config::{Overrides, Source};
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{Cancel, Plan, Workspace};
@@ -72,8 +74,12 @@ pub(crate) fn read_with(
     };
     let options = Options {
         jobs: invocation.jobs,
-        write_pending: !invocation.ci || invocation.pending_dir.is_some(),
-        pending_dir: invocation.pending_dir.clone(),
+        write_pending: true,
+        // A job leaves its tree as it was checked out, and what is pending in one place to be kept.
+        pending_dir: invocation
+            .pending_dir
+            .clone()
+            .or_else(|| invocation.ci.then(|| job_pending(&plan))),
         inherited: invocation.inherited.clone(),
         ci: invocation.ci,
         today: capture::today(),
@@ -85,6 +91,11 @@ pub(crate) fn read_with(
         cancel,
         nothing_matches,
     })
+}
+
+/// Where a job's pending snapshots go when nobody says.
+pub(crate) fn job_pending(plan: &Plan) -> PathBuf {
+    plan.data_dir.join("pending")
 }
 
 /// Each name must be a case of the plan: a typing error must not pass for "nothing to do".

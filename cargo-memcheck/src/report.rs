@@ -11,7 +11,7 @@ use memcheck_harness::{build, capture, compare, merge, replay};
 
 use crate::cli::{Invocation, ReportOptions};
 use crate::results::CAPTURES;
-use crate::{project, terminal};
+use crate::{github, project, terminal};
 
 /// Reads, merges, judges again if asked, and renders. Without `--merge` and `--replay` the exit code says only whether that
 /// worked; with them it is the verdict's.
@@ -27,7 +27,7 @@ pub(crate) fn report(invocation: &Invocation, options: &ReportOptions) -> Result
         }
         parts.push((file.display().to_string(), part));
     }
-    let whole = if options.merge {
+    let mut whole = if options.merge {
         merge::merge(&parts)
     } else {
         let Some((_, only)) = parts.pop() else {
@@ -35,6 +35,9 @@ pub(crate) fn report(invocation: &Invocation, options: &ReportOptions) -> Result
         };
         only
     };
+    if let Some(job) = invocation.github.as_ref().and_then(|github| github.job.clone()) {
+        whole.job = Some(job);
+    }
     let bytes = report::render(&whole, options.format, invocation.output_style, &invocation.prefix);
     match &options.output {
         Some(path) => compare::write_whole(&absolute(path)?, &bytes)?,
@@ -42,6 +45,11 @@ pub(crate) fn report(invocation: &Invocation, options: &ReportOptions) -> Result
     }
     if !(options.merge || options.replay) {
         return Ok(terminal::ok());
+    }
+    // The one run that shards are is told as any run is.
+    if let (true, Some(path)) = (options.merge && options.format == Format::Json, &options.output) {
+        let path = absolute(path)?;
+        github::tell(invocation, &whole, path.parent().unwrap_or(Path::new("/")), &path)?;
     }
     if options.format != Format::Human || options.output.is_some() {
         terminal::say(|out| report::summary(&whole, invocation.style, out))?;

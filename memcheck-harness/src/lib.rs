@@ -27,6 +27,7 @@ pub mod pipeline;
 pub mod selftest;
 pub mod replay;
 pub mod merge;
+pub mod artifact;
 pub mod harness;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

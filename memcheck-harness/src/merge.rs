@@ -26,6 +26,9 @@ pub fn merge(parts: &[(String, RunReport)]) -> RunReport {
     whole.waivers = parts.iter().flat_map(|(_, part)| part.waivers.iter().cloned()).collect();
     whole.waivers.sort_by(|a, b| a.waiver.place.cmp(&b.waiver.place));
     whole.not_selected = not_selected(first);
+    // All shards are of one change.
+    whole.revision = parts.iter().find_map(|(_, part)| part.revision.clone());
+    whole.switches.clone_from(&first.switches);
     whole.cases.extend(lost(parts, &whole.cases));
     whole
 }

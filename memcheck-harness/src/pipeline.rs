@@ -335,6 +335,9 @@ fn empty_report(plan: &Plan, binaries: &[Result<Binary>], options: &Options) -> 
         partition: plan.partition.clone(),
         captures: None,
         waivers: Vec::new(),
+        revision: None,
+        switches: Vec::new(),
+        job: None,
     })
 }
 

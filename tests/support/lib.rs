@@ -193,7 +193,7 @@ impl Project {
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let foreign = text.starts_with("CARGO") && text != "CARGO_HOME";
-            let switch = matches!(&*text, "CI" | "GITHUB_ACTIONS" | "NO_COLOR" | "RUSTFLAGS" | "COLUMNS");
+            let switch = matches!(&*text, "CI" | "NO_COLOR" | "RUSTFLAGS" | "COLUMNS") || text.starts_with("GITHUB_");
             if foreign || switch || text.starts_with("INSTA_") {
                 command.env_remove(&name);
             }

@@ -3,18 +3,28 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use memcheck_harness::model::Job;
+
 /// What a job on GitHub offers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Github {
     /// `GITHUB_STEP_SUMMARY`
     pub(crate) summary: Option<PathBuf>,
+    /// `GITHUB_OUTPUT`
+    pub(crate) output: Option<PathBuf>,
+    /// Where what a run leaves can be fetched from, when an action keeps it.
+    pub(crate) job: Option<Job>,
 }
 
 impl Github {
-    /// Of the variable's value.
-    pub(super) fn new(summary: Option<OsString>) -> Self {
+    /// Of the variables' values: the files of summary and outputs; the run's number, the repository and the artifact's name.
+    pub(super) fn new(files: [Option<OsString>; 2], job: [Option<String>; 3]) -> Self {
+        let [summary, output] = files.map(|path| path.filter(|path| !path.is_empty()).map(PathBuf::from));
+        let [run, repository, artifact] = job.map(Option::unwrap_or_default);
         Self {
-            summary: summary.filter(|path| !path.is_empty()).map(PathBuf::from),
+            job: Job::new(&run, &repository, &artifact),
+            summary,
+            output,
         }
     }
 }

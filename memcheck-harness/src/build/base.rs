@@ -115,7 +115,12 @@ impl Base {
 }
 
 /// The commit, and how it was found.
-fn chosen(git: &Git<'_>, reference: Option<&str>, default_branch: Option<&str>, head: &str) -> Result<(String, String)> {
+pub(super) fn chosen(
+    git: &Git<'_>,
+    reference: Option<&str>,
+    default_branch: Option<&str>,
+    head: &str,
+) -> Result<(String, String)> {
     let (name, is_branch) = match reference {
         Some(name) => {
             if name.is_empty() || name.starts_with('-') {
@@ -200,12 +205,12 @@ fn shallow(error: Error) -> Error {
 }
 
 /// The first twelve digits.
-fn short(commit: &str) -> &str {
+pub(super) fn short(commit: &str) -> &str {
     commit.get(..12).unwrap_or(commit)
 }
 
 /// The project's place in the repository.
-fn relative<'a>(root: &'a Path, top: &Path) -> Result<&'a Path> {
+pub(super) fn relative<'a>(root: &'a Path, top: &Path) -> Result<&'a Path> {
     let found = root.ancestors().find(|up| same_file(up, top));
     let inside = found.and_then(|up| root.strip_prefix(up).ok());
     inside.ok_or_else(|| {
@@ -352,14 +357,14 @@ fn clean(top: &Path, holder: &Path) -> io::Result<()> {
 }
 
 /// Git in a directory.
-struct Git<'a> {
-    dir: &'a Path,
-    cancel: &'a Cancel,
+pub(super) struct Git<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) cancel: &'a Cancel,
 }
 
 /// What git said.
-struct Answer {
-    ok: bool,
+pub(super) struct Answer {
+    pub(super) ok: bool,
     /// Without blanks at its ends.
     text: String,
 }
@@ -373,8 +378,26 @@ impl Answer {
 }
 
 impl Git<'_> {
+    pub(super) fn run(&self, args: &[&str]) -> Result<Answer> {
+        let finished = self.finish(args, Capture::Both, OUTPUT_MAX_BYTES)?;
+        Ok(Answer {
+            ok: finished.status.success(),
+            text: String::from_utf8_lossy(&finished.output).trim().to_owned(),
+        })
+    }
+
+    /// What git prints when it succeeds, byte for byte.
+    pub(super) fn bytes(&self, args: &[&str], most: usize) -> Result<Vec<u8>> {
+        let finished = self.finish(args, Capture::Stdout, most)?;
+        if !finished.status.success() || finished.cut {
+            let why = if finished.cut { "printed too much" } else { "failed" };
+            return Err(Error::tool(format!("git {} {why}", args.first().unwrap_or(&""))));
+        }
+        Ok(finished.output)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "git is one of the programs that build starts")]
-    fn run(&self, args: &[&str]) -> Result<Answer> {
+    fn finish(&self, args: &[&str], capture: Capture, most: usize) -> Result<child::Finished> {
         let mut command = Command::new("git");
         command
             .arg("--no-optional-locks")
@@ -384,11 +407,8 @@ impl Git<'_> {
         for name in FOREIGN {
             command.env_remove(name);
         }
-        match child::run(command, Capture::Both, Keep::First(OUTPUT_MAX_BYTES), self.cancel) {
-            Ok(finished) => Ok(Answer {
-                ok: finished.status.success(),
-                text: String::from_utf8_lossy(&finished.output).trim().to_owned(),
-            }),
+        match child::run(command, capture, Keep::First(most), self.cancel) {
+            Ok(finished) => Ok(finished),
             Err(Failure::Start(error)) if error.kind() == io::ErrorKind::NotFound => {
                 Err(Error::machine("comparing with a commit needs git, and there is none on PATH")
                     .detail("install git, or compare two builds: cargo memcheck compare OLD NEW"))
@@ -413,7 +433,7 @@ impl Git<'_> {
         }
     }
 
-    fn top(&self) -> Result<PathBuf> {
+    pub(super) fn top(&self) -> Result<PathBuf> {
         let answer = self.run(&["rev-parse", "--show-toplevel"])?;
         if answer.ok && !answer.text.is_empty() {
             return Ok(PathBuf::from(answer.text));
@@ -429,7 +449,7 @@ impl Git<'_> {
     }
 
     /// The full name of a commit; `None` when there is none of that name.
-    fn commit(&self, name: &str) -> Result<Option<String>> {
+    pub(super) fn commit(&self, name: &str) -> Result<Option<String>> {
         let answer = self.run(&["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])?;
         Ok((answer.ok && !answer.text.is_empty()).then_some(answer.text))
     }

@@ -4,6 +4,7 @@
 mod base;
 mod c;
 mod cargo;
+mod changed;
 mod child;
 mod command;
 mod compiler;
@@ -25,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::model::{Binary, Cancel, Case, Environment, Name, Package, Plan, ProblemKind, Target, Workspace};
 
 pub use self::base::{Base, base};
+pub use self::changed::{Changed, ChangedFile, changed};
 pub use self::harness_test::TestEnd;
 use self::tools::Tools;
 pub(crate) use step::step;

@@ -169,6 +169,11 @@ pub(super) fn accepted_of(pending: &[u8]) -> Option<String> {
     String::from_utf8(accepted_bytes(&file)).ok()
 }
 
+/// The text of a whole file without its header.
+pub(super) fn text_of(whole: &str) -> Option<String> {
+    split(whole).map(|file| file.text)
+}
+
 /// The text of a file that can be read as a snapshot; `None` when there is none.
 pub(super) fn bytes(path: &Path) -> Result<Option<String>> {
     if read(path)?.is_none() {

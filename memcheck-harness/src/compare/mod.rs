@@ -7,9 +7,11 @@
 
 mod environment;
 mod file;
+mod incoming;
 mod orphans;
 mod patch;
 mod pending;
+mod revised;
 mod write;
 
 use std::collections::BTreeMap;
@@ -17,8 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use environment::{environment, path as environment_path, propose_environment};
+pub use incoming::{Incoming, accept_incoming, incoming};
 pub use orphans::orphans;
 pub use pending::{Pending, accept, is_current, pending, reject};
+pub use revised::revised;
 pub use write::write_whole;
 
 /// Parsers of files, for `fuzz`.

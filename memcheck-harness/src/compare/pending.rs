@@ -166,7 +166,7 @@ fn file_of(plan: &Plan, target: &Path, pending_dir: Option<&Path>) -> Result<Pat
     Ok(path)
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Err(Error::file("remove", path, &error))
@@ -257,7 +257,7 @@ fn remedy(case: Option<&str>) -> String {
 }
 
 /// A pending file may come from elsewhere (a job's artifact): its text must be what its name says.
-fn check_content(pending: &Pending) -> Result<()> {
+pub(super) fn check_content(pending: &Pending) -> Result<()> {
     let name = pending.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let stem = stem(name).unwrap_or_default();
     let checked = if is_environment(stem) {

@@ -18,6 +18,7 @@ mod own;
 mod partition;
 mod plan;
 mod record;
+mod revised;
 mod settings;
 mod signal;
 mod snapshot;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::model::{Name, Place, Plan, Workspace};
 pub use partition::Partition;
+pub use revised::{revised, revised_elsewhere, switches};
 
 /// A `memcheck.toml` that was found and read.
 #[derive(Clone, Debug)]

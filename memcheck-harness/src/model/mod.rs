@@ -18,6 +18,7 @@ mod object;
 mod plan;
 mod region;
 mod report;
+mod revision;
 mod role;
 mod room;
 mod series;
@@ -52,6 +53,7 @@ pub use report::{
     AppliedSetting, CapturesFile, CaseReport, Change, ChangeCause, CheckpointReport, End, Environment, EnvironmentStatus,
     LimitResult, Outcome, OutputTail, Problem, ProblemKind, RunReport, Shard, SnapshotOutcome, SnapshotStatus, Verdict,
 };
+pub use revision::{Job, Revised, RevisedKind, Revision, Switch};
 pub use role::{Allocator, Role};
 pub use room::Room;
 pub use series::{Direction, MIN_ROUNDS, Series, Trend};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
-use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, Series, UnsteadyCell, WaiverResult, WaiverStatus};
+use super::{
+    Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Series, Switch, UnsteadyCell, WaiverResult, WaiverStatus,
+};
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
 /// without a new schema (`docs/schema/`).
@@ -40,6 +42,15 @@ pub struct RunReport {
     /// What became of the waivers of these cases, in the order of the file.
     #[serde(default)]
     pub waivers: Vec<WaiverResult>,
+    /// What the change edits of limits, tolerances, waivers, snapshots and the like; absent when no base was asked for.
+    #[serde(default)]
+    pub revision: Option<Revision>,
+    /// Settings of other tools, below the project, that this run could not undo.
+    #[serde(default)]
+    pub switches: Vec<Switch>,
+    /// The job that keeps what this run left; absent at home.
+    #[serde(default)]
+    pub job: Option<Job>,
 }
 
 /// One part of a run that was spread over several machines.

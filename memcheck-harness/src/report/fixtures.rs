@@ -215,6 +215,9 @@ pub(crate) fn run(cases: Vec<CaseReport>) -> RunReport {
         partition: None,
         captures: None,
         waivers: Vec::new(),
+        revision: None,
+        switches: Vec::new(),
+        job: None,
     }
 }
 

@@ -76,6 +76,8 @@ fn run_value(report: &RunReport) -> Value {
         "interrupted": report.interrupted,
         "ci": report.ci,
         "not_selected": report.not_selected,
+        "revision": report.revision,
+        "switches": report.switches,
     });
     extend(&mut value, more);
     value

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::finding::broken;
 use super::markup::{block, code};
 use super::text::plural;
-use super::{Style, human, json, render, series, summary};
-use crate::model::{ByteSize, CaseReport, Change, CheckpointReport, Metric, Outcome, RunReport, SnapshotStatus, Unit};
+use super::{Style, human, json, render, revision, series, summary};
+use crate::model::{ByteSize, CaseReport, Change, CheckpointReport, Job, Metric, Outcome, RunReport, SnapshotStatus, Unit};
 
 /// Rows of the table before the rest is only counted.
 const ROWS: usize = 10;
@@ -40,7 +40,7 @@ pub(super) fn markdown(report: &RunReport, prefix: &str, size: Size) -> String {
     let mut out = head(report);
     let (rows, left) = rows(report);
     out.push_str(&table(&rows, left));
-    let mut sections = vec![home(report, prefix)];
+    let mut sections = vec![revision::markdown(report), home(report, prefix)];
     sections.extend(failed(report).map(|case| details(report, case)));
     sections.push(patch(report));
     sections.push(environment(report));
@@ -192,8 +192,26 @@ fn home(report: &RunReport, prefix: &str) -> String {
     if !prefix.is_empty() {
         commands.push_str(&format!("cd {prefix}\n"));
     }
-    commands.push_str("cargo memcheck accept                                          # on a machine like this one, or:\n");
-    commands.push_str("cargo memcheck report results.json --format patch | git apply   # with this job's results file\n");
+    match report.job.as_ref().filter(|job| job.is_sound()) {
+        Some(job) => {
+            let Job {
+                run,
+                repository,
+                artifact,
+            } = job;
+            let place = format!("target/memcheck-{run}");
+            commands.push_str(&format!(
+                "gh run download {run} --repo {repository} --name {artifact} --dir {place}\n\
+                 cargo memcheck accept --from {place}      # shows what each means, then approves\n\
+                 git apply {place}/snapshots.patch         # the same, where no Linux is at hand\n"
+            ));
+        }
+        None => {
+            commands
+                .push_str("cargo memcheck accept                                          # on a machine like this one, or:\n");
+            commands.push_str("cargo memcheck report results.json --format patch | git apply   # with this job's results file\n");
+        }
+    }
     format!(
         "### If the change is meant\n\n{} to approve; a budget is raised in `memcheck.toml` first.\n\n{}\n",
         plural(pending, "snapshot"),
@@ -294,6 +312,23 @@ mod tests {
             "{passed}"
         );
         assert!(markdown(&run(vec![]), "", Size::Comment).starts_with("## cargo memcheck: failed (nothing)\n"));
+    }
+
+    #[test]
+    fn a_job_names_the_commands_that_fetch_its_artifact() {
+        let mut report = unjoined();
+        report.cases[0].snapshot.patch = "x".to_owned();
+        assert!(markdown(&report, "", Size::Summary).contains("cargo memcheck report results.json --format patch | git apply"));
+        report.job = Job::new("77", "o/n", "memcheck");
+        let text = markdown(&report, "sub", Size::Summary);
+        assert!(
+            text.contains("cd sub\ngh run download 77 --repo o/n --name memcheck --dir target/memcheck-77\n"),
+            "{text}"
+        );
+        assert!(text.contains("cargo memcheck accept --from target/memcheck-77 "), "{text}");
+        // A stranger's results name no command of theirs.
+        report.job.as_mut().unwrap().artifact = "x; rm -rf ~".to_owned();
+        assert!(!markdown(&report, "", Size::Summary).contains("rm -rf"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod planted;
 mod problem;
 mod progress;
 mod render;
+mod revision;
 mod show;
 mod show_json;
 mod show_malloc;

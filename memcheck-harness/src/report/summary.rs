@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::human::differences;
 use super::text::{Ink, clean, paint, plural};
-use super::{Style, gated, progress, waiver};
+use super::{Style, gated, progress, revision, waiver};
 use crate::model::{CaseReport, Outcome, ProblemKind, RunReport, SnapshotStatus, Verdict};
 
 /// Cases by how they came out. A case can break a budget and differ from its snapshot at once.
@@ -66,6 +66,7 @@ pub fn summary(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
     ungated(report, style, out)?;
     remarks(report, style, out)?;
     waiver::waivers(report, style, out)?;
+    revision::revision(report, style, out)?;
     failed(report, style, out)?;
     let tally = tally(report);
     if report.not_selected > 0 {
