@@ -1,8 +1,10 @@
 //! What can be typed, and what it means together with the environment. The only file that reads environment variables.
 
+mod accept;
 mod budget;
 mod github;
 mod report;
+mod style;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -57,7 +59,7 @@ enum TypedCommand {
     /// Write a first memcheck.toml
     Init(InitArgs),
     /// Make pending snapshots the approved ones; measure cases that have none yet three times and approve them
-    Accept(AcceptArgs),
+    Accept(accept::AcceptArgs),
     /// Go through pending snapshots one by one
     Review(PendingArgs),
     /// Drop pending snapshots, damaged ones too
@@ -257,32 +259,13 @@ struct GlobalArgs {
     verbose: u8,
     /// Colour
     #[arg(long, value_name = "WHEN", value_enum, global = true)]
-    color: Option<Color>,
+    color: Option<style::Color>,
     /// human, or json lines on standard output
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "human", global = true)]
     message_format: MessageFormat,
     /// Directory or Cargo.toml to start from instead of the current directory
     #[arg(long, value_name = "PATH", global = true)]
     manifest_path: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Default, Args)]
-struct AcceptArgs {
-    /// Make this machine the environment of record (after an upgrade of its image), and accept no case
-    #[arg(long, conflicts_with = "names")]
-    environment: bool,
-    /// Approve what a job left pending: its artifact, a directory or a ZIP; measures nothing
-    #[arg(long, value_name = "DIR|ZIP", conflicts_with = "environment")]
-    from: Option<PathBuf>,
-    #[command(flatten)]
-    names: NamesArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 /// How results are written.
@@ -400,7 +383,7 @@ fn wants_json(args: &[OsString]) -> bool {
 impl Typed {
     /// How to print on standard error, and in which form results are wanted.
     pub(crate) fn output(&self) -> (Style, MessageFormat) {
-        let style = style(&self.global, std::io::stderr().is_terminal());
+        let style = style::style(&self.global, std::io::stderr().is_terminal());
         (style, self.global.message_format)
     }
 }
@@ -433,18 +416,9 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
             let filters = args.filters.clone();
             (Command::List(filters), run_command(args).1)
         }
-        Some(TypedCommand::Accept(accept)) => {
-            let command = if accept.environment {
-                Command::AcceptEnvironment
-            } else if let Some(from) = accept.from {
-                Command::AcceptFrom {
-                    from,
-                    names: accept.names.names.clone(),
-                }
-            } else {
-                Command::Accept(accept.names.names.clone())
-            };
-            (command, named(&accept.names))
+        Some(TypedCommand::Accept(args)) => {
+            let names = args.names.clone();
+            (accept::accept_command(args), named(&names))
         }
         Some(TypedCommand::Reject(args)) => (Command::Reject(args.names), Overrides::default()),
         Some(TypedCommand::Review(args)) => (Command::Review(args.names), Overrides::default()),
@@ -475,8 +449,8 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         command,
         overrides,
         jobs,
-        style: style(&global, std::io::stderr().is_terminal()),
-        output_style: style(&global, std::io::stdout().is_terminal()),
+        style: style::style(&global, std::io::stderr().is_terminal()),
+        output_style: style::style(&global, std::io::stdout().is_terminal()),
         format: global.message_format,
         ci: is_set("CI"),
         pending_dir: variable("INSTA_PENDING_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
@@ -610,28 +584,6 @@ fn cargo_args(build: &BuildArgs) -> Vec<String> {
         args.extend(["--features".to_owned(), features.clone()]);
     }
     args
-}
-
-/// Colour: `--color`, else `NO_COLOR`, else `CARGO_TERM_COLOR`, else whether the stream is a terminal.
-fn style(global: &GlobalArgs, terminal: bool) -> Style {
-    let wanted = match global.color {
-        Some(Color::Always) => Some(true),
-        Some(Color::Never) => Some(false),
-        Some(Color::Auto) | None if variable("NO_COLOR").is_some_and(|v| !v.is_empty()) => Some(false),
-        Some(Color::Auto) => None,
-        None => match variable("CARGO_TERM_COLOR").as_ref().and_then(|v| v.to_str()) {
-            Some("always") => Some(true),
-            Some("never") => Some(false),
-            _ => None,
-        },
-    };
-    let dumb = variable("TERM").is_some_and(|term| term == "dumb");
-    let width = variable("COLUMNS").and_then(|v| v.to_str()?.parse().ok()).unwrap_or(80);
-    Style {
-        color: wanted.unwrap_or(terminal && !dumb),
-        width,
-        verbose: global.verbose,
-    }
 }
 
 #[expect(
