@@ -266,6 +266,7 @@ fn place(text: &str) -> Result<CheckpointSpec> {
             _ => return Err(no_place(text)),
         },
         Some(("touch", "guard")) => At::Touch(Touched::Guard),
+        Some(("touch", "stack")) => At::Touch(Touched::Stack),
         Some(("touch", name)) if !name.is_empty() => At::Touch(Touched::Symbol(name.to_owned())),
         _ => return Err(no_place(text)),
     };
@@ -275,7 +276,7 @@ fn place(text: &str) -> Result<CheckpointSpec> {
 fn no_place(text: &str) -> Error {
     Error::new(ProblemKind::Config, format!("`{text}` is no place to stop at"))
         .detail("places: exec, main, exit, probe:NAME, probe:PROVIDER:NAME, function:SYMBOL, returns:SYMBOL, line:FILE:LINE,")
-        .detail("touch:VARIABLE, touch:guard; of a case also its checkpoints")
+        .detail("touch:VARIABLE, touch:guard, touch:stack; of a case also its checkpoints")
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ fn stopped(cancel: &Cancel) -> Result<Stopped> {
         dies_with_us: false,
         output_tail_bytes: 0,
     };
-    let points = [At::Exec, At::Exit].map(|at| Point { at, hit: 1 });
+    let points = [At::Exec, At::Exit].map(|at| Point::new(at, 1));
     match trace::launch(&launch, &points, cancel)?.next()? {
         Next::Paused(stopped, _) => Ok(stopped),
         Next::Ended(ended) => Err(Error::machine(format!(

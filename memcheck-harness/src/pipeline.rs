@@ -505,9 +505,12 @@ fn measure(
     let points: Vec<Point> = case
         .checkpoints
         .iter()
-        .map(|c| Point {
+        .enumerate()
+        .map(|(index, c)| Point {
             at: c.at.clone(),
             hit: c.hit,
+            hardware: c.hardware,
+            after: index.checked_sub(1).filter(|_| c.in_turn),
         })
         .collect();
     match walk(case, &launch, &points, own, cancel, (level, look), &mut measured) {

@@ -49,6 +49,7 @@ pub fn read_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache
     let capture = read_process_at(stopped.pid(), stopped.threads(), stopped.patched(), level, objects)?;
     Ok(Capture {
         finished_stacks: stopped.finished_stacks(),
+        joined_mappings: stopped.joined_mappings(),
         ..capture
     })
 }
@@ -138,6 +139,7 @@ pub(crate) fn read_process_at(
         threads: threads.to_vec(),
         patched,
         finished_stacks: None,
+        joined_mappings: 0,
         recording: Recording::default(),
     })
 }

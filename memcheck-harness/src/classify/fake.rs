@@ -60,6 +60,7 @@ impl Fake {
                 objects: vec![],
                 patched: vec![],
                 finished_stacks: None,
+                joined_mappings: 0,
                 recording: Recording::default(),
             },
             words: BTreeMap::new(),

@@ -41,7 +41,7 @@ pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64) -> Proce
         noreserve: flagged(b"nr"),
         locked: status.locked_bytes,
         peak: status.peak_resident_bytes,
-        mappings: Some(process.areas.len() as u64),
+        mappings: Some((process.areas.len() as u64).saturating_add(process.capture.joined_mappings)),
         wx: Some(sized(|region| region.perms.write && region.perms.execute)),
         pss: detailed(|usage| usage.proportional_bytes),
         uss: detailed(|usage| usage.private_clean_bytes.saturating_add(usage.private_dirty_bytes)),

@@ -116,14 +116,9 @@ fn place(table: &Table<'_>) -> Option<At> {
             },
         },
         "library" => library(&value)?,
-        "touch" => At::Touch(match value.word("\"guard\" or a variable")? {
+        "touch" => At::Touch(match value.word("\"guard\", \"stack\" or a variable")? {
             "guard" => Touched::Guard,
-            "stack" => {
-                return value.fail(
-                    "`touch = \"stack\"` is not supported by this version",
-                    "use \"guard\", or a variable",
-                );
-            }
+            "stack" => Touched::Stack,
             symbol => Touched::Symbol(symbol.to_owned()),
         }),
         "after" => At::After(duration::read(&value, "200ms")?),

@@ -209,6 +209,17 @@ fn percent(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(100)?.checked_add(part)
 }
 
+/// The same limits with `over = "from"` written out: the beginning of the same repetition.
+pub(super) fn over_beginning(budget: &Budget, word: &str, beginning: &str) -> Budget {
+    let mut budget = budget.clone();
+    for growth in budget.values_mut().filter_map(|written| written.growth.as_mut()) {
+        if growth.over.value == Over::Checkpoint(word.to_owned()) {
+            growth.over.value = Over::Checkpoint(beginning.to_owned());
+        }
+    }
+    budget
+}
+
 /// Limits of one checkpoint. `layers` are the levels, the most specific first; `names` all checkpoints of the case and
 /// `index` the one in question. Each field comes from the most specific level that has it; growth over a checkpoint that
 /// is not an earlier one holds elsewhere and is passed over (but for the checkpoint's own level, where it is a mistake); so is

@@ -305,6 +305,8 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
             place: doc.place(&checkpoint.span),
             at: checkpoint.at.value,
             hit: checkpoint.hit.value,
+            in_turn: checkpoint.in_turn,
+            hardware: checkpoint.hardware,
             every: checkpoint.every,
             settle: checkpoint.settle,
             snapshot: checkpoint.snapshot,

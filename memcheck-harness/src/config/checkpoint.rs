@@ -18,6 +18,14 @@ const MAX_LIMIT: u64 = 10_000;
 /// As `hit`, it counts passes; this many between two captures are a mistake.
 const MAX_STEP: u64 = 1_000_000;
 
+const KEYS: [&str; 13] = [
+    "name", "at", "from", "to", "hit", "every", "limit", "warm_up", "hardware", "settle", "snapshot", "budget", "watch",
+];
+
+/// The two ends of a repetition, as they are called in the names of its checkpoints and in `over`.
+const FROM: &str = "from";
+const TO: &str = "to";
+
 /// A checkpoint as written.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
@@ -33,6 +41,10 @@ pub(super) struct Written {
     warm_up: Option<u64>,
     /// For one of an expanded series.
     pub(super) every: Option<Every>,
+    /// Where each repetition ends, for a pair that was not expanded yet; `at` is where it begins.
+    to: Option<Spot<At>>,
+    pub(super) in_turn: bool,
+    pub(super) hardware: bool,
     pub(super) settle: Option<Duration>,
     pub(super) snapshot: bool,
     pub(super) budget: Budget,
@@ -42,12 +54,7 @@ pub(super) struct Written {
 
 /// Reads one checkpoint.
 pub(super) fn read(table: &Table<'_>) -> Option<Written> {
-    table.only(
-        &[
-            "name", "at", "hit", "every", "limit", "warm_up", "settle", "snapshot", "budget", "watch",
-        ],
-        &[],
-    );
+    table.only(&KEYS, &[]);
     let named = match table.get("name") {
         Some(value) => name::checkpoint(&value),
         None => {
@@ -55,9 +62,11 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
             None
         }
     };
-    let at = match table.get("at") {
-        Some(value) => at::read(&value),
-        None => named.clone().map(|named| Spot {
+    let pair = pair(table);
+    let at = match (&pair, table.get("at")) {
+        (Some(pair), _) => pair.as_ref().map(|(from, _)| from.clone()),
+        (None, Some(value)) => at::read(&value),
+        (None, None) => named.clone().map(|named| Spot {
             value: At::Probe {
                 provider: "memcheck".to_owned(),
                 name: named.value,
@@ -81,11 +90,23 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         None => Some(at.as_ref().is_some_and(|at| !at.value.is_timed())),
     };
     let budget = table.get("budget").map(|value| budget::read(&value)).unwrap_or_default();
-    let limit = series(table);
+    let to = pair.flatten().map(|(_, to)| to);
+    let limit = series(table, to.is_some());
     let warm_up = warm_up(table, limit.as_ref());
     if let Some(limit) = &limit {
         check_rounds(table, &budget, limit, warm_up);
     }
+    let hardware = table.get("hardware").and_then(|value| {
+        let wanted = value.flag()?;
+        let code = |at: &Spot<At>| at.value.is_code() && !matches!(at.value, At::Returns(_));
+        if wanted && !at.iter().chain(&to).all(code) {
+            return value.fail(
+                "`hardware` is for places in the code",
+                "it goes with \"main\", probe, function and line",
+            );
+        }
+        Some(wanted)
+    });
     Some(Written {
         span: table.span.clone(),
         name: named?,
@@ -95,6 +116,9 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         limit,
         warm_up,
         every: None,
+        to,
+        in_turn: false,
+        hardware: hardware.unwrap_or(false),
         settle,
         snapshot: snapshot?,
         budget,
@@ -102,12 +126,63 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
     })
 }
 
+/// `from` and `to`; the inner value is absent when something was reported.
+fn pair(table: &Table<'_>) -> Option<Option<(Spot<At>, Spot<At>)>> {
+    let (from, to) = match (table.get(FROM), table.get(TO)) {
+        (None, None) => return None,
+        (Some(from), Some(to)) => (from, to),
+        (Some(one), None) | (None, Some(one)) => {
+            one.fail::<()>(
+                "`from` and `to` go together",
+                "write both: from = { function = \"a\" }, to = { function = \"b\" }",
+            );
+            return Some(None);
+        }
+    };
+    for key in ["at", "hit", "every"] {
+        if let Some(value) = table.get(key) {
+            value.fail::<()>(
+                format!("`{key}` has no meaning beside `from` and `to`"),
+                "each repetition is measured at both ends, `limit` says how many",
+            );
+            return Some(None);
+        }
+    }
+    let end = |value: &super::cursor::Value<'_>| {
+        let at = at::read(value)?;
+        if at.value.is_once() || at.value.is_timed() {
+            return value.fail(
+                format!("`{}` cannot be an end of something that is repeated", at.value),
+                "use a probe, a function, a line, a system call or the like",
+            );
+        }
+        Some(at)
+    };
+    let ends = end(&from).zip(end(&to));
+    if let Some((one, other)) = &ends
+        && one.value == other.value
+    {
+        to.fail::<()>(
+            "`from` and `to` are the same place",
+            "at = … with every = true stops at each pass of it",
+        );
+        return Some(None);
+    }
+    Some(ends)
+}
+
 /// `every` and `limit`: how many rounds.
-fn series(table: &Table<'_>) -> Option<Spot<u64>> {
+fn series(table: &Table<'_>, is_pair: bool) -> Option<Spot<u64>> {
     let limit = table.get("limit");
     let asked = table.get("every").and_then(|value| match value.form() {
         Form::Whole => Some(value.spot(true)),
         _ => value.flag().map(|asked| value.spot(asked)),
+    });
+    let asked = asked.or_else(|| {
+        is_pair.then(|| Spot {
+            value: true,
+            span: table.span.clone(),
+        })
     });
     match asked {
         Some(every) if every.value => match limit {
@@ -119,7 +194,10 @@ fn series(table: &Table<'_>) -> Option<Spot<u64>> {
         },
         _ => {
             if let Some(limit) = limit {
-                limit.fail::<()>("`limit` has no meaning without `every`", "add every = true");
+                limit.fail::<()>(
+                    "`limit` has no meaning without `every`",
+                    "add every = true, or `from` and `to`",
+                );
             }
             None
         }
@@ -188,6 +266,10 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
             );
             continue;
         }
+        if checkpoint.to.is_some() {
+            // Its passes count in turn, whatever came before.
+            continue;
+        }
         let at = &checkpoint.at;
         let once = at.value.is_once();
         if (once || at.value.is_timed()) && checkpoint.hit.value > 1 {
@@ -234,10 +316,16 @@ pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Writt
             all.push(checkpoint);
             continue;
         };
-        if all.len() as u64 + limit.value > MAX_LIMIT {
+        let ends = if checkpoint.to.is_some() { 2 } else { 1 };
+        if all.len() as u64 + limit.value * ends > MAX_LIMIT {
             let title = format!("more than {MAX_LIMIT} captures in a case");
             doc.report(Diagnostic::at(limit.span, title, ""));
             return all;
+        }
+        if let Some(to) = checkpoint.to.take() {
+            let repetitions = (1..=limit.value).flat_map(|number| repetition(&checkpoint, &to, number, limit.value));
+            all.extend(repetitions);
+            continue;
         }
         let series = checkpoint.name.value.clone();
         for number in 1..=limit.value {
@@ -259,9 +347,39 @@ pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Writt
             all.push(one);
         }
     }
+    report_names(doc, &all);
+    all
+}
+
+/// The two ends of one repetition: `name.3.from` and `name.3.to`. What is written of the pair holds at its end.
+fn repetition(pair: &Written, to: &Spot<At>, number: u64, limit: u64) -> [Written; 2] {
+    let name = &pair.name.value;
+    let end = |word: &str| {
+        let mut one = pair.clone();
+        one.name.value = format!("{name}.{number}.{word}");
+        one.every = Some(Every {
+            series: format!("{name}.{word}"),
+            number,
+            limit,
+            step: 1,
+            warm_up: pair.warm_up,
+        });
+        one
+    };
+    let mut begins = end(FROM);
+    begins.in_turn = number > 1;
+    begins.budget = Budget::new();
+    let mut ends = end(TO);
+    ends.at = to.clone();
+    ends.in_turn = true;
+    ends.budget = budget::over_beginning(&pair.budget, FROM, &begins.name.value);
+    [begins, ends]
+}
+
+fn report_names(doc: &Document<'_>, all: &[Written]) {
     // Names that are written twice were reported before; here one of the two is made by a series.
     let mut names: BTreeMap<&str, bool> = BTreeMap::new();
-    for checkpoint in &all {
+    for checkpoint in all {
         let made = checkpoint.every.is_some();
         if names
             .insert(&checkpoint.name.value, made)
@@ -273,5 +391,4 @@ pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Writt
             break;
         }
     }
-    all
 }

@@ -328,6 +328,53 @@ fn growth_per_round_holds_for_series_alone() {
 }
 
 #[test]
+fn a_pair_is_two_checkpoints_for_each_repetition() {
+    let text = case(
+        "budget.own.anon = \"1 MiB\"",
+        "from = { probe = \"a\" }\nto = { returns = \"b\" }\nlimit = 2\n\
+         budget.main-heap.anon = { max_growth = \"0 B\", over = \"from\" }\nhardware = true",
+    );
+    assert!(plain(&text).is_err(), "the end is no place for a breakpoint of the processor");
+    let plan = plain(&text.replace("returns", "function")).unwrap();
+    let pair: Vec<_> = plan.cases[0]
+        .checkpoints
+        .iter()
+        .map(|one| {
+            let over: Vec<String> = one
+                .limits
+                .values()
+                .filter_map(|limit| limit.growth.as_ref())
+                .map(|growth| format!("{:?}", growth.over))
+                .collect();
+            let flags = (one.in_turn, one.hardware, one.is_optional());
+            (one.name.as_str(), one.at.to_string(), flags, one.limits.len(), over)
+        })
+        .collect();
+    let over = |name: &str| vec![format!("Checkpoint({name:?})")];
+    assert_eq!(
+        pair,
+        [
+            ("first.1.from", "probe a".to_owned(), (false, true, false), 1, vec![]),
+            (
+                "first.1.to",
+                "function b".to_owned(),
+                (true, true, false),
+                2,
+                over("first.1.from")
+            ),
+            ("first.2.from", "probe a".to_owned(), (true, true, true), 1, vec![]),
+            (
+                "first.2.to",
+                "function b".to_owned(),
+                (true, true, true),
+                2,
+                over("first.2.from")
+            ),
+        ]
+    );
+}
+
+#[test]
 fn a_series_is_as_many_checkpoints_as_it_may_have_passes() {
     let text = case(
         "",
@@ -614,9 +661,29 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             "write { probe = \"ready\" }",
         ),
         (
-            checkpoint("at = { touch = \"stack\" }"),
-            ":7:16: `touch = \"stack\"` is not supported by this version",
-            "use \"guard\", or a variable",
+            checkpoint("from = { probe = \"a\" }"),
+            ":7:8: `from` and `to` go together",
+            "write both",
+        ),
+        (
+            checkpoint("from = { probe = \"a\" }\nto = { probe = \"b\" }\nhit = 2"),
+            ":9:7: `hit` has no meaning beside `from` and `to`",
+            "`limit` says how many",
+        ),
+        (
+            checkpoint("from = { probe = \"a\" }\nto = { probe = \"a\" }"),
+            ":8:6: `from` and `to` are the same place",
+            "every = true",
+        ),
+        (
+            checkpoint("from = \"main\"\nto = { probe = \"a\" }"),
+            ":7:8: `main` cannot be an end of something that is repeated",
+            "use a probe",
+        ),
+        (
+            checkpoint("at = { returns = \"a\" }\nhardware = true"),
+            ":8:12: `hardware` is for places in the code",
+            "it goes with \"main\", probe, function and line",
         ),
         (
             checkpoint("at = { syscall = \"puase\" }"),

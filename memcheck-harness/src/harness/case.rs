@@ -283,6 +283,19 @@ impl Checkpoint {
         self.set("every", true).set("limit", limit)
     }
 
+    /// A phase that is repeated: captured where it begins and where it ends, `limit` times at most, as `name.1.from`,
+    /// `name.1.to`, `name.2.from`, …. Limits hold at its ends; `over = "from"` is the beginning of the same repetition.
+    #[track_caller]
+    pub fn between(self, from: impl Into<Value>, to: impl Into<Value>, limit: u64) -> Self {
+        self.set("from", from).set("to", to).set("limit", limit)
+    }
+
+    /// Stop with a breakpoint of the processor, which changes no page of code (four of them at most).
+    #[track_caller]
+    pub fn hardware(self) -> Self {
+        self.set("hardware", true)
+    }
+
     /// Reached only when the numbers have not changed for so long: `"200ms"`.
     #[track_caller]
     pub fn settle(self, time: &str) -> Self {

@@ -122,6 +122,9 @@ pub struct Capture {
     pub objects: Vec<Object>,
     /// Text pages holding breakpoints of ours, sorted.
     pub patched: Vec<PatchedPage>,
+    /// How many mappings were joined with their neighbours by what we did, beyond those that are counted.
+    #[serde(default)]
+    pub joined_mappings: u64,
     /// Stacks of threads that ended since the target was launched, the last one of each place, by TLS base; absent when nobody
     /// watched (`watch = "stacks"`).
     #[serde(default)]

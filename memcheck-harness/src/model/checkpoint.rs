@@ -17,6 +17,10 @@ pub struct CheckpointSpec {
     pub at: At,
     /// Which pass counts, from 1.
     pub hit: u64,
+    /// Passes count when the checkpoint before it was reached (`from` and `to`).
+    pub in_turn: bool,
+    /// Stop with a breakpoint of the processor, which changes nothing in the target.
+    pub hardware: bool,
     /// One of a series (`every = true`): `hit` counts up from one to the next.
     pub every: Option<Every>,
     /// Reached only when the numbers of all roles have not changed for so long; the threads that are not at the checkpoint run
@@ -243,6 +247,8 @@ impl CheckpointSpec {
             place: Place::default(),
             at,
             hit: 1,
+            in_turn: false,
+            hardware: false,
             every: None,
             settle: None,
             snapshot: true,

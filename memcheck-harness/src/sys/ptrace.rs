@@ -85,6 +85,39 @@ pub(crate) fn call(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_SYSCALL, tid, 0, 0).map(drop)
 }
 
+/// As [`call`] from anywhere, delivering `signal` (0: none): it stops at the beginning and at the end of each system call.
+pub(crate) fn cont_to_call(tid: i32, signal: i32) -> io::Result<()> {
+    request(libc::PTRACE_SYSCALL, tid, 0, usize::try_from(signal).unwrap_or(0)).map(drop)
+}
+
+/// Where a thread stands that has stopped for a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallStop {
+    /// Before it.
+    Begin,
+    /// Behind it, with its result in the registers.
+    End,
+    /// Before it, at a filter that asks for us.
+    Filtered,
+}
+
+/// Which of the stops of a system call this is (`PTRACE_GET_SYSCALL_INFO`, Linux 5.3).
+///
+/// # Errors
+/// It is none; this kernel does not tell.
+pub(crate) fn call_stop(tid: i32) -> io::Result<CallStop> {
+    const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
+    // `struct ptrace_syscall_info` begins with `op`; the kernel writes as much as there is room for.
+    let mut info = [0u64; 12];
+    request(GET_SYSCALL_INFO, tid, size_of_val(&info), info.as_mut_ptr().addr_exposed())?;
+    match info[0].to_ne_bytes()[0] {
+        1 => Ok(CallStop::Begin),
+        2 => Ok(CallStop::End),
+        3 => Ok(CallStop::Filtered),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
 /// Leaves it in its group-stop, from which `SIGCONT` wakes it.
 pub(crate) fn listen(tid: i32) -> io::Result<()> {
     request(libc::PTRACE_LISTEN, tid, 0, 0).map(drop)

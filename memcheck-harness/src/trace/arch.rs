@@ -108,6 +108,27 @@ impl Registers {
         self.0[CALL_RESULT].cast_signed()
     }
 
+    /// Makes a call of its own, at a call instruction, from a place that is on its way back to the program.
+    pub(super) fn set_call(&mut self, number: u64, args: [u64; 3]) {
+        machine::set_call(&mut self.0, number);
+        for (at, value) in CALL_ARGUMENTS.into_iter().zip(args) {
+            self.0[at] = value;
+        }
+    }
+
+    /// Puts another call in the place of the one that is about to be made.
+    pub(super) fn replace_call(&mut self, number: u64, args: [u64; 3]) {
+        self.0[CALL_NUMBER] = number;
+        for (at, value) in CALL_ARGUMENTS.into_iter().zip(args) {
+            self.0[at] = value;
+        }
+    }
+
+    /// The registers that lead a thread, behind a call, to that very call once more; absent where that cannot be done.
+    pub(super) fn again(&self) -> Option<Self> {
+        machine::again(self.0).map(Self)
+    }
+
     /// First argument at the entry of a function.
     pub(super) fn first_argument(&self) -> u64 {
         self.0[ARGUMENT]
@@ -134,7 +155,7 @@ pub(super) fn handler_frame(tid: i32, registers: &Registers) -> Option<(u64, u64
 }
 
 use machine::{ARGUMENT, CALL_ARGUMENTS, CALL_NUMBER, CALL_RESULT, PC, SP, WORDS};
-pub(super) use machine::{BREAKPOINT, TRAP_CODE, TRAP_OFFSET, emulate, is_nop, tls_base};
+pub(super) use machine::{BREAKPOINT, CALL_INSTRUCTION, TRAP_CODE, TRAP_OFFSET, emulate, is_nop, tls_base};
 
 #[cfg(not(target_arch = "aarch64"))]
 mod machine {
@@ -159,6 +180,22 @@ mod machine {
     pub(super) const FRAME_SP: u64 = 160;
     /// Where each of rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 … r15 stands.
     const ORDER: [usize; 16] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0];
+
+    /// `syscall`
+    pub(in crate::trace) const CALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];
+
+    /// Outside of a call, as far as the kernel's restarting goes (`orig_rax` is -1).
+    pub(super) fn set_call(words: &mut [u64; WORDS], number: u64) {
+        words[CALL_RESULT] = number;
+        words[CALL_NUMBER] = u64::MAX;
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "other machines cannot")]
+    pub(super) fn again(mut words: [u64; WORDS]) -> Option<[u64; WORDS]> {
+        words[PC] = words[PC].wrapping_sub(CALL_INSTRUCTION.len() as u64);
+        words[CALL_RESULT] = words[CALL_NUMBER];
+        Some(words)
+    }
 
     /// `int3`
     pub(in crate::trace) const BREAKPOINT: Code = [0xcc];
@@ -278,6 +315,18 @@ mod machine {
     /// `arch/arm64/include/uapi/asm/sigcontext.h`).
     pub(super) const FRAME_PC: u64 = 568;
     pub(super) const FRAME_SP: u64 = 560;
+
+    /// `svc #0`
+    pub(in crate::trace) const CALL_INSTRUCTION: [u8; 4] = 0xd400_0001u32.to_le_bytes();
+
+    pub(super) fn set_call(words: &mut [u64; WORDS], number: u64) {
+        words[CALL_NUMBER] = number;
+    }
+
+    /// The first argument is lost when the result is there.
+    pub(super) fn again(_words: [u64; WORDS]) -> Option<[u64; WORDS]> {
+        None
+    }
 
     /// `brk #0`
     pub(in crate::trace) const BREAKPOINT: Code = 0xd420_0000u32.to_le_bytes();

@@ -169,7 +169,7 @@ impl Session {
         }
         if !open
             .iter()
-            .any(|(_, at)| at.is_code() || matches!(at, At::Touch(Touched::Symbol(_))))
+            .any(|(_, at)| at.is_code() || matches!(at, At::Touch(Touched::Symbol(_) | Touched::Stack)))
         {
             return Ok(());
         }
@@ -189,7 +189,10 @@ impl Session {
             }
             if let At::Touch(Touched::Symbol(name)) = &at {
                 let (address, bytes) = watchable(name, exe.variable(name)?)?;
-                self.loader.variables.push((index, address.wrapping_add(bias), bytes));
+                self.loader.touched.push((index, Some((address.wrapping_add(bias), bytes))));
+            }
+            if at == At::Touch(Touched::Stack) {
+                self.loader.touched.push((index, None));
             }
             for semaphore in exe.semaphores(&at) {
                 self.raise(tid, index, semaphore.wrapping_add(bias), bias);
@@ -200,24 +203,34 @@ impl Session {
                 return Err(no_main("it has no symbol of that name, and no libc that could tell"));
             }
         }
-        if is_dynamic && (libraries || !self.loader.variables.is_empty()) {
-            return self.plant(tid, entry, Owner::Entry, &At::Exec);
+        let waits = !self.loader.touched.is_empty();
+        let needs_entry = waits || (is_dynamic && libraries);
+        if !needs_entry {
+            return Ok(());
         }
-        self.watch_variables(tid)
+        // Who asks for what leaves the code alone gets it for our own purposes, too.
+        let is_hard = waits || self.points.iter().any(|counted| counted.point.hardware);
+        if is_hard && self.watch_code(tid, Owner::Entry, entry) {
+            return Ok(());
+        }
+        self.plant(tid, entry, Owner::Entry, &At::Exec)
     }
 
-    /// Variables are watched from the program's entry on: what the loader writes there is not the program's doing.
-    fn watch_variables(&mut self, tid: i32) -> Result<()> {
-        for (index, address, bytes) in std::mem::take(&mut self.loader.variables) {
-            self.watch_variable(tid, index, address, bytes)?;
+    /// Memory is watched from the program's entry on: what the loader writes there is not the program's doing.
+    fn watch_touched(&mut self, tid: i32) -> Result<()> {
+        for (index, variable) in std::mem::take(&mut self.loader.touched) {
+            match variable {
+                Some((address, bytes)) => self.watch_variable(tid, index, address, bytes)?,
+                None => self.guard_stack(tid, index)?,
+            }
         }
         Ok(())
     }
 
     /// The program's entry point is reached: the loader has mapped the libraries.
     pub(super) fn arm_libraries(&mut self, tid: i32) -> Result<()> {
-        self.watch_variables(tid)?;
-        if self.may_be_in_libraries().is_empty() {
+        self.watch_touched(tid)?;
+        if !self.loader.is_there() || self.may_be_in_libraries().is_empty() {
             return Ok(());
         }
         let main_armed = self.search_libraries(tid)?;
@@ -394,18 +407,23 @@ impl Session {
                 return Ok(());
             }
         }
+        if let Owner::Point(index) = owner
+            && self.points.get(index).is_some_and(|counted| counted.point.hardware)
+            && self.watch_code(tid, owner, address)
+        {
+            return Ok(());
+        }
         self.breakpoints.plant(tid, address, owner, self.page_bytes).map_err(failed)
     }
 }
 
-/// What of a variable can be watched: one, two, four or eight bytes.
+/// A variable that has bytes.
 fn watchable(name: &str, found: Option<(u64, u64)>) -> Result<(u64, u64)> {
     match found {
-        Some((address, bytes @ (1 | 2 | 4 | 8))) => Ok((address, bytes)),
-        Some((_, bytes)) => Err(
-            Error::config(format!("variable `{name}` cannot be watched: it has {bytes} bytes"))
-                .detail("the processor watches variables of 1, 2, 4 or 8 bytes"),
-        ),
+        Some((_, 0)) => Err(Error::config(format!(
+            "variable `{name}` cannot be watched: the symbol table does not tell its size"
+        ))),
+        Some(variable) => Ok(variable),
         None => Err(Error::config(format!("the program has no variable `{name}`"))
             .detail("a static or global variable is meant, by the name in the symbol table (nm); a stripped program has none")),
     }

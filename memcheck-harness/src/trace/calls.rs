@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn without_such_points_there_is_no_filter() {
-        let point = |at| Point { at, hit: 1 };
+        let point = |at| Point::new(at, 1);
         assert!(rules(&[point(At::Main), point(At::Signal("SIGUSR1".to_owned()))]).is_empty());
         assert_eq!(rules(&[point(At::Exit), point(At::Exit)]), seccomp::exits());
         let output = At::Output {

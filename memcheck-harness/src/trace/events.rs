@@ -10,6 +10,7 @@ use crate::sys::{process, ptrace, seccomp};
 use super::arch::{self, BREAKPOINT, Registers};
 use super::breakpoint::{Breakpoints, Owner, is_passed, read_code, write_code};
 use super::clock::Halt;
+use super::pages::Pages;
 use super::proc;
 use super::session::Session;
 use super::tasks::{How, Space};
@@ -21,6 +22,7 @@ impl Session {
         let Some(&task) = self.tasks.get(tid) else {
             return Ok(());
         };
+        self.events += 1;
         if self.tasks.space(task.process) == Space::New && event != Status::Event(Event::Exec) {
             self.find_space(tid, task.process);
         }
@@ -39,10 +41,7 @@ impl Session {
             Status::Signal(signal) => self.signal(tid, task.process, signal)?,
             Status::Group => How::Listen,
             Status::Event(event) => self.event(tid, task.process, event)?,
-            Status::Call => {
-                self.call_ends(tid);
-                How::Continue(0)
-            }
+            Status::Call => self.call_stops(tid),
             Status::Interrupt | Status::Exited(_) | Status::Killed(_) => How::Continue(0),
         };
         self.tasks.settle(tid, how);
@@ -73,6 +72,7 @@ impl Session {
         self.tasks.set_space(pid, Space::Copy);
         // If this fails the thread is dying; a breakpoint that is left is taken out when it is hit.
         let _ = self.breakpoints.clean_copy(tid);
+        self.open_copy(tid);
     }
 
     fn event(&mut self, tid: i32, pid: i32, event: Event) -> Result<How, Halt> {
@@ -171,8 +171,9 @@ impl Session {
         let old = std::mem::take(&mut self.breakpoints);
         self.returns = super::returns::Returns::default();
         self.watches = super::watch::Watches::default();
+        let pages = std::mem::take(&mut self.pages);
         self.tasks.set_space(self.main, Space::Main);
-        self.free_left_behind(&old)?;
+        self.free_left_behind(&old, &pages)?;
         self.finished.iter_mut().for_each(std::collections::BTreeMap::clear);
         self.images += 1;
         self.arm(tid)?;
@@ -181,7 +182,7 @@ impl Session {
     }
 
     /// Children that shared the former memory keep it, breakpoints and all: they are taken out.
-    fn free_left_behind(&mut self, old: &Breakpoints) -> Result<(), Halt> {
+    fn free_left_behind(&mut self, old: &Breakpoints, pages: &Pages) -> Result<(), Halt> {
         let sharing = |&pid: &i32| pid != self.main && self.tasks.space(pid) == Space::Main;
         for pid in self.tasks.processes().into_iter().filter(sharing).collect::<Vec<_>>() {
             self.stop_processes(&[pid], None)?;
@@ -192,7 +193,10 @@ impl Session {
                 .filter_map(|(tid, task)| (task.process == pid).then_some(tid))
                 .collect();
             // One stopped thread is enough; a process that is dying needs nothing.
-            let _ = threads.into_iter().find(|tid| old.clean_copy(*tid).is_ok());
+            let freed = threads.into_iter().find(|tid| old.clean_copy(*tid).is_ok());
+            if let Some(tid) = freed {
+                self.open_left_behind(tid, pages);
+            }
         }
         Ok(())
     }
@@ -202,8 +206,14 @@ impl Session {
         if signal == SIGTRAP && self.trap(tid, pid)? {
             return Ok(How::Continue(0));
         }
+        if signal == SIGSEGV && self.page_fault(tid, pid) {
+            return Ok(How::Continue(0));
+        }
         if pid == self.main {
             self.signal_arrives(tid, signal);
+        }
+        if self.tasks.shares_main(tid) {
+            self.room_for_handler(tid, signal);
         }
         if signal == SIGSEGV && pid == self.main && self.waits_for_guard() {
             let fault = ptrace::signal_info(tid).ok().filter(|info| info.code() > 0);
@@ -234,7 +244,7 @@ impl Session {
     /// True when the trap was one of our breakpoints, and it is dealt with.
     fn trap(&mut self, tid: i32, pid: i32) -> Result<bool, Halt> {
         let code = ptrace::signal_info(tid).map_or(0, |info| info.code());
-        if code == watch::TRAP_CODE && pid == self.main && self.watches_hit(tid) {
+        if code == watch::TRAP_CODE && pid == self.main && self.watches_hit(tid)? {
             return Ok(true);
         }
         if code != arch::TRAP_CODE {

@@ -25,6 +25,7 @@ use super::finished::Finished;
 use super::loader::Loader;
 use super::output::Output;
 use super::pad;
+use super::pages::Pages;
 use super::returns::Returns;
 use super::session::{Counted, Session};
 use super::tasks::Tasks;
@@ -136,6 +137,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
                 point: point.clone(),
                 hits: 0,
                 since: None,
+                done_at: None,
             })
             .collect(),
         due: std::collections::VecDeque::new(),
@@ -146,6 +148,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         loader: Loader::default(),
         returns: Returns::default(),
         watches: Watches::default(),
+        pages: Pages::default(),
         clock,
         output,
         settings,
@@ -153,6 +156,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         end: None,
         exit_filter,
         finished,
+        events: 0,
         images: 0,
         page_bytes: process::page_bytes(),
     })

@@ -46,6 +46,7 @@ impl Session {
         if let Some(end) = &self.end {
             return Ok(end.clone());
         }
+        self.open_pages();
         if let Some(tid) = self.held_in_main() {
             self.breakpoints
                 .remove_all(tid)

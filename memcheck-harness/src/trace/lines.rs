@@ -154,12 +154,12 @@ mod tests {
     fn lines(points: &[(&str, Option<Stream>)]) -> Lines {
         let points: Vec<Point> = points
             .iter()
-            .map(|(pattern, stream)| Point {
-                at: At::Output {
+            .map(|(pattern, stream)| {
+                let at = At::Output {
                     pattern: (*pattern).to_owned(),
                     stream: *stream,
-                },
-                hit: 1,
+                };
+                Point::new(at, 1)
             })
             .collect();
         Lines::new(&points).unwrap()

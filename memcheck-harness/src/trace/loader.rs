@@ -18,8 +18,8 @@ pub(super) struct Loader {
     dynamic: Option<(u64, u64)>,
     /// Executable mappings that were searched.
     known: BTreeSet<Mapping>,
-    /// Variables to be watched once the loader has done its work: point, address, bytes.
-    pub(super) variables: Vec<(usize, u64, u64)>,
+    /// Memory to be watched once the loader has done its work: the point, address and bytes of a variable (else the stack).
+    pub(super) touched: Vec<(usize, Option<(u64, u64)>)>,
     /// Points that the program itself has: those but probes are not looked for in libraries.
     pub(super) in_program: BTreeSet<usize>,
 }
@@ -38,6 +38,11 @@ impl Loader {
             dynamic: dynamic.map(|segment| (segment.vaddr.wrapping_add(bias), segment.memsz)),
             ..Self::default()
         }
+    }
+
+    /// False for a static program.
+    pub(super) fn is_there(&self) -> bool {
+        self.dynamic.is_some()
     }
 
     /// The function that the loader calls before and after every change of the list of libraries; to be read when it has run.

@@ -14,12 +14,14 @@ mod debug;
 mod end;
 mod events;
 mod finished;
+mod inject;
 mod launch;
 mod let_go;
 mod lines;
 mod loader;
 mod output;
 mod pad;
+mod pages;
 mod permit;
 mod proc;
 mod resolve;
@@ -87,6 +89,23 @@ pub struct Point {
     pub at: At,
     /// Which pass, from 1.
     pub hit: u64,
+    /// For a place in the code: stop there with a breakpoint of the processor, which changes no code.
+    pub hardware: bool,
+    /// The index of a point that has to be reached before passes of this one count.
+    pub after: Option<usize>,
+}
+
+impl Point {
+    /// This pass of a place, counted from the start of the target.
+    #[must_use]
+    pub fn new(at: At, hit: u64) -> Self {
+        Self {
+            at,
+            hit,
+            hardware: false,
+            after: None,
+        }
+    }
 }
 
 /// A target that runs (or waits for us to let it run). Dropping it kills the whole process tree.
@@ -211,6 +230,13 @@ impl Stopped {
     #[must_use]
     pub fn patched(&self) -> Vec<PatchedPage> {
         self.session.patched()
+    }
+
+    /// How many mappings fewer there are than without us: of one kind side by side, they became one when pages that had been
+    /// protected for a touch were opened.
+    #[must_use]
+    pub fn joined_mappings(&self) -> u64 {
+        self.session.pages.joined()
     }
 
     /// Stacks of threads that ended, by TLS base; absent when the launch does not watch them.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::model::Name;
@@ -11,6 +11,9 @@ use crate::sys::process;
 
 /// Address of the program's entry point in the auxiliary vector (getauxval(3)).
 pub(super) const AT_ENTRY: u64 = 9;
+
+/// Address of the vdso there.
+pub(super) const AT_SYSINFO_EHDR: u64 = 33;
 
 /// Where a process stands among others (`/proc/PID/stat`, proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +124,17 @@ pub(super) fn is_default(tid: i32, signal: i32) -> bool {
             .and_then(|value| u64::from_str_radix(value, 16).ok())
             .is_some_and(|mask| mask & bit == 0)
     })
+}
+
+/// The lowest page of a range that is in memory or swapped out (bits 63 and 62 of an entry of `pagemap`, proc_pid_pagemap(5)).
+pub(super) fn first_used_page(tid: i32, start: u64, end: u64, page_bytes: u64) -> Option<u64> {
+    let file = File::open(format!("/proc/{tid}/pagemap")).ok()?;
+    let is_used = |page: &u64| {
+        let mut entry = [0; 8];
+        let read = file.read_exact_at(&mut entry, page / page_bytes * 8);
+        read.is_ok() && u64::from_ne_bytes(entry) >> 62 != 0
+    };
+    (start..end).step_by(usize::try_from(page_bytes).ok()?).find(is_used)
 }
 
 /// Thread ids of a process; empty when it is gone.

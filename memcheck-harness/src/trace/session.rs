@@ -18,9 +18,10 @@ use super::clock::{Clock, Halt};
 use super::finished::Finished;
 use super::loader::Loader;
 use super::output::Output;
+use super::pages::Pages;
 use super::proc;
 use super::returns::Returns;
-use super::tasks::{How, State, Tasks};
+use super::tasks::{How, State, Task, Tasks};
 use super::timed::Quiet;
 use super::watch::Watches;
 
@@ -36,6 +37,8 @@ pub(super) struct Counted {
     pub(super) hits: u64,
     /// When a point of time began to count, in the target's time.
     pub(super) since: Option<Duration>,
+    /// The event that made it done.
+    pub(super) done_at: Option<u64>,
 }
 
 impl Counted {
@@ -71,6 +74,7 @@ pub(super) struct Session {
     pub(super) loader: Loader,
     pub(super) returns: Returns,
     pub(super) watches: Watches,
+    pub(super) pages: Pages,
     pub(super) clock: Clock,
     pub(super) output: Output,
     pub(super) settings: Vec<AppliedSetting>,
@@ -81,6 +85,8 @@ pub(super) struct Session {
     pub(super) exit_filter: bool,
     /// Stacks of threads that ended, of the present program; absent when nobody watches.
     pub(super) finished: Option<Finished>,
+    /// Events handled so far.
+    pub(super) events: u64,
     /// Programs loaded by the main process so far.
     pub(super) images: u64,
     pub(super) page_bytes: u64,
@@ -90,6 +96,9 @@ impl Session {
     /// Runs until a point is reached or the target ends.
     pub(super) fn advance(&mut self) -> Result<Turn, Halt> {
         self.clock.run();
+        if self.due.is_empty() {
+            self.close_pages()?;
+        }
         let turn = self.turns();
         self.clock.pause();
         turn
@@ -101,6 +110,7 @@ impl Session {
             if let Some((point, _)) = self.due.pop_front() {
                 self.stop_all()?;
                 if self.end.is_none() {
+                    self.open_pages();
                     return Ok(Turn::Paused(point, self.threads()));
                 }
             }
@@ -111,7 +121,7 @@ impl Session {
                 let handled = self.handle(tid, event);
                 self.unless_dying(handled)?;
             } else if let Some(tid) = self.next_step_over() {
-                let done = self.step_over(tid);
+                let done = self.step_over(tid).and_then(|()| self.pass_fault(tid));
                 self.unless_dying(done)?;
             } else {
                 self.resume_settled(|_| true);
@@ -146,17 +156,22 @@ impl Session {
 
     fn next_step_over(&self) -> Option<i32> {
         let mut settled = self.tasks.settled().into_iter();
-        settled.find_map(|(tid, _)| self.tasks.get(tid)?.step_over.map(|_| tid))
+        settled.find_map(|(tid, _)| {
+            let task = self.tasks.get(tid)?;
+            task.step_over.or(task.fault).map(|_| tid)
+        })
     }
 
     /// Lets held threads go whose events are handled. A thread that still has to step over its breakpoint stays.
     pub(super) fn resume_settled(&mut self, wanted: impl Fn(i32) -> bool) {
         for (tid, how) in self.tasks.settled() {
-            if !wanted(tid) || self.tasks.get(tid).is_none_or(|task| task.step_over.is_some()) {
+            let has_to_step = |task: &Task| task.step_over.is_some() || task.fault.is_some();
+            if !wanted(tid) || self.tasks.get(tid).is_none_or(has_to_step) {
                 continue;
             }
             // A thread that was killed meanwhile answers ESRCH; its end is reported by the next wait.
             let _ = match how {
+                How::Continue(signal) if self.watches_calls(tid) => ptrace::cont_to_call(tid, signal),
                 How::Continue(signal) => ptrace::cont(tid, signal),
                 How::Call => ptrace::call(tid),
                 How::Listen => ptrace::listen(tid),
@@ -175,6 +190,7 @@ impl Session {
         self.forget_call(tid);
         self.returns.forget(tid);
         self.watches.forget(tid);
+        self.pages.forget(tid);
         if tid == self.main {
             self.end = Some(match status {
                 Status::Exited(code) => End::Exited(code),
@@ -237,11 +253,18 @@ impl Session {
 
     /// A thread passes a point; the pass that was asked for makes it due.
     pub(super) fn count(&mut self, index: usize, tid: i32) {
+        // Whoever comes after another is not reached by the same event.
+        let is_next = |before: &Counted| before.done_at.is_some_and(|event| event < self.events);
+        let after = self.points.get(index).and_then(|counted| counted.point.after);
+        if !after.is_none_or(|before| self.points.get(before).is_some_and(is_next)) {
+            return;
+        }
         if let Some(counted) = self.points.get_mut(index)
             && !counted.is_done()
         {
             counted.hits += 1;
             if counted.is_done() {
+                counted.done_at = Some(self.events);
                 self.due.push_back((index, tid));
             }
         }

@@ -23,6 +23,9 @@ use super::tasks::{How, Space, State};
 const VFORK_PATIENCE: Duration = Duration::from_millis(300);
 const VFORK_NAP: Duration = Duration::from_micros(200);
 
+/// The mask of a thread that runs for us: everything waits but what it raises by itself.
+pub(super) const ONLY_FAULTS: u64 = !(bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP));
+
 /// Signals that an instruction raises by itself.
 const FAULTS: [i32; 4] = [SIGSEGV, SIGBUS, SIGILL, SIGFPE];
 
@@ -40,7 +43,7 @@ impl Session {
     }
 
     /// Processes with the main process' memory.
-    fn sharing(&self) -> Vec<i32> {
+    pub(super) fn sharing(&self) -> Vec<i32> {
         let mut all = self.tasks.processes();
         all.retain(|pid| self.tasks.space(*pid) == Space::Main);
         all
@@ -134,9 +137,8 @@ impl Session {
             self.clock.check()?;
             if let Some((tid, event)) = self.tasks.next_event(|task| task.process != main) {
                 self.handle(tid, event)?;
-                if self.tasks.get(tid).is_some_and(|task| task.step_over.is_some()) {
-                    self.step_over(tid)?;
-                }
+                self.step_over(tid)?;
+                self.pass_fault(tid)?;
                 continue;
             }
             let others: BTreeSet<i32> = self
@@ -201,16 +203,7 @@ impl Session {
             // A thread that was killed: its end is reported by the next wait.
             return Ok(());
         }
-        // Signals wait until the instruction is done: a handler that ran now would come back to the breakpoint and be
-        // counted twice. Faults of the instruction itself must stay deliverable.
-        let mask = ptrace::signal_mask(tid).ok();
-        if mask.is_some() {
-            let _ = ptrace::set_signal_mask(tid, !FAULTS.into_iter().chain([SIGTRAP]).map(bit).sum::<u64>());
-        }
-        let same_program = self.step(tid, address)?;
-        if let Some(mask) = mask {
-            let _ = ptrace::set_signal_mask(tid, mask);
-        }
+        let same_program = self.step_alone(tid, address)?;
         if same_program
             && self.end.is_none()
             && let Some(held) = self.held_in_main()
@@ -220,6 +213,22 @@ impl Session {
                 .map_err(|error| Error::tool(format!("could not put a breakpoint back into the target: {error}")))?;
         }
         Ok(())
+    }
+
+    /// One instruction of a thread, while the others stand still. False when it loaded another program.
+    ///
+    /// Signals wait until it is done: a handler that ran now would come back to the place and be counted twice. Faults of the
+    /// instruction itself must stay deliverable.
+    pub(super) fn step_alone(&mut self, tid: i32, address: u64) -> Result<bool, Halt> {
+        let mask = ptrace::signal_mask(tid).ok();
+        if mask.is_some() {
+            let _ = ptrace::set_signal_mask(tid, ONLY_FAULTS);
+        }
+        let same_program = self.step(tid, address)?;
+        if let Some(mask) = mask {
+            let _ = ptrace::set_signal_mask(tid, mask);
+        }
+        Ok(same_program)
     }
 
     /// Does what the first instruction of most functions does. False when it has to be run.
@@ -269,7 +278,7 @@ impl Session {
                     let by_kernel = info.is_some_and(|info| info.code() > 0);
                     if signal == SIGTRAP && by_kernel {
                         if self.tasks.get(tid).is_some_and(|task| task.process == self.main) {
-                            self.watches_hit(tid);
+                            self.watches_hit(tid)?;
                         }
                         break;
                     }
@@ -322,6 +331,6 @@ impl Session {
     }
 }
 
-fn bit(signal: i32) -> u64 {
-    1 << (signal - 1).clamp(0, 63)
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }

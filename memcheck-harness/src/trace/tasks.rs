@@ -36,6 +36,8 @@ pub(super) struct Task {
     pub(super) state: State,
     /// It stands on this breakpoint, its hit is counted, and the original instruction is still to be run.
     pub(super) step_over: Option<u64>,
+    /// It faulted at this address, on a page that we protect: its instruction is still to be run.
+    pub(super) fault: Option<u64>,
     /// The instruction at this address faulted when it was run: the next hit there is no new one.
     pub(super) retry: Option<u64>,
     /// It waits in the kernel for its vfork child and cannot stop before that has gone on.
@@ -81,6 +83,7 @@ impl Tasks {
             process,
             state: State::Running,
             step_over: None,
+            fault: None,
             retry: None,
             in_vfork: false,
             leaving: false,
@@ -228,6 +231,7 @@ impl Tasks {
         }
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.step_over = None;
+            task.fault = None;
             task.retry = None;
             task.in_vfork = false;
             task.leaving = false;

@@ -1,16 +1,19 @@
-//! Writes to memory: hardware watchpoints on variables of up to eight bytes (debug registers, per thread), and faults on the
-//! guards of stacks, which need no help of ours. Nothing of the target's memory is changed.
+//! The processor's own breakpoints (debug registers, four for each thread): writes to variables of up to eight bytes, and
+//! places in the code on request. And faults on the guards of stacks, which need no help of ours. Nothing of the target's
+//! memory is changed.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{At, Touched};
 use crate::sys::ptrace;
 
 use super::arch::Registers;
-use super::session::Session;
+use super::breakpoint::Owner;
+use super::clock::Halt;
+use super::session::{Counted, Session};
 
 /// Debug registers of a thread.
 const SLOTS: usize = 4;
@@ -21,12 +24,13 @@ pub(super) const TRAP_CODE: i32 = 4;
 /// How far below the stack pointer a fault still is one of the stack: functions with large frames touch their far end first.
 const FRAME_BYTES: u64 = 1 << 20;
 
-/// A variable that is watched for a point.
+/// What is watched, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Watched {
-    point: usize,
+    owner: Owner,
     address: u64,
-    bytes: u64,
+    /// Of the variable; absent for an instruction.
+    bytes: Option<u64>,
 }
 
 /// Watchpoints of one program image.
@@ -42,20 +46,64 @@ impl Watches {
     pub(super) fn forget(&mut self, tid: i32) {
         self.set.remove(&tid);
     }
+
+    /// True when the instruction at this address stops a thread.
+    pub(super) fn stops_at(&self, address: u64) -> bool {
+        self.watched.iter().any(|one| one.bytes.is_none() && one.address == address)
+    }
 }
 
 impl Session {
-    /// Watches a variable, from the moment when the loader has done its own writing.
+    /// Watches a variable, from the moment when the loader has done its own writing: with the processor where it can, else by
+    /// protecting its pages.
     pub(super) fn watch_variable(&mut self, tid: i32, point: usize, address: u64, bytes: u64) -> Result<()> {
-        if self.watches.watched.len() == SLOTS {
-            return Err(Error::config(format!("at most {SLOTS} variables can be watched in one case")));
+        if !matches!(bytes, 1 | 2 | 4 | 8) || !address.is_multiple_of(bytes) || self.watches.watched.len() >= SLOTS {
+            return self.guard_object(tid, point, address, bytes);
         }
-        self.watches.watched.push(Watched { point, address, bytes });
+        let Err(error) = self.watch(tid, Owner::Point(point), address, Some(bytes)) else {
+            return Ok(());
+        };
+        self.remark(format!(
+            "the processor's watchpoints cannot be used here ({error}): pages are protected instead, see cargo memcheck doctor"
+        ));
+        self.guard_object(tid, point, address, bytes)
+    }
+
+    /// Stops at an instruction without changing it. False when that is not possible.
+    pub(super) fn watch_code(&mut self, tid: i32, owner: Owner, address: u64) -> bool {
+        let watched = Watched {
+            owner,
+            address,
+            bytes: None,
+        };
+        if self.watches.watched.contains(&watched) {
+            return true;
+        }
+        if self.watches.watched.len() >= SLOTS {
+            self.remark(format!(
+                "the processor has {SLOTS} breakpoints: further places are planted in the code"
+            ));
+            return false;
+        }
+        match self.watch(tid, owner, address, None) {
+            Ok(()) => true,
+            Err(error) => {
+                self.remark(format!(
+                    "the processor's breakpoints cannot be used here ({error}): breakpoints are planted in the code instead"
+                ));
+                false
+            }
+        }
+    }
+
+    fn watch(&mut self, tid: i32, owner: Owner, address: u64, bytes: Option<u64>) -> io::Result<()> {
+        self.watches.watched.push(Watched { owner, address, bytes });
         self.watches.set.clear();
-        self.watch_thread(tid).map_err(|error| {
-            Error::machine(format!("could not watch {bytes} bytes at {address:#x}: {error}"))
-                .detail("cargo memcheck doctor  tells whether hardware watchpoints work here")
-        })
+        let result = self.watch_thread(tid);
+        if result.is_err() {
+            self.watches.watched.pop();
+        }
+        result
     }
 
     /// Gives a held thread of the main process the watchpoints, once. Debug registers are not inherited (kernel
@@ -77,24 +125,47 @@ impl Session {
         }
     }
 
-    /// Counts the variables that a held thread has just written to. True when there were any.
-    pub(super) fn watches_hit(&mut self, tid: i32) -> bool {
+    /// A held thread has just written to variables that are watched, or is about to run an instruction that is. True when it
+    /// was so.
+    pub(super) fn watches_hit(&mut self, tid: i32) -> std::result::Result<bool, Halt> {
         if self.watches.watched.is_empty() {
-            return false;
+            return Ok(false);
         }
         let hit = registers::take_hits(tid).unwrap_or(0);
-        let points: Vec<usize> = self
+        let hits: Vec<(usize, Watched)> = self
             .watches
             .watched
             .iter()
             .enumerate()
-            .filter(|(slot, _)| hit & (1 << slot) != 0)
-            .map(|(_, watched)| watched.point)
+            .filter_map(|(slot, watched)| (hit & (1 << slot) != 0).then_some((slot, *watched)))
             .collect();
-        for point in &points {
-            self.count(*point, tid);
+        let passed = self.tasks.get(tid).and_then(|task| task.retry);
+        for (slot, one) in &hits {
+            let is_new = one.bytes.is_some() || passed != Some(one.address);
+            match one.owner {
+                Owner::Point(point) => {
+                    if is_new {
+                        self.count(point, tid);
+                    }
+                    // When nobody waits for it any more, each thread that still comes there gives it up.
+                    if self.points.get(point).is_none_or(Counted::is_done) {
+                        let _ = registers::give_up(tid, *slot);
+                    }
+                }
+                _ => {
+                    self.watches.watched.retain(|other| other != one);
+                    self.unwatch_thread(tid);
+                    self.arm_libraries(tid)?;
+                    let _ = self.watch_thread(tid);
+                }
+            }
         }
-        !points.is_empty()
+        if hits.iter().any(|(_, one)| one.bytes.is_none())
+            && let Some(task) = self.tasks.get_mut(tid)
+        {
+            task.retry = None;
+        }
+        Ok(!hits.is_empty())
     }
 
     /// True when a point waits for a guard to be touched.
@@ -138,26 +209,32 @@ mod registers {
     const STATUS: usize = 6;
     const CONTROL: usize = 7;
 
-    /// Watches writes to `bytes` (1, 2, 4 or 8) bytes at an address aligned to them.
-    pub(in crate::trace) fn set(tid: i32, slot: usize, address: u64, bytes: u64) -> io::Result<()> {
-        const ON_WRITE: u64 = 0b01;
-        let length: u64 = match bytes {
-            1 => 0b00,
-            2 => 0b01,
-            4 => 0b11,
-            8 => 0b10,
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
+    /// Watches writes to `bytes` (1, 2, 4 or 8) bytes at an address aligned to them, or else the instruction there.
+    pub(in crate::trace) fn set(tid: i32, slot: usize, address: u64, bytes: Option<u64>) -> io::Result<()> {
+        let (kind, length): (u64, u64) = match bytes {
+            None => (0b00, 0b00),
+            Some(1) => (0b01, 0b00),
+            Some(2) => (0b01, 0b01),
+            Some(4) => (0b01, 0b11),
+            Some(8) => (0b01, 0b10),
+            Some(_) => return Err(io::ErrorKind::InvalidInput.into()),
         };
         let control = ptrace::get_debug_register(tid, CONTROL)?;
         ptrace::set_debug_register(tid, slot, address)?;
         let enable = 1 << (2 * slot);
-        let kind = (ON_WRITE | length << 2) << (16 + 4 * slot);
+        let kind = (kind | length << 2) << (16 + 4 * slot);
         ptrace::set_debug_register(tid, CONTROL, control | enable | kind)
     }
 
     /// Takes all of them back.
     pub(in crate::trace) fn clear(tid: i32) -> io::Result<()> {
         ptrace::set_debug_register(tid, CONTROL, 0)
+    }
+
+    /// Takes one of them back.
+    pub(in crate::trace) fn give_up(tid: i32, slot: usize) -> io::Result<()> {
+        let control = ptrace::get_debug_register(tid, CONTROL)?;
+        ptrace::set_debug_register(tid, CONTROL, control & !(0b11 << (2 * slot)))
     }
 
     /// One bit for each that was hit since the last time.
@@ -179,11 +256,15 @@ mod registers {
         io::Error::new(io::ErrorKind::Unsupported, "used on x86-64 only")
     }
 
-    pub(in crate::trace) fn set(_tid: i32, _slot: usize, _address: u64, _bytes: u64) -> io::Result<()> {
+    pub(in crate::trace) fn set(_tid: i32, _slot: usize, _address: u64, _bytes: Option<u64>) -> io::Result<()> {
         Err(none())
     }
 
     pub(in crate::trace) fn clear(_tid: i32) -> io::Result<()> {
+        Err(none())
+    }
+
+    pub(in crate::trace) fn give_up(_tid: i32, _slot: usize) -> io::Result<()> {
         Err(none())
     }
 
@@ -196,7 +277,7 @@ mod registers {
 pub(super) fn attempt(tid: i32) -> io::Result<()> {
     // Some place of the lower half that is aligned to eight bytes: nothing need be mapped there.
     const ADDRESS: u64 = 0x1000;
-    registers::set(tid, 0, ADDRESS, 8)?;
+    registers::set(tid, 0, ADDRESS, Some(8))?;
     registers::clear(tid)
 }
 

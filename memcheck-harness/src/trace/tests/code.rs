@@ -240,7 +240,7 @@ fn every_write_to_a_variable_is_counted_whichever_thread_writes() {
         (0, true),
         "in a thread that was born later"
     );
-    assert!(stopped.patched().len() <= 1, "no code is patched but the entry");
+    assert_eq!(stopped.patched().len(), 0, "no code is patched");
     assert_eq!(super::ended(stopped.resume()).end, End::Exited(0));
 }
 
@@ -255,7 +255,6 @@ fn a_variable_that_cannot_be_watched_is_told() {
         );
         launched.unwrap().next().unwrap_err().to_string()
     };
-    assert!(error("watched_by_loader").contains("it has 800 bytes"));
     assert!(error("nowhere").contains("the program has no variable `nowhere`"));
 }
 

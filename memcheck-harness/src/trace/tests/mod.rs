@@ -6,6 +6,7 @@ mod ends;
 mod libraries;
 mod launching;
 mod points;
+mod pages;
 mod processes;
 mod timed;
 
@@ -79,7 +80,7 @@ fn zoo_with(args: &[&str], points: &[Point]) -> Running {
 }
 
 fn point(at: At, hit: u64) -> Point {
-    Point { at, hit }
+    Point::new(at, hit)
 }
 
 fn probe(name: &str, hit: u64) -> Point {

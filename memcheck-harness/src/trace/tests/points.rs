@@ -196,6 +196,7 @@ fn exit_is_reached_without_the_filter_too() {
             point: point(At::Exit, 1),
             hits: 0,
             since: None,
+            done_at: None,
         });
         let (stopped, _) = paused(running);
         let tid = stopped.threads().last().unwrap().tid;
