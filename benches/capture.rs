@@ -273,12 +273,12 @@ fn stopped(program: &Path, regions: u64, threads: u64) -> Fallible<Stopped> {
         timeout: Duration::from_secs(600),
         output_tail_bytes: 1024,
     };
-    let point = |hit| Point {
-        at: At::Probe {
+    let point = |hit| {
+        let at = At::Probe {
             provider: "memcheck".to_owned(),
             name: "again".to_owned(),
-        },
-        hit,
+        };
+        Point::new(at, hit)
     };
     let points: Vec<Point> = (1..=8).map(point).collect();
     Ok(paused(trace::launch(&launch, &points, &Cancel::new())?)?)

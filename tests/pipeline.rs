@@ -81,10 +81,7 @@ fn a_recorded_capture_says_the_same_offline() {
     let points: Vec<Point> = case
         .checkpoints
         .iter()
-        .map(|spec| Point {
-            at: spec.at.clone(),
-            hit: spec.hit,
-        })
+        .map(|spec| Point::new(spec.at.clone(), spec.hit))
         .collect();
     assert!(points.iter().all(|point| matches!(point.at, At::Probe { .. })));
 

@@ -72,7 +72,7 @@ fn stopped(mode: Mode, mut look: impl FnMut(i32, &MemoryMap)) {
         provider: "memcheck".to_owned(),
         name: "tick".to_owned(),
     };
-    let points: Vec<Point> = (1..=STOPS as u64).map(|hit| Point { at: at.clone(), hit }).collect();
+    let points: Vec<Point> = (1..=STOPS as u64).map(|hit| Point::new(at.clone(), hit)).collect();
     let mut objects = ObjectCache::default();
     let mut running = trace::launch(&launch, &points, &Cancel::new()).unwrap();
     for stop in 1..=STOPS {

@@ -35,6 +35,7 @@ pub fn examine(cancel: &Cancel) -> Result<Vec<Finding>> {
         }
     }
     findings.push(facts());
+    findings.push(settings());
     findings.push(Finding::works(
         "perf",
         "not needed: no performance counter, kernel module or setting of the machine is used",
@@ -117,7 +118,7 @@ fn attach() -> Finding {
             "attach",
             format!("show --pid: {what}"),
             "running processes cannot be shown; programs that are launched can",
-            "run as root, or: sudo sysctl kernel.yama.ptrace_scope=0",
+            &format!("run as root, or: {}", trace::machine_settings().1),
         ),
     }
 }
@@ -233,12 +234,28 @@ fn pagemap_scan(stopped: &Stopped) -> Finding {
 
 fn watchpoints(stopped: &Stopped) -> Finding {
     match stopped.try_watchpoint() {
-        Ok(()) => Finding::works("watchpoints", "hardware watchpoints work (`touch` checkpoints)"),
+        Ok(()) => Finding::works("watchpoints", "debug registers work (`touch`, `hardware = true`)"),
         Err(error) => Finding::limited(
             "watchpoints",
-            format!("hardware watchpoints are refused ({error})"),
-            "checkpoints of the kind `touch` on eight bytes or less cannot be armed, and say so",
+            format!("debug registers are refused ({error})"),
+            "`touch` protects pages instead, which costs more; with `hardware = true` int3 is planted all the same; a note says so",
             "virtual machines: expose debug registers to the guest",
+        ),
+    }
+}
+
+/// Settings of the machine: none is ever changed by us, but remedies may ask for it.
+fn settings() -> Finding {
+    match trace::machine_settings().0 {
+        false => Finding::works(
+            "/proc/sys",
+            "settings of the machine can be changed by root here; nothing of ours is written there",
+        ),
+        true => Finding::limited(
+            "/proc/sys",
+            "is mounted read-only, as in containers",
+            "nothing is missing for measuring; what is named here as `sysctl` has to be run on the host",
+            "on the host, or: docker run --privileged",
         ),
     }
 }

@@ -155,3 +155,80 @@ fn without_the_ioctl_the_figures_are_the_same() {
         );
     }
 }
+
+/// A library that hides files of /proc, in front of the command.
+const DENY: &str = include_str!("../fixtures/deny.c");
+
+/// Runs the command where some of /proc is missing or read-only (`smaps,pagemap`).
+#[track_caller]
+fn denied(project: &Project, what: &str, args: &[&str]) -> Run {
+    if !project.has("deny.so") {
+        project.write("deny.c", DENY);
+        let flags = ["-shared", "-fPIC", "-o", "deny.so", "deny.c", "-ldl"];
+        let _ = project.run("cc".as_ref(), &flags).expect_code(0);
+    }
+    let preload = format!("LD_PRELOAD={}", project.path().join("deny.so").display());
+    let deny = format!("DENY={what}");
+    project.run("env".as_ref(), &[&[deny.as_str(), preload.as_str(), TOOL], args].concat())
+}
+
+#[test]
+fn a_kernel_without_smaps_judges_what_it_can() {
+    let project = grow();
+    let run = denied(&project, "smaps,pagemap", &JSON).expect_code(0);
+    for (name, text) in [
+        ("smaps", "budgets on them fail by name, counts and reserved sizes are judged"),
+        ("pagemap", "have no anonymous sizes"),
+        ("PAGEMAP_SCAN", "read page by page instead"),
+    ] {
+        let (standing, told) = finding(&run, name);
+        assert_eq!(standing, "limited", "{name}");
+        assert!(told.contains(text), "{name}: {told}");
+    }
+    let with = |budget: &str| {
+        let text = project.read("memcheck.toml");
+        let text = text.replace("[[case]]", &format!("[[case]]\nsnapshot = false\n{budget}"));
+        let other = Project::new().file("grow.c", GROW).file("memcheck.toml", &text);
+        denied(&other, "smaps,pagemap", &[])
+    };
+    let _ = with("budget.own.anon = \"1 GiB\"")
+        .expect_code(3)
+        .expect_all(&["own.anon is not known here"]);
+    let _ = with("budget.own.reserved = \"1 GiB\"").expect_code(0);
+}
+
+#[test]
+fn read_only_settings_are_named_and_change_nothing() {
+    let project = grow();
+    let (standing, text) = finding(&memcheck(&project, &JSON).expect_code(0), "/proc/sys");
+    if standing == "works" {
+        let (standing, text) = finding(&denied(&project, "proc-sys", &JSON).expect_code(0), "/proc/sys");
+        assert_eq!(standing, "limited");
+        assert!(text.contains("run on the host"), "{text}");
+    } else {
+        assert!(text.contains("run on the host"), "{text}");
+    }
+    let _ = memcheck(&project, &["accept"]).expect_code(0);
+    let _ = denied(&project, "proc-sys", &["--no-pending"]).expect_code(0);
+}
+
+/// Three different answers: as root, as an ordinary user, and where ptrace is refused.
+#[test]
+fn each_of_three_machines_gets_its_own_answer() {
+    let project = Project::new();
+    let own = memcheck(&project, &["doctor"]).expect_code(0).stdout;
+    let refused = refused(&project, "ptrace", &["doctor"]).expect_code(6).stdout;
+    assert!(
+        own.contains("works   ptrace") && refused.contains("REFUSED ptrace"),
+        "{own}\n{refused}"
+    );
+    if project.run("id".as_ref(), &["-u"]).stdout.trim() == "0" {
+        let other = ["--reuid=65534", "--regid=65534", "--clear-groups", TOOL, "doctor"];
+        let ordinary = project.run("setpriv".as_ref(), &other).expect_code(0).stdout;
+        assert!(
+            own.contains("root (not needed") && ordinary.contains("user 65534"),
+            "{own}\n{ordinary}"
+        );
+        assert_ne!(own, ordinary);
+    }
+}

@@ -80,10 +80,7 @@ fn measured(dir: &TempDir, program: &Path) -> (BTreeMap<String, (String, u64)>, 
         timeout: Duration::from_secs(60),
         output_tail_bytes: 1024,
     };
-    let points = [Point {
-        at: probe("done"),
-        hit: 1,
-    }];
+    let points = [Point::new(probe("done"), 1)];
     let stopped = match trace::launch(&launch, &points, &Cancel::new()).unwrap().next().unwrap() {
         Next::Paused(stopped, _) => stopped,
         Next::Ended(ended) => panic!("{}: {ended:#?}", program.display()),

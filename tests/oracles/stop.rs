@@ -41,7 +41,7 @@ pub(crate) fn visit(
         dies_with_us: false,
         output_tail_bytes: 1 << 20,
     };
-    let points: Vec<Point> = at.iter().cloned().map(|at| Point { at, hit: 1 }).collect();
+    let points: Vec<Point> = at.iter().cloned().map(|at| Point::new(at, 1)).collect();
     let mut objects = ObjectCache::default();
     let mut running = trace::launch(&launch, &points, &Cancel::new()).unwrap();
     for expected in 0..points.len() {

@@ -168,7 +168,7 @@ fn refused(pid: i32, error: &io::Error) -> Error {
     let (cause, remedy) = match rules.attaching() {
         (what, false) => (
             format!("whom one may attach to here: {what}"),
-            "run as root, or: sudo sysctl kernel.yama.ptrace_scope=0".to_owned(),
+            format!("run as root, or: {}", rules.sysctl(0)),
         ),
         (_, true) => rules.refusal(),
     };

@@ -302,6 +302,14 @@ pub fn refusal() -> (String, String) {
     permit::rules().refusal()
 }
 
+/// True when no setting of the machine can be changed from here (`/proc/sys` is mounted read-only); and the command that lets
+/// one's own processes be attached to, with where to run it.
+#[must_use]
+pub fn machine_settings() -> (bool, String) {
+    let rules = permit::rules();
+    (rules.read_only, rules.sysctl(0))
+}
+
 /// Whose running processes we may attach to, and whether that is as much as is usual.
 #[must_use]
 pub fn attaching() -> (String, bool) {

@@ -17,7 +17,12 @@ pub(crate) struct Rules {
     pub(crate) filtered: bool,
     /// We may trace what Yama keeps from others (`CAP_SYS_PTRACE`).
     pub(crate) privileged: bool,
+    /// `/proc/sys` is mounted read-only: no setting can be changed from here.
+    pub(crate) read_only: bool,
 }
+
+/// A setting that every kernel has.
+const ANY_SETTING: &str = "/proc/sys/kernel/randomize_va_space";
 
 /// `CAP_SYS_PTRACE` (capabilities(7)).
 const CAP_SYS_PTRACE: u64 = 1 << 19;
@@ -26,9 +31,16 @@ const CAP_SYS_PTRACE: u64 = 1 << 19;
 pub(crate) fn rules() -> Rules {
     let status = fs::read("/proc/self/status").unwrap_or_default();
     Rules {
+        read_only: settings_are_read_only(),
         yama: fs::read_to_string(YAMA).ok().and_then(|text| text.trim().parse().ok()),
         ..parse_status(&String::from_utf8_lossy(&status))
     }
+}
+
+/// Whether a setting of the machine could be opened for writing, whoever we are; nothing is written.
+fn settings_are_read_only() -> bool {
+    let opened = fs::OpenOptions::new().write(true).open(ANY_SETTING);
+    opened.is_err_and(|error| error.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
 fn parse_status(text: &str) -> Rules {
@@ -39,6 +51,7 @@ fn parse_status(text: &str) -> Rules {
     };
     Rules {
         yama: None,
+        read_only: false,
         filtered: field("Seccomp") == Some("2"),
         privileged: field("CapEff")
             .and_then(|hex| u64::from_str_radix(hex, 16).ok())
@@ -54,10 +67,12 @@ impl Rules {
                 "Yama forbids all tracing until the next boot (kernel.yama.ptrace_scope = 3)",
                 "boot without that setting: it cannot be taken back on a running machine",
             ),
-            Some(2) if !self.privileged => (
-                "Yama lets nobody trace without CAP_SYS_PTRACE (kernel.yama.ptrace_scope = 2)",
-                "run as root, or: sudo sysctl kernel.yama.ptrace_scope=1",
-            ),
+            Some(2) if !self.privileged => {
+                return (
+                    "Yama lets nobody trace without CAP_SYS_PTRACE (kernel.yama.ptrace_scope = 2)".to_owned(),
+                    format!("run as root, or: {}", self.sysctl(1)),
+                );
+            }
             _ if self.filtered => (
                 "a seccomp filter is on this process, as container runtimes and sandboxes install one",
                 "allow ptrace there: docker run --cap-add SYS_PTRACE, or --security-opt seccomp=PROFILE that allows ptrace",
@@ -68,6 +83,16 @@ impl Rules {
             ),
         };
         (cause.to_owned(), remedy.to_owned())
+    }
+
+    /// The command that sets Yama's rule, and where it can be run.
+    pub(crate) fn sysctl(self, value: u8) -> String {
+        let command = format!("sudo sysctl kernel.yama.ptrace_scope={value}");
+        if self.read_only {
+            format!("{command}  on the host (/proc/sys is read-only here)")
+        } else {
+            command
+        }
     }
 
     /// Whom else we may attach to: what, and whether that is all of this user's processes.
@@ -106,7 +131,13 @@ mod tests {
             yama,
             filtered,
             privileged,
+            read_only: false,
         };
+        let in_container = Rules {
+            read_only: true,
+            ..rules(Some(2), true, false)
+        };
+        assert!(in_container.refusal().1.contains("on the host (/proc/sys is read-only here)"));
         assert!(rules(Some(3), true, true).refusal().0.contains("ptrace_scope = 3"));
         assert!(rules(Some(2), true, false).refusal().1.contains("sysctl"));
         assert!(rules(Some(2), true, true).refusal().0.contains("seccomp"));
