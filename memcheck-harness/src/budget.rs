@@ -259,6 +259,9 @@ fn why_absent(map: &MemoryMap, metric: &Metric) -> String {
         Subject::Roles { roles, .. } => roles.iter().any(|role| wanted.contains(role)),
         _ => false,
     };
+    if map.by_mappings && matches!(&subject, Subject::Roles { .. }) {
+        return "roles are told by mappings alone here: the memory could not be read".to_owned();
+    }
     let reason = match &subject {
         Subject::Own(measure) | Subject::Roles { measure, .. } => match measure {
             RoleMeasure::Used | RoleMeasure::Free | RoleMeasure::Top => {
@@ -356,6 +359,7 @@ mod tests {
                 })
                 .collect(),
             threads: Vec::new(),
+            by_mappings: false,
             thread_lists_known: false,
             arenas: None,
             malloc: None,

@@ -286,6 +286,12 @@ fn record_case(
         if let Some(problem) = measured.problem {
             return Err(Error::from(problem));
         }
+        if measured.is_by_mappings() {
+            return Err(Error::machine(
+                "no snapshot can be approved here: the memory could not be read, roles are told by mappings alone",
+            )
+            .detail("cargo memcheck doctor  tells what this machine permits"));
+        }
         runs.push(measured.snapshot(case));
         let settings = measured.ended.iter().flat_map(|ended| &ended.settings);
         refused = settings
@@ -387,7 +393,7 @@ fn until_sure(
     is_clean: &dyn Fn(&Measured) -> bool,
 ) -> Vec<Measured> {
     let first = once();
-    if first.problem.is_some() || !compare::differs(case, &first.snapshot(case), approved) {
+    if first.problem.is_some() || first.is_by_mappings() || !compare::differs(case, &first.snapshot(case), approved) {
         return vec![first];
     }
     let mut runs = vec![first];
@@ -460,6 +466,11 @@ impl Measured {
 
     fn snapshot(&self, case: &Case) -> Snapshot {
         normalize::snapshot(case, &self.by_index(), self.main_stack_is_fixed)
+    }
+
+    /// The memory could not be read: what is known is no base for a snapshot.
+    fn is_by_mappings(&self) -> bool {
+        self.maps.iter().any(|(_, map)| map.by_mappings)
     }
 
     fn by_index(&self) -> Vec<(usize, &MemoryMap)> {

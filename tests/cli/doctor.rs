@@ -195,6 +195,18 @@ fn a_kernel_without_smaps_judges_what_it_can() {
         .expect_code(3)
         .expect_all(&["own.anon is not known here"]);
     let _ = with("budget.own.reserved = \"1 GiB\"").expect_code(0);
+    let _ = with("budget.thread-stack.live.count = 3")
+        .expect_code(3)
+        .expect_all(&["thread-stack.live.count is not known here", "told by mappings alone"]);
+    // No snapshot stands on that.
+    let _ = denied(&project, "smaps,pagemap", &["accept"])
+        .expect_code(6)
+        .expect_all(&["no snapshot can be approved here"]);
+    assert!(!project.has(&super::snap("grow")));
+    let _ = memcheck(&project, &["accept"]).expect_code(0);
+    let _ = denied(&project, "smaps,pagemap", &[])
+        .expect_code(0)
+        .expect_all(&["the snapshot is not compared"]);
 }
 
 #[test]

@@ -35,7 +35,8 @@ const MAX_PAGES: usize = 16_384;
 pub struct LiveMemory {
     task: Pid,
     page_bytes: u64,
-    pagemap: File,
+    /// Absent on kernels without it: then no page is known to be resident, and none is read.
+    pagemap: Option<File>,
     /// Whether what is read is remembered. A walk through a large heap reads a word of each of millions of chunks.
     records: bool,
     state: RefCell<State>,
@@ -61,7 +62,7 @@ impl LiveMemory {
         Ok(Self {
             task: Pid::from_raw(task),
             page_bytes,
-            pagemap: dir.file("pagemap")?,
+            pagemap: dir.try_file("pagemap").ok(),
             records,
             state: RefCell::default(),
         })
@@ -83,11 +84,14 @@ impl LiveMemory {
     }
 
     fn entries(&self, first_page: u64, count: u64) -> Vec<u64> {
+        let Some(pagemap) = &self.pagemap else {
+            return Vec::new();
+        };
         let mut bytes = vec![0; usize::try_from(count * 8).unwrap_or(0)];
         let mut filled = 0;
         while let Some(at) = first_page.checked_mul(8).and_then(|at| at.checked_add(filled as u64)) {
             // Beyond the address space the file ends; what is not there is not resident.
-            match self.pagemap.read_at(&mut bytes[filled..], at) {
+            match pagemap.read_at(&mut bytes[filled..], at) {
                 Ok(n) if n > 0 => filled += n,
                 _ => break,
             }
@@ -163,7 +167,8 @@ impl LiveMemory {
             end.checked_next_multiple_of(self.page_bytes)?,
         );
         let wanted = PRESENT | SWAPPED | FILE | PFNZERO;
-        let ioctl = |extra| pagemap::scan(&self.pagemap, start, end, PRESENT | SWAPPED | extra, wanted | extra);
+        let file = self.pagemap.as_ref()?;
+        let ioctl = |extra| pagemap::scan(file, start, end, PRESENT | SWAPPED | extra, wanted | extra);
         // Kernels before 6.15 do not know guards as a category.
         if let Ok(found) = ioctl(GUARD).or_else(|_| ioctl(0)) {
             return Some(joined(found.into_iter().filter_map(|region| run_of_scan(&region))));

@@ -140,6 +140,8 @@ pub(crate) fn read_process_at(
         patched,
         finished_stacks: None,
         joined_mappings: 0,
+        // Nothing else tells what may be read without changing what is measured.
+        by_mappings: dir.try_file("pagemap").is_err(),
         recording: Recording::default(),
     })
 }

@@ -81,7 +81,9 @@ impl ProcDir {
     pub(super) fn regions(&self, level: CaptureLevel) -> Result<Vec<Region>> {
         if level == CaptureLevel::Fast {
             let mut regions = parse_maps(&self.whole("maps")?)?;
-            if fast::measure(&self.file("pagemap")?, &mut regions).is_ok() {
+            if let Ok(pagemap) = self.try_file("pagemap")
+                && fast::measure(&pagemap, &mut regions).is_ok()
+            {
                 return Ok(regions);
             }
         }

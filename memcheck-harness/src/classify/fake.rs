@@ -61,6 +61,7 @@ impl Fake {
                 patched: vec![],
                 finished_stacks: None,
                 joined_mappings: 0,
+                by_mappings: false,
                 recording: Recording::default(),
             },
             words: BTreeMap::new(),

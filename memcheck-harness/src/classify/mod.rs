@@ -45,7 +45,15 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
 
     names::claim(&process, &mut claims);
     let loaded = elf::claim(&process, own, &mut claims, &mut notes);
-    let found = threads::find(&process, &mut notes);
+    let found = if capture.by_mappings {
+        notes.add(
+            "Roles are told by the kernel's mappings alone, as the memory could not be read: stacks of threads, arenas, large \
+             allocations and what libc mapped for itself are part of the anonymous memory.",
+        );
+        threads::Found::default()
+    } else {
+        threads::find(&process, &mut notes)
+    };
     let threads = stacks::claim(&process, &found, &mut claims, &mut notes);
     loader::claim(&process, &found, &mut claims);
     let mut arenas = arenas::claim(&process, &mut claims);
@@ -56,7 +64,9 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         chunks::claim(&process, books, &mut claims, &mut notes);
     }
 
-    allocators::claim(&process, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
+    if !capture.by_mappings {
+        allocators::claim(&process, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
+    }
 
     let (cuts, items) = interval::cut(&process, claims);
     let pieces = usage::measure(&process, cuts, &mut notes);
@@ -70,6 +80,7 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         items,
         threads,
         thread_lists_known: found.lists_known,
+        by_mappings: capture.by_mappings,
         arenas,
         malloc,
         hardening: None,

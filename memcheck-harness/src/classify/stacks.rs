@@ -36,7 +36,8 @@ pub(super) fn claim(process: &Process<'_>, found: &Found<'_>, claims: &mut Claim
         }
         let main = thread.tid == process.capture.pid;
         // A leader that called pthread_exit stays as a zombie without registers until the others end.
-        let zombie = main && thread.stack_pointer.is_none() && process.capture.threads.len() > 1;
+        let unknown = thread.stack_pointer.is_none() && !process.capture.by_mappings;
+        let zombie = main && unknown && process.capture.threads.len() > 1;
         facts.push(ThreadFact {
             tid: Some(thread.tid),
             name: Some(thread.name.clone()),

@@ -65,6 +65,7 @@ fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
         threads: std::iter::once(thread("main", true))
             .chain(live.iter().map(|name| thread(name, false)))
             .collect(),
+        by_mappings: false,
         thread_lists_known: true,
         arenas: Some(vec![
             ArenaFact {

@@ -122,6 +122,9 @@ pub struct Capture {
     pub objects: Vec<Object>,
     /// Text pages holding breakpoints of ours, sorted.
     pub patched: Vec<PatchedPage>,
+    /// The contents of memory are out of reach: all there is are the mappings and their figures.
+    #[serde(default)]
+    pub by_mappings: bool,
     /// How many mappings were joined with their neighbours by what we did, beyond those that are counted.
     #[serde(default)]
     pub joined_mappings: u64,

@@ -228,6 +228,10 @@ pub struct MemoryMap {
     /// False when the thread lists could not be read, nor memory be searched instead: counts of exited and cached stacks are
     /// then absent.
     pub thread_lists_known: bool,
+    /// Roles are told by the kernel's mappings alone (the memory could not be read): what takes the contents of memory to be
+    /// told apart is anonymous memory, and no metric.
+    #[serde(default)]
+    pub by_mappings: bool,
     /// Secondary arenas by address; absent when glibc's malloc was not recognised.
     pub arenas: Option<Vec<ArenaFact>>,
     /// The main arena and malloc's own books; absent when the main arena was not found.
@@ -321,6 +325,9 @@ impl MemoryMap {
                     return None;
                 }
                 if roles.contains(&Role::ThreadArena) && self.arenas.is_none() {
+                    return None;
+                }
+                if self.by_mappings && roles.iter().any(|role| role.needs_contents()) {
                     return None;
                 }
                 self.role_measure(&|role| roles.contains(&role), measure)

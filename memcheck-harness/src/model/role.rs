@@ -189,6 +189,25 @@ impl Role {
         !matches!(self, Self::Platform | Self::Memcheck)
     }
 
+    /// The kernel's mappings alone do not tell it: the contents of memory (libc's and allocators' structures) have to be read.
+    #[must_use]
+    pub const fn needs_contents(self) -> bool {
+        matches!(
+            self,
+            Self::ThreadArena
+                | Self::MmapChunk
+                | Self::ThreadStackLive
+                | Self::ThreadStackExited
+                | Self::ThreadStackCached
+                | Self::ThreadStackUser
+                | Self::SignalStack
+                | Self::Guard
+                | Self::Tls
+                | Self::AnonMap
+                | Self::Allocator(_)
+        )
+    }
+
     /// The segments of the executable or of an own object.
     #[must_use]
     pub fn is_elf(self) -> bool {

@@ -239,6 +239,7 @@ mod tests {
                 start_address: None,
                 start_function: None,
             }],
+            by_mappings: false,
             thread_lists_known: true,
             arenas: None,
             malloc: None,

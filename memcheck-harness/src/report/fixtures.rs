@@ -57,6 +57,7 @@ pub(crate) fn map(items: &[(Role, u64, u64)]) -> MemoryMap {
             })
             .collect(),
         threads: vec![thread("main", true, StackState::Live)],
+        by_mappings: false,
         thread_lists_known: true,
         arenas: Some(Vec::new()),
         malloc: None,
