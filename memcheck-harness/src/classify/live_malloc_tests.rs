@@ -294,8 +294,11 @@ fn random(state: &mut u64) -> u64 {
     state.rotate_right(16)
 }
 
-/// A figure that is printed without a doubt stays right when any word is something else; and when many are, nothing panics or
-/// goes on for ever.
+/// A figure that is printed without a doubt stays right when any word but one kind is something else; and when many are, nothing
+/// panics or goes on for ever.
+///
+/// That kind are the heads of fastbins, the one list that nothing counts: without its head a chunk is lost to malloc as well,
+/// which is what the figures then say.
 #[test]
 fn broken_memory_is_doubted_not_believed() {
     let dir = TempDir::new().unwrap();
@@ -313,11 +316,15 @@ fn broken_memory_is_doubted_not_believed() {
         ["main-heap.used", "main-heap.free", "thread-arena.used", "thread-arena.free"].map(|name| metric(map, name))
     };
     let truth = figures(&map);
+    // From after the mutex and its flags to the first bin, in every version.
+    let arenas = map.arenas.iter().flatten().chain([&map.malloc.as_ref().unwrap().main]);
+    let heads: Vec<_> = arenas.map(|arena| arena.address + 8..arena.address + 0x70).collect();
     let (mut seed, mut doubted) = (1, 0);
     for round in 0..300 {
         let mut broken = capture.clone();
         let ranges = &mut broken.recording.bytes;
         let changes = if round < 200 { 1 } else { 1 << (round % 8) };
+        let mut counted = changes == 1;
         for _ in 0..changes {
             let word = |seed: &mut u64, ranges: &[(u64, Vec<u8>)]| {
                 let range = random(seed) as usize % ranges.len();
@@ -338,6 +345,8 @@ fn broken_memory_is_doubted_not_believed() {
                 4 => random(&mut seed) % 0x1000,
                 _ => 1 << (random(&mut seed) % 64),
             };
+            let address = ranges[range].0 + at as u64;
+            counted &= !heads.iter().any(|heads| heads.contains(&address));
             if let Some(word) = ranges[range].1.get_mut(at..at + 8) {
                 word.copy_from_slice(&value.to_le_bytes());
             }
@@ -346,7 +355,7 @@ fn broken_memory_is_doubted_not_believed() {
         super::fake::covers_every_byte_once(&broken, &map);
         for (ours, truth) in figures(&map).into_iter().zip(truth) {
             doubted += usize::from(ours.is_none());
-            if changes == 1 {
+            if counted {
                 assert!(
                     ours.is_none() || ours == truth,
                     "round {round}: {ours:?}, not {truth:?}\n{}",

@@ -25,7 +25,9 @@ pub(super) struct Attached {
     /// Live threads by arena. A thread that never allocated has none.
     pub(super) threads: BTreeMap<u64, Vec<i32>>,
     /// Chunks in the threads' caches.
-    pub(super) cached: Vec<u64>,
+    pub(super) cached: Vec<lists::Listed>,
+    /// Whether the links of their lists are protected; absent when all are empty.
+    pub(super) safe: Option<bool>,
     /// Why the caches are not known.
     pub(super) doubt: Option<String>,
 }
@@ -112,13 +114,13 @@ fn caches(
         }
     }
     let uses = |tid: &i32| by_arena.values().flatten().any(|attached| attached == tid);
-    let mut best = (0_usize, Vec::new(), false);
+    let mut best = (0_usize, Vec::new(), false, BTreeSet::new());
     let reach = i64::try_from(LIBC_TLS).unwrap_or(0);
     for slot in (arena_slot - reach..=arena_slot + reach)
         .step_by(8)
         .filter(|slot| *slot != arena_slot)
     {
-        let (mut score, mut torn, mut chunks) = (0, false, Vec::new());
+        let (mut score, mut torn, mut chunks, mut ways) = (0, false, Vec::new(), BTreeSet::new());
         for (tid, base) in threads {
             let word = at(*base, slot).and_then(|address| process.u64(address)).unwrap_or(0);
             if word == 0 {
@@ -128,9 +130,10 @@ fn caches(
                 score += 1;
             } else {
                 match lists::cache(process, word, left) {
-                    Cache::Sound(entries) => {
+                    Cache::Sound(entries, safe) => {
                         score += 1;
                         chunks.extend(entries);
+                        ways.extend(safe);
                     }
                     Cache::Torn => {
                         score += 1;
@@ -141,11 +144,11 @@ fn caches(
             }
         }
         if (score, chunks.len()) > (best.0, best.1.len()) {
-            best = (score, chunks, torn);
+            best = (score, chunks, torn, ways);
         }
     }
-    let (score, cached, torn) = best;
-    let doubt = if torn && score > 0 {
+    let (score, cached, torn, mut ways) = best;
+    let doubt = if (torn && score > 0) || ways.len() > 1 {
         Some("a thread was stopped while it changed its cache of freed chunks")
     } else if must_have && score == 0 {
         Some(NOT_FOUND)
@@ -158,6 +161,7 @@ fn caches(
         result: Attached {
             threads: by_arena,
             cached,
+            safe: ways.pop_first(),
             doubt: doubt.map(str::to_owned),
         },
     }

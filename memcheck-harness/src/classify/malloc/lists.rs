@@ -7,6 +7,9 @@ use super::state::State;
 /// Most entries of all lists together.
 pub(super) const MAX_ENTRIES: usize = 1 << 23;
 
+/// Lists of one size each; what a cache has beyond them (from 2.42) holds ranges of sizes.
+const SMALL_LISTS: usize = 64;
+
 /// Size word of a chunk without its three flags.
 pub(super) fn size(word: u64) -> u64 {
     word & !7
@@ -36,16 +39,37 @@ pub(super) fn too_many() -> String {
     "it has too many free chunks to follow".to_owned()
 }
 
-/// Chunks in the fastbins of an arena, added to `out`.
-pub(super) fn fast(process: &Process<'_>, state: &State, out: &mut Vec<u64>, left: &mut usize) -> Result<(), String> {
-    for head in state.fast {
-        // A head is an address as it is; only links inside chunks are protected, from 2.32.
-        let chain = [true, false]
-            .into_iter()
-            .find_map(|safe| chain(process, head, 16, safe, left));
-        out.extend(chain.ok_or("a fastbin cannot be followed")?);
-    }
-    Ok(())
+/// Chunks in the fastbins of all arenas, of all sizes. `safe`: whether links are protected, where the caches of
+/// threads have told. One process has one way: were each list tried both ways by itself, a link that was overwritten with 0
+/// would end a list of the older kind.
+pub(super) fn fast<'s>(
+    process: &Process<'_>,
+    states: impl Iterator<Item = &'s State>,
+    safe: Option<bool>,
+    left: &mut usize,
+) -> Result<Vec<Listed>, String> {
+    let heads: Vec<(usize, u64)> = states.flat_map(|state| state.fast.into_iter().enumerate()).collect();
+    [true, false]
+        .into_iter()
+        .filter(|way| safe.is_none_or(|known| known == *way))
+        .find_map(|safe| {
+            let mut found = Vec::new();
+            for (index, head) in &heads {
+                // A head is an address as it is; only links inside chunks are protected, from 2.32.
+                let chunks = chain(process, *head, 16, safe, left)?;
+                found.extend(chunks.into_iter().map(|chunk| (chunk, bytes_of(*index))));
+            }
+            Some(found)
+        })
+        .ok_or_else(|| "a fastbin cannot be followed".to_owned())
+}
+
+/// A freed chunk that looks live, and how large it must be by the list that it is on; absent where a list holds several sizes.
+pub(super) type Listed = (u64, Option<u64>);
+
+/// The size of all chunks of the n-th fastbin or list of a cache (`fastbin_index`, `csize2tidx` in malloc/malloc.c).
+fn bytes_of(index: usize) -> Option<u64> {
+    (index < SMALL_LISTS).then_some(32 + 16 * index as u64)
 }
 
 /// Follows a singly linked list whose link lies `link` bytes into an element. With safe-linking (`PROTECT_PTR`, 2.32) a link
@@ -71,8 +95,8 @@ fn chain(process: &Process<'_>, head: u64, link: u64, safe: bool, left: &mut usi
 pub(super) enum Cache {
     /// No cache.
     Other,
-    /// A cache with these chunks.
-    Sound(Vec<u64>),
+    /// A cache with these chunks, and whether its links are protected; absent when it is empty.
+    Sound(Vec<Listed>, Option<bool>),
     /// A cache whose counts and lists differ: its thread was stopped while it changed it.
     Torn,
 }
@@ -125,7 +149,13 @@ fn lists<const COUNT_WORDS: usize, const LISTS: usize>(process: &Process<'_>, at
         };
         if agrees {
             // From the allocation to its chunk.
-            return Cache::Sound(chains.concat().into_iter().map(|entry| entry.wrapping_sub(16)).collect());
+            let of = |(index, chain): (usize, &Vec<u64>)| -> Vec<Listed> {
+                let chunks = chain.iter().map(|entry| (entry.wrapping_sub(16), bytes_of(index)));
+                chunks.collect()
+            };
+            let chunks: Vec<Listed> = chains.iter().enumerate().flat_map(of).collect();
+            let safe = (!chunks.is_empty()).then_some(safe);
+            return Cache::Sound(chunks, safe);
         }
     }
     if heads.iter().any(|head| *head != 0) {

@@ -53,9 +53,10 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
     };
     let mut common = states.doubt.clone().or(attached.doubt);
     let mut marked = attached.cached;
-    let all = || states.secondary.iter().flatten().chain([&states.main]);
-    for state in all() {
-        if let Err(why) = lists::fast(process, state, &mut marked, &mut left) {
+    let all = states.secondary.iter().flatten().chain([&states.main]);
+    match lists::fast(process, all, attached.safe, &mut left) {
+        Ok(chunks) => marked.extend(chunks),
+        Err(why) => {
             common.get_or_insert(why);
         }
     }
@@ -130,7 +131,7 @@ fn figures(
 ) -> Result<(ArenaUse, (u64, u64)), String> {
     let mut sums = Sums::default();
     for span in spans {
-        walk::span(process, span, state.top, marks, &mut sums)?;
+        walk::span(process, span, (state.top, state.is_main), marks, &mut sums)?;
     }
     let mut usage = sums.usage;
     let walked = usage

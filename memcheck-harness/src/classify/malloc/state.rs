@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) bins: u64,
     /// One past the structure.
     pub(super) end: u64,
+    /// The main arena: its chunks say so.
+    pub(super) is_main: bool,
     /// Somebody is inside malloc with this arena.
     pub(super) locked: bool,
     pub(super) top: u64,
@@ -62,6 +64,7 @@ impl State {
         Some(Self {
             address,
             bins,
+            is_main: heaps_bytes.is_none(),
             end: bins + NEXT + if counts { 0x28 } else { 0x20 },
             locked: process.u32(address)? != 0,
             top,

@@ -4,7 +4,7 @@
 use crate::model::ArenaUse;
 
 use super::super::process::Process;
-use super::lists::size;
+use super::lists::{Listed, size};
 
 /// Smallest chunk (`MINSIZE`), and the size of a header alone, which only a fence has.
 const HEADER: u64 = 16;
@@ -14,21 +14,24 @@ pub(super) const MAX_CHUNKS: u64 = 1 << 25;
 
 const PREV_INUSE: u64 = 1;
 const IS_MMAPPED: u64 = 2;
+/// Of another arena than the main one. A live chunk says the truth here, and so does one in a cache or fastbin; one in a bin of
+/// another arena may have lost it, and so has the top.
+const NON_MAIN_ARENA: u64 = 4;
 
-/// Sorted addresses of freed chunks that look live, those found on the way, and how many chunks may still be looked at.
+/// Sorted freed chunks that look live, those found on the way, and how many chunks may still be looked at.
 pub(super) struct Marks {
-    addresses: Vec<u64>,
+    chunks: Vec<Listed>,
     found: usize,
     pub(super) chunks_left: u64,
 }
 
 impl Marks {
     /// `None` when an address is there twice: two lists hold one chunk.
-    pub(super) fn new(mut addresses: Vec<u64>) -> Option<Self> {
-        addresses.sort_unstable();
-        let once = addresses.windows(2).all(|pair| pair[0] != pair[1]);
+    pub(super) fn new(mut chunks: Vec<Listed>) -> Option<Self> {
+        chunks.sort_unstable();
+        let once = chunks.windows(2).all(|pair| pair[0].0 != pair[1].0);
         once.then_some(Self {
-            addresses,
+            chunks,
             found: 0,
             chunks_left: MAX_CHUNKS,
         })
@@ -36,7 +39,7 @@ impl Marks {
 
     /// Every address was a chunk of some arena.
     pub(super) fn all_found(&self) -> bool {
-        self.found == self.addresses.len()
+        self.found == self.chunks.len()
     }
 }
 
@@ -68,13 +71,13 @@ impl Sums {
 pub(super) fn span(
     process: &Process<'_>,
     (start, end): (u64, u64),
-    top: u64,
+    (top, is_main): (u64, bool),
     marks: &mut Marks,
     sums: &mut Sums,
 ) -> Result<(), String> {
     let has_top = (start..end).contains(&top);
-    let mut mark = marks.addresses.partition_point(|address| *address < start);
-    let mut before: Option<(u64, u64)> = None;
+    let mut mark = marks.chunks.partition_point(|(address, _)| *address < start);
+    let mut before: Option<(u64, u64, bool)> = None;
     let mut at = start;
     sums.run = 0;
     loop {
@@ -86,19 +89,26 @@ pub(super) fn span(
         if !has_top && bytes == 0 {
             // The chunk before is the fence's first half; it is 16 bytes, or 32 where no free chunk fitted before it.
             return match before {
-                Some((_, bytes)) if bytes <= 2 * HEADER => Ok(()),
+                Some((_, bytes, _)) if bytes <= 2 * HEADER => Ok(()),
                 _ => Err("the end of a heap has no fence".to_owned()),
             };
         }
-        if let Some((chunk, bytes)) = before {
+        if let Some((chunk, bytes, says_main)) = before {
             let binned = word & PREV_INUSE == 0;
-            while marks.addresses.get(mark).is_some_and(|address| *address < chunk) {
+            while marks.chunks.get(mark).is_some_and(|(address, _)| *address < chunk) {
                 mark += 1;
             }
-            let cached = marks.addresses.get(mark) == Some(&chunk);
+            let listed = marks.chunks.get(mark).filter(|(address, _)| *address == chunk);
+            let cached = listed.is_some();
             marks.found += usize::from(cached);
             if cached && binned {
                 return Err("a chunk is both cached and free".to_owned());
+            }
+            if listed.is_some_and(|(_, wanted)| wanted.is_some_and(|wanted| wanted != bytes)) {
+                return Err("a chunk is on a list for another size".to_owned());
+            }
+            if says_main != is_main && bytes > HEADER && (is_main || !binned) {
+                return Err("a chunk says that it is of another arena".to_owned());
             }
             if binned {
                 sums.binned.0 += 1;
@@ -130,7 +140,7 @@ pub(super) fn span(
             .chunks_left
             .checked_sub(1)
             .ok_or_else(|| format!("the process has more than {MAX_CHUNKS} chunks, and walking stops there"))?;
-        before = Some((at, bytes));
+        before = Some((at, bytes, word & NON_MAIN_ARENA == 0));
         at += bytes;
     }
 }
