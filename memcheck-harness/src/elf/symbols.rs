@@ -81,12 +81,18 @@ fn by_dynamic(elf: &Elf<'_>, dynamic: &Dynamic) -> Result<Option<Table>> {
     } else {
         return Ok(None);
     };
-    Ok(Some(Table {
+    let table = Table {
         offset,
-        count: count.min(available / entry_size(elf)),
+        count: available / entry_size(elf),
         strings,
         strings_size,
-    }))
+    };
+    let count = if count <= 1 {
+        before_strings(elf, &table)
+    } else {
+        count.min(table.count)
+    };
+    Ok(Some(Table { count, ..table }))
 }
 
 /// Calls `visit` with each symbol of the table until it says false.
@@ -165,7 +171,10 @@ pub(super) fn find_dynamic(elf: &Elf<'_>, dynamic: &Dynamic, names: &[&str], und
     };
     // The loader's tables cover symbols up to the hashed ones; how many those are does not matter here.
     let imports = Table {
-        count: hash.first_hashed.min(table.count),
+        count: match hash.first_hashed {
+            0 | 1 => before_strings(elf, &table),
+            first => first.min(table.count),
+        },
         ..table
     };
     let mut found = if undefined {
@@ -183,6 +192,14 @@ pub(super) fn find_dynamic(elf: &Elf<'_>, dynamic: &Dynamic, names: &[&str], und
         }
     }
     Ok(Some(found))
+}
+
+/// How many symbols a table can have that the hash table tells nothing of: for a file that exports none, the linker writes that
+/// the first hashed one is the very first (binutils, `bfd_elf_size_dynsym_hash_dynstr` in bfd/elflink.c). Linkers put the strings
+/// behind the symbols.
+fn before_strings(elf: &Elf<'_>, table: &Table) -> u64 {
+    let room = table.strings.checked_sub(table.offset).map(|bytes| bytes / entry_size(elf));
+    room.map_or(table.count, |room| room.min(table.count))
 }
 
 /// Name → value.
@@ -338,4 +355,32 @@ pub(super) fn named(elf: &Elf<'_>, table: &Table, kind: u8, out: &mut Vec<Functi
         return Err(malformed("more function names than we are ready to keep"));
     }
     Ok(())
+}
+
+/// The names of all symbols of one table, imports included, as in the file.
+pub(super) fn names(elf: &Elf<'_>, table: &Table) -> Result<Vec<String>> {
+    let strings = elf
+        .reader
+        .bytes(table.strings, table.strings_size, MAX_STRINGS, "symbol names")?;
+    let (mut found, mut total) = (Vec::new(), 0);
+    each(elf, table, |symbol| {
+        let rest = strings.get(symbol.st_name..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(MAX_NAME + 1)];
+        if let Some(end) = rest.iter().position(|&b| b == 0).filter(|end| *end > 0) {
+            total += end;
+            found.push(printable(&rest[..end]));
+        }
+        total <= MAX_NAMES
+    })?;
+    if total > MAX_NAMES {
+        return Err(malformed("more names than we are ready to keep"));
+    }
+    Ok(found)
+}
+
+impl Table {
+    /// Number of entries, the empty first one included.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
 }
