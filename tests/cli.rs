@@ -17,6 +17,8 @@ mod accept;
 mod alone;
 #[path = "cli/artifact.rs"]
 mod artifact;
+#[path = "cli/arenas.rs"]
+mod arenas;
 #[path = "cli/attach.rs"]
 mod attach;
 #[path = "cli/broken.rs"]
@@ -27,12 +29,16 @@ mod cargo;
 mod ci;
 #[path = "cli/compare.rs"]
 mod compare;
+#[path = "cli/contents.rs"]
+mod contents;
 #[path = "cli/detach.rs"]
 mod detach;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/doors.rs"]
 mod doors;
+#[path = "cli/elf_files.rs"]
+mod elf_files;
 #[path = "cli/endings.rs"]
 mod endings;
 #[path = "cli/files.rs"]

@@ -3,6 +3,9 @@
 //! beyond Rust and gcc; a tool that is missing fails the test by name.
 
 #[cfg(test)]
+#[path = "oracles/aarch64.rs"]
+mod aarch64;
+#[cfg(test)]
 #[path = "oracles/allocators.rs"]
 mod allocators;
 #[cfg(test)]
@@ -35,6 +38,9 @@ mod readelf;
 #[cfg(test)]
 #[path = "oracles/show.rs"]
 mod show;
+#[cfg(test)]
+#[path = "oracles/show_elf.rs"]
+mod show_elf;
 #[cfg(test)]
 #[path = "oracles/stop.rs"]
 mod stop;

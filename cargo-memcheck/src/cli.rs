@@ -19,6 +19,7 @@ pub(crate) use budget::BudgetOptions;
 pub(crate) use github::Github;
 pub(crate) use report::ReportOptions;
 
+use crate::contents::Contents;
 use crate::show::ShowOptions;
 use crate::terminal;
 
@@ -175,7 +176,7 @@ struct PendingArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 #[command(
-    override_usage = "cargo memcheck show [OPTIONS] CASE[@CHECKPOINT]\n       cargo memcheck show [OPTIONS] -- PROGRAM [ARGUMENT]...\n       cargo memcheck show [OPTIONS] --pid PID\n       cargo memcheck show [OPTIONS] RESULTS.json|CAPTURES.jsonl [CASE[@CHECKPOINT]]"
+    override_usage = "cargo memcheck show [OPTIONS] CASE[@CHECKPOINT]\n       cargo memcheck show [OPTIONS] -- PROGRAM [ARGUMENT]...\n       cargo memcheck show [OPTIONS] --pid PID\n       cargo memcheck show [OPTIONS] RESULTS.json|CAPTURES.jsonl [CASE[@CHECKPOINT]]\n       cargo memcheck show [OPTIONS] ELF-FILE"
 )]
 struct ShowArgs {
     /// A case of memcheck.toml, launched as the suite does
@@ -208,6 +209,12 @@ struct ShowArgs {
     /// Give up after so many seconds (default: 30, or the case's)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: Option<u64>,
+    /// Print the strings in memory of this role instead of the tables: runs of 4 and more printable ASCII characters, with offsets
+    #[arg(long, value_name = "ROLE", conflicts_with_all = ["dump", "since"])]
+    strings: Option<String>,
+    /// Write the memory of this role to files in DIR, readable by their owner only: secrets may be in it
+    #[arg(long, value_names = ["ROLE", "DIR"], num_args = 2, conflicts_with = "since")]
+    dump: Option<Vec<String>>,
     /// See how deep the stacks of threads were when these ended
     #[arg(long, value_name = "WHAT", value_parser = ["stacks"])]
     watch: Option<String>,
@@ -217,15 +224,18 @@ struct ShowArgs {
 
 #[derive(Clone, Debug, Default, Args)]
 #[command(
-    override_usage = "cargo memcheck compare [OPTIONS] [--base REF] [CASE]...\n       cargo memcheck compare OLD NEW [-- ARGUMENT...]"
+    override_usage = "cargo memcheck compare [OPTIONS] [--base REF] [CASE]...\n       cargo memcheck compare OLD NEW [-- ARGUMENT...]\n       cargo memcheck compare --headers OLD NEW"
 )]
 struct CompareArgs {
-    /// Only cases whose name contains one of these; or two files: programs, snapshots (.snap), results files
+    /// Only cases whose name contains one of these; or two files: programs, libraries, snapshots (.snap), results files
     #[arg(value_name = "CASE")]
     names: Vec<String>,
     /// Arguments of the two programs
     #[arg(value_name = "ARGUMENT", last = true)]
     args: Vec<String>,
+    /// Compare two ELF files by their headers, as libraries and programs of other machines are: nothing runs
+    #[arg(long, conflicts_with = "base")]
+    headers: bool,
     /// Compare with this commit, built and measured in a worktree of its own; of a branch, with the commit where yours left it
     /// (default: the default branch)
     #[arg(long, value_name = "REF", num_args = 0..=1, default_missing_value = "")]
@@ -349,6 +359,8 @@ pub(crate) struct FilesOptions {
     pub(crate) before: String,
     pub(crate) now: String,
     pub(crate) args: Vec<String>,
+    /// By their headers alone.
+    pub(crate) headers: bool,
 }
 
 /// Parses the command line. Usage errors and `--help` end the process here, as every command line tool does; who asked for
@@ -507,6 +519,14 @@ fn show_command(args: ShowArgs) -> (Command, Overrides) {
         fixed: args.fixed,
         timeout: args.timeout,
         watch_stacks: args.watch.is_some(),
+        contents: match (args.strings, args.dump.as_deref()) {
+            (Some(role), _) => Some(Contents { role, dir: None }),
+            (None, Some([role, dir])) => Some(Contents {
+                role: role.clone(),
+                dir: Some(dir.into()),
+            }),
+            (None, _) => None,
+        },
     };
     (Command::Show(options), overrides)
 }
@@ -530,8 +550,14 @@ fn compare_command(args: CompareArgs) -> Result<(Command, Overrides)> {
             before: before.clone(),
             now: now.clone(),
             args: args.args,
+            headers: args.headers,
         };
         return Ok((Command::CompareFiles(options), Overrides::default()));
+    }
+    if args.headers {
+        return Err(Error::config(
+            "--headers is for two ELF files: cargo memcheck compare --headers OLD NEW",
+        ));
     }
     if !args.args.is_empty() {
         return Err(Error::config(

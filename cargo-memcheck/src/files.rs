@@ -7,52 +7,66 @@ use std::process::ExitCode;
 
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{
-    AfterLast, At, CaseComparison, Comparison, ElfType, Environment, ExpectedEnd, MemoryMap, Name, RunReport, Side, Snapshot,
+    AfterLast, At, CaseComparison, Comparison, ElfFile, ElfType, Environment, ExpectedEnd, RunReport, Side, Snapshot,
 };
 use memcheck_harness::pipeline::{self, Party, Terms};
-use memcheck_harness::{capture, compare, elf, report};
+use memcheck_harness::{compare, report};
 
 use crate::cli::{FilesOptions, Invocation, MessageFormat};
 use crate::project::Project;
 use crate::show::ShowOptions;
-use crate::{show, terminal};
+use crate::{elf_file, show, terminal};
 
 /// Largest results file that is read, bytes.
 const RESULTS_MAX_BYTES: u64 = 1 << 30;
 
 /// What a file turned out to be.
 enum Thing {
-    Program,
-    /// As it would be laid out.
-    Library(Box<MemoryMap>),
+    Script,
+    /// That runs here.
+    Program(Box<ElfFile>),
+    Library(Box<ElfFile>),
+    /// Of another machine, or no program and no library.
+    Foreign(Box<ElfFile>),
     Snapshot(Box<Snapshot>),
     Results(Box<RunReport>),
 }
 
 impl Thing {
+    fn runs(&self) -> bool {
+        matches!(self, Self::Script | Self::Program(_))
+    }
+
     fn word(&self) -> &'static str {
         match self {
-            Self::Program => "a program",
+            Self::Script => "a script",
+            Self::Program(_) => "a program",
             Self::Library(_) => "a library",
+            Self::Foreign(_) => FOREIGN,
             Self::Snapshot(_) => "a snapshot",
             Self::Results(_) => "a results file",
         }
     }
 }
 
+/// What [`Thing::Foreign`] is called.
+const FOREIGN: &str = "a file of another machine or kind";
+
 /// Compares two things of one kind.
 pub(crate) fn compare(invocation: &Invocation, options: &FilesOptions) -> Result<ExitCode> {
     let (before, now) = (open(invocation, &options.before)?, open(invocation, &options.now)?);
-    if !options.args.is_empty() && !matches!((&before, &now), (Thing::Program, Thing::Program)) {
-        return Err(Error::config("only programs take arguments"));
+    let run = !options.headers && before.runs() && now.runs();
+    if !options.args.is_empty() && !run {
+        return Err(Error::config("only programs that run here take arguments"));
     }
     let (words, other) = (before.word(), now.word());
     let (cases, environments, interrupted) = match (before, now) {
-        (Thing::Program, Thing::Program) => programs(invocation, options)?,
-        (Thing::Library(before), Thing::Library(now)) => {
-            let cases = vec![pipeline::layouts(&file_name(&options.now), *before, *now)];
-            (cases, [Environment::default(), Environment::default()], None)
-        }
+        _ if run => programs(invocation, options)?,
+        (Thing::Library(before), Thing::Library(now)) => headers(invocation, &before, &now)?,
+        (
+            Thing::Program(before) | Thing::Foreign(before) | Thing::Library(before),
+            Thing::Program(now) | Thing::Foreign(now) | Thing::Library(now),
+        ) if options.headers || words == other || [words, other].contains(&FOREIGN) => headers(invocation, &before, &now)?,
         (Thing::Snapshot(before), Thing::Snapshot(now)) => {
             let environments = [Environment::default(), Environment::default()];
             (vec![pipeline::snapshots(&before, &now)], environments, None)
@@ -68,6 +82,11 @@ pub(crate) fn compare(invocation: &Invocation, options: &FilesOptions) -> Result
             )));
         }
     };
+    let by_headers = cases.iter().any(|case| case.report.target == "file");
+    let notes = by_headers
+        .then(|| "by their headers: nothing ran; what is compared is the address space they take when loaded".to_owned())
+        .into_iter()
+        .collect();
     let side = |word: &str, label: &str, environment: &Environment| Side {
         word: word.to_owned(),
         label: label.to_owned(),
@@ -79,9 +98,9 @@ pub(crate) fn compare(invocation: &Invocation, options: &FilesOptions) -> Result
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         before: side("before", &options.before, before),
         now: side("now", &options.now, now),
-        same_machine: words == Thing::Program.word(),
+        same_machine: run,
         cases,
-        notes: Vec::new(),
+        notes,
         interrupted,
     };
     terminal::print(|out| match invocation.format {
@@ -113,10 +132,10 @@ fn open(invocation: &Invocation, name: &str) -> Result<Thing> {
         return Ok(Thing::Results(Box::new(read)));
     }
     if starts_with(&path, b"#!").map_err(unreadable)? {
-        return Ok(Thing::Program);
+        return Ok(Thing::Script);
     }
-    if starts_with(&path, b"\x7fELF").map_err(unreadable)? {
-        return program_or_library(name, &path);
+    if elf_file::is_elf(&path) {
+        return Ok(program_or_library(elf_file::open(name, &path)?));
     }
     Err(Error::config(format!(
         "{name} is neither a program, a library, a snapshot (.snap) nor a results file"
@@ -124,27 +143,33 @@ fn open(invocation: &Invocation, name: &str) -> Result<Thing> {
     .detail("another commit of this project: cargo memcheck compare --base REF"))
 }
 
-/// A library has no interpreter and is not marked as an executable; nothing of it runs.
-fn program_or_library(name: &str, path: &Path) -> Result<Thing> {
-    let file = fs::File::open(path).map_err(|error| Error::config(format!("{name} cannot be read: {error}")))?;
-    let facts = elf::facts(&file).map_err(|error| Error::config(format!("{name} cannot be compared: {error}")))?;
-    match facts.elf_type {
-        ElfType::Dyn if facts.interpreter.is_none() && !facts.hardening.pie => {
-            let page_bytes = capture::page_bytes_here().unwrap_or(4096);
-            let map = elf::layout(&facts, &Name::from(file_name(name).as_str()), page_bytes);
-            Ok(Thing::Library(Box::new(map)))
-        }
-        ElfType::Exec | ElfType::Dyn => Ok(Thing::Program),
-        ElfType::Other(_) => Err(Error::config(format!(
-            "{name} is an ELF file, but neither a program nor a library"
-        ))),
+/// A library has no interpreter and is not marked as an executable; nothing of it runs. Nor does what is of another machine, or
+/// a 32-bit program, which is not traced.
+fn program_or_library(file: ElfFile) -> Thing {
+    let here = match std::env::consts::ARCH {
+        "x86_64" => Some(62),
+        "aarch64" => Some(183),
+        _ => None,
+    };
+    let (file, facts) = (Box::new(file.clone()), file.facts);
+    if facts.elf_type == ElfType::Dyn && !facts.is_program() {
+        Thing::Library(file)
+    } else if facts.is_program() && here == Some(facts.machine) {
+        Thing::Program(file)
+    } else {
+        Thing::Foreign(file)
     }
 }
 
-fn file_name(name: &str) -> String {
-    Path::new(name)
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+/// Two ELF files by their headers: what differs is printed, and what it changes when they are loaded is compared.
+fn headers(invocation: &Invocation, before: &ElfFile, now: &ElfFile) -> Result<Measured> {
+    terminal::print(|out| match invocation.format {
+        MessageFormat::Human => report::elf_differences(before, now, invocation.output_style, out),
+        MessageFormat::Json => report::elf_differences_json(before, now, out),
+    })?;
+    let name = now.path.file_name().to_string();
+    let cases = vec![pipeline::layouts(&name, elf_file::layout(before), elf_file::layout(now))];
+    Ok((cases, [Environment::default(), Environment::default()], None))
 }
 
 fn starts_with(path: &Path, magic: &[u8]) -> std::io::Result<bool> {

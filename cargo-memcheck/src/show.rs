@@ -11,9 +11,10 @@ use memcheck_harness::pipeline::Options;
 use memcheck_harness::{explain, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat};
+use crate::contents::Contents;
 use crate::project::{self, Project};
 use crate::recorded;
-use crate::terminal;
+use crate::{contents, elf_file, terminal};
 
 /// What to show and where.
 #[derive(Clone, Debug, Default)]
@@ -33,11 +34,16 @@ pub(crate) struct ShowOptions {
     /// Seconds.
     pub(crate) timeout: Option<u64>,
     pub(crate) watch_stacks: bool,
+    /// Contents of a role, asked for.
+    pub(crate) contents: Option<Contents>,
 }
 
 /// Launches, stops, prints the tables on standard output.
 pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCode> {
     if let Some(code) = recorded::show(invocation, show)? {
+        return Ok(code);
+    }
+    if let Some(code) = elf_file::show(invocation, show)? {
         return Ok(code);
     }
     if let Some((pid, project)) = running(invocation, show)? {
@@ -54,14 +60,19 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
         Some(case) => stops(case, show)?,
     };
     let progress = terminal::Progress::new(invocation);
+    let looker = contents::Looker::new(invocation, show.contents.as_ref())?;
     let mut cases = pipeline::observe(
         &project.plan,
         project.workspace.as_ref(),
         &project.options,
         &project.cancel,
-        &|event| progress.show(&event),
+        &|event| {
+            looker.look(&event);
+            progress.show(&event);
+        },
     )?;
     progress.finish()?;
+    let has_contents = looker.finish()?;
     let Some(case) = cases.first_mut() else {
         return Err(Error::interrupted(project.cancel.signal().unwrap_or_default()));
     };
@@ -71,10 +82,17 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
             "more time: --timeout SECONDS".clone_into(detail);
         }
     }
-    terminal::print(|out| match invocation.format {
-        MessageFormat::Human => report::show(case, since.as_deref(), invocation.output_style, out),
-        MessageFormat::Json => report::show_json(case, since.as_deref(), out),
-    })?;
+    // Contents take the place of the tables; what went wrong is told either way.
+    if has_contents {
+        let stops = std::mem::take(&mut case.checkpoints);
+        case.checkpoints_planned = case.checkpoints_planned.saturating_sub(stops.len());
+    }
+    if !has_contents || case.problem.is_some() {
+        terminal::print(|out| match invocation.format {
+            MessageFormat::Human => report::show(case, since.as_deref(), invocation.output_style, out),
+            MessageFormat::Json => report::show_json(case, since.as_deref(), out),
+        })?;
+    }
     let code = case
         .problem
         .as_ref()
@@ -105,7 +123,18 @@ fn process(invocation: &Invocation, show: &ShowOptions, pid: i32, project: &Proj
         ));
     }
     let timeout = Duration::from_secs(show.timeout.unwrap_or(30));
-    let case = pipeline::attached(&project.plan, pid, timeout, &project.cancel)?;
+    let looker = contents::Looker::new(invocation, show.contents.as_ref())?;
+    let at = format!("pid {pid}");
+    let case = pipeline::attached(&project.plan, pid, timeout, &project.cancel, &|pid, map| {
+        let place = report::Where {
+            case: "process",
+            checkpoint: &at,
+        };
+        looker.look_into(place, pid, map)
+    })?;
+    if looker.finish()? {
+        return Ok(terminal::ok());
+    }
     terminal::print(|out| match invocation.format {
         MessageFormat::Human => report::show(&case, None, invocation.output_style, out),
         MessageFormat::Json => report::show_json(&case, None, out),
@@ -132,6 +161,7 @@ fn usage(title: &str) -> Error {
         .detail("cargo memcheck show CASE[@CHECKPOINT]          a case of memcheck.toml")
         .detail("cargo memcheck show -- PROGRAM [ARGUMENT …]    any program")
         .detail("cargo memcheck show --pid PID                  a running process")
+        .detail("cargo memcheck show FILE                       an ELF file, by its headers")
         .detail("cargo memcheck show FILE [CASE[@CHECKPOINT]]   results or captures of a run")
 }
 

@@ -61,7 +61,10 @@ fn totals_are_the_kernels(command: &mut Command, ready: impl Fn(u32) -> bool) {
         partition: None,
     };
     let (before, status) = (read(pid, "smaps_rollup"), read(pid, "status"));
-    let report = pipeline::attached(&plan, pid.cast_signed(), Duration::from_secs(30), &Cancel::new()).unwrap();
+    let report = pipeline::attached(&plan, pid.cast_signed(), Duration::from_secs(30), &Cancel::new(), &|_, _| {
+        Ok(())
+    })
+    .unwrap();
     assert!(tests::until(Duration::from_secs(10), is_stopped), "it stays as it was");
     assert_eq!(its_own(&read(pid, "smaps_rollup")), its_own(&before), "looking changed it");
     let map = &report.checkpoints[0].map;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use crate::tools::cc;
+use crate::tools::{cc, command, output, root};
 
 /// Present on every Debian or Ubuntu, or installed by `.ci/run`; below `/usr` unless merged otherwise.
 const SYSTEM: [&str; 32] = [
@@ -70,6 +70,24 @@ pub(crate) const BUILDS: [(&str, &[&str]); 14] = [
     ("shared.so", &["-shared", "-fPIC", "-Wl,-soname,libpointers.so.1"]),
 ];
 
+/// Builds of the same source for machines that nothing of it can run on: name, compiler and flags.
+const CROSS: [(&str, &str, &[&str]); 6] = [
+    ("arm-norelro", "arm-linux-gnueabihf-gcc", &["-Wl,-z,norelro"]),
+    ("arm-relro", "arm-linux-gnueabihf-gcc", &["-Wl,-z,relro", "-Wl,-z,lazy"]),
+    (
+        "arm-relro-now",
+        "arm-linux-gnueabihf-gcc",
+        &["-Wl,-z,relro", "-Wl,-z,now", "-fstack-protector-all"],
+    ),
+    ("arm-static", "arm-linux-gnueabihf-gcc", &["-static"]),
+    ("aarch64-relro-now", "aarch64-linux-gnu-gcc", &["-Wl,-z,relro", "-Wl,-z,now"]),
+    (
+        "aarch64-norelro.so",
+        "aarch64-linux-gnu-gcc",
+        &["-shared", "-fPIC", "-Wl,-z,norelro"],
+    ),
+];
+
 fn library(name: &str) -> Option<PathBuf> {
     LIBRARIES
         .iter()
@@ -121,9 +139,26 @@ pub(crate) fn build(name: &str) -> PathBuf {
     dir.path().join(name)
 }
 
+/// Those of other machines, made once.
+pub(crate) fn of_other_machines() -> Vec<PathBuf> {
+    static DIR: OnceLock<TempDir> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        let dir = TempDir::new().unwrap();
+        for (name, compiler, flags) in CROSS {
+            let mut cc = command(compiler);
+            cc.args(["-g", "-O1", "-I"]).arg(root().join("memcheck-probe/include"));
+            cc.arg(root().join("examples/c/pointers.c")).args(flags);
+            output(cc.arg("-o").arg(dir.path().join(name)));
+        }
+        dir
+    });
+    CROSS.iter().map(|(name, ..)| dir.path().join(name)).collect()
+}
+
 /// All of them.
 pub(crate) fn all() -> Vec<PathBuf> {
     let mut files = of_the_system();
+    files.extend(of_other_machines());
     files.extend(BUILDS.iter().map(|(name, _)| build(name)));
     files
 }

@@ -180,7 +180,9 @@ fn symbols_of(text: &str) -> Vec<Symbol> {
 }
 
 fn symbols_are_equal(path: &Path, file: &File) {
-    let dynamic = symbols_of(&readelf("--dyn-syms", path));
+    let mut dynamic = symbols_of(&readelf("--dyn-syms", path));
+    // They have no names of their own: readelf shows those of the sections.
+    dynamic.retain(|symbol| symbol.kind != "SECTION");
     let mut values: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
     for symbol in dynamic.iter().filter(|symbol| symbol.defined) {
         values.entry(&symbol.name).or_default().insert(symbol.value);

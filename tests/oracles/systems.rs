@@ -1,4 +1,5 @@
-//! Large programs of the distribution at `main` and at their exit: python3, sqlite3 and git.
+//! Large programs of the distribution at `main` and at their exit: python3, sqlite3, git, gcc's cc1, redis-server, node and java.
+//! The sum of the pieces is the whole as pmap and smaps_rollup have it.
 
 use std::path::Path;
 
@@ -46,4 +47,59 @@ fn python3() {
         assert!(map.thread_lists_known && map.arenas.is_some(), "{}", show(map));
         assert_eq!(map.sum(|role| role == Role::Unclassified).reserved, 0, "{}", show(map));
     });
+}
+
+#[test]
+fn cc1() {
+    let cc1 = crate::tools::run("gcc", &["-print-prog-name=cc1"]);
+    let source = crate::tools::root().join("examples/c/server.c");
+    let include = crate::tools::root().join("memcheck-probe/include");
+    let args = [
+        "-quiet",
+        "-O1",
+        "-I",
+        include.to_str().unwrap(),
+        source.to_str().unwrap(),
+        "-o",
+        "/dev/null",
+    ];
+    at_main_and_exit(Path::new(cc1.trim()), &args, everything_has_a_role);
+}
+
+/// The C libraries of these are glibc, their memory is other allocators': nothing is unclassified either.
+fn nothing_is_unclassified(map: &MemoryMap) {
+    assert_eq!(map.sum(|role| role == Role::Unclassified).reserved, 0, "{}", show(map));
+    assert!(map.thread_lists_known && map.arenas.is_some(), "{}", show(map));
+}
+
+/// Up to where it serves: with its background threads, and jemalloc.
+#[test]
+fn redis_server() {
+    let ready = At::Output {
+        pattern: "ready to accept connections".to_owned(),
+        stream: None,
+    };
+    let dir = tempfile::TempDir::new().unwrap();
+    let socket = dir.path().join("socket");
+    let args = ["--port", "0", "--save", "", "--unixsocket", socket.to_str().unwrap()];
+    visit(
+        &system_program("redis-server"),
+        &args,
+        &[At::Main, ready],
+        |_, _, capture, map| {
+            all_is_equal(capture, map);
+            nothing_is_unclassified(map);
+        },
+    );
+}
+
+#[test]
+fn node() {
+    let program = "const x = []; for (let i = 0; i < 1e5; i++) x.push({ i });";
+    at_main_and_exit(&system_program("node"), &["-e", program], nothing_is_unclassified);
+}
+
+#[test]
+fn java() {
+    at_main_and_exit(&system_program("java"), &["-Xmx64m", "-version"], nothing_is_unclassified);
 }

@@ -9,8 +9,10 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// Tool → Debian package, for the message.
-const PACKAGES: [(&str, &str); 18] = [
+const PACKAGES: [(&str, &str); 22] = [
     ("/usr/bin/python3", "python3 python3-jsonschema python3-markdown"),
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"),
+    ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"),
     ("cargo", "rustup"),
     ("cargo-insta", "it with `cargo install --locked cargo-insta --version 1.49.0`"),
     ("cc", "gcc"),
@@ -21,9 +23,11 @@ const PACKAGES: [(&str, &str); 18] = [
     ("go", "golang-go"),
     ("java", "default-jre-headless"),
     ("musl-gcc", "musl-tools"),
+    ("node", "nodejs"),
     ("pmap", "procps"),
     ("python3", "python3"),
     ("readelf", "binutils"),
+    ("redis-server", "redis-server"),
     ("sh", "dash"),
     ("sqlite3", "sqlite3"),
     ("strace", "strace"),

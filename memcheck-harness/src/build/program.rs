@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::model::machine_name;
 
 /// A file that the kernel can execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,26 +126,6 @@ fn native(machine: u16) -> bool {
         // Unknown to us: let the kernel judge.
         _ => true,
     }
-}
-
-/// `EM_*` (System V ABI, e_machine).
-fn machine_name(machine: u16) -> String {
-    match machine {
-        2 => "SPARC",
-        3 => "x86",
-        8 => "MIPS",
-        20 => "PowerPC",
-        21 => "PowerPC 64",
-        22 => "S/390",
-        40 => "ARM",
-        43 => "SPARC 64",
-        62 => "x86-64",
-        183 => "AArch64",
-        243 => "RISC-V",
-        258 => "LoongArch",
-        _ => return format!("ELF machine {machine}"),
-    }
-    .to_owned()
 }
 
 fn host_name() -> &'static str {

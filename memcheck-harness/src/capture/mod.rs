@@ -1,6 +1,7 @@
 //! Reads one stopped process: regions, status, limits, threads, objects. Parsers take bytes; reading is another function.
 //! Nothing here interprets what it reads.
 
+mod contents;
 mod environment;
 mod fast;
 mod functions;
@@ -15,6 +16,7 @@ mod tests;
 
 use std::os::unix::ffi::OsStringExt;
 
+pub use contents::{ContentReader, Counted, Strings, content_reader};
 pub use environment::{environment, page_bytes_here, today};
 pub use maps::parse_maps;
 pub use memory::LiveMemory;

@@ -5,8 +5,36 @@ use crate::model::{Confidence, ElfFacts, Evidence, Item, MemoryMap, Name, Perms,
 /// Segments that are looked at: linkers write about ten.
 const MAX_SEGMENTS: usize = 128;
 
-/// The address space of a shared library, as glibc's loader lays it out from address 0 (whole pages; both ends of RELRO rounded
-/// down: elf/dl-map-segments.h and `_dl_protect_relro` in elf/dl-reloc.c). What of it would be anonymous or resident is not known.
+/// Roles of the segments of a file: of a library, or of a program.
+struct Roles {
+    headers: Role,
+    text: Role,
+    rodata: Role,
+    relro: Role,
+    data: Role,
+    bss: Role,
+}
+
+const LIBRARY: Roles = Roles {
+    headers: Role::LibHeaders,
+    text: Role::LibText,
+    rodata: Role::LibRodata,
+    relro: Role::LibRelro,
+    data: Role::LibData,
+    bss: Role::LibBss,
+};
+
+const PROGRAM: Roles = Roles {
+    headers: Role::ExeHeaders,
+    text: Role::ExeText,
+    rodata: Role::ExeRodata,
+    relro: Role::ExeRelro,
+    data: Role::ExeData,
+    bss: Role::ExeBss,
+};
+
+/// The address space of a file, as glibc's loader lays it out from address 0 (whole pages; both ends of RELRO rounded down:
+/// elf/dl-map-segments.h and `_dl_protect_relro` in elf/dl-reloc.c). What of it would be anonymous or resident is not known.
 #[must_use]
 pub fn layout(facts: &ElfFacts, name: &Name, page_bytes: u64) -> MemoryMap {
     let page = page_bytes.max(1);
@@ -26,6 +54,7 @@ pub fn layout(facts: &ElfFacts, name: &Name, page_bytes: u64) -> MemoryMap {
     let relro = of(SegmentKind::GnuRelro)
         .next()
         .map(|relro| (down(relro.vaddr), down(relro.vaddr.saturating_add(relro.memsz))));
+    let roles = if facts.is_program() { PROGRAM } else { LIBRARY };
     let mut map = MemoryMap {
         page_bytes: page,
         hardening: Some(facts.hardening),
@@ -34,19 +63,19 @@ pub fn layout(facts: &ElfFacts, name: &Name, page_bytes: u64) -> MemoryMap {
     for load in of(SegmentKind::Load) {
         let (start, file_end, end) = ends(load, down, up);
         let role = match load.flags {
-            flags if flags & 2 != 0 => Role::LibData,
-            flags if flags & 1 != 0 => Role::LibText,
-            _ if text_at.is_some_and(|text| load.vaddr < text) => Role::LibHeaders,
-            _ => Role::LibRodata,
+            flags if flags & 2 != 0 => roles.data,
+            flags if flags & 1 != 0 => roles.text,
+            _ if text_at.is_some_and(|text| load.vaddr < text) => roles.headers,
+            _ => roles.rodata,
         };
-        let (from, to) = match relro.filter(|_| role == Role::LibData) {
+        let (from, to) = match relro.filter(|_| role == roles.data) {
             Some((from, to)) => (from.clamp(start, file_end), to.clamp(start, file_end)),
             None => (start, start),
         };
         add(&mut map, name, role, (start, from), load.flags);
-        add(&mut map, name, Role::LibRelro, (from, to), load.flags & !2);
+        add(&mut map, name, roles.relro, (from, to), load.flags & !2);
         add(&mut map, name, role, (to.max(from), file_end), load.flags);
-        add(&mut map, name, Role::LibBss, (file_end, end), load.flags);
+        add(&mut map, name, roles.bss, (file_end, end), load.flags);
     }
     let RoleSum { reserved, .. } = map.sum(|_| true);
     map.process.reserved = Some(reserved);

@@ -1,6 +1,7 @@
 //! ELF files by bounded reads: header facts, symbols, USDT notes. Pure parsing over a reader; knows no process.
 
 mod dynamic;
+mod fortify;
 mod hash;
 mod header;
 mod layout;
@@ -25,7 +26,7 @@ use self::dynamic::Dynamic;
 use self::header::Elf;
 use self::reader::Reader;
 use crate::error::Result;
-use crate::model::{ElfFacts, ElfType, Hardening, Name, Relro};
+use crate::model::{ElfFacts, ElfFile, ElfType, Hardening, Name, Relro};
 
 /// What one call may read of a file in all, in bytes. Real files stay far below: a 300 MB program with debug information has
 /// tables of some tens of MiB.
@@ -130,6 +131,23 @@ pub fn facts(file: &File) -> Result<ElfFacts> {
             pie: elf.elf_type() == ElfType::Dyn && dynamic.marks_executable(),
             canary: canary(&elf, &dynamic, is_static).unwrap_or_default(),
         },
+    })
+}
+
+/// Everything a file tells that nobody runs. `FORTIFY_SOURCE` is judged by the C library of its machine, if there is one here.
+///
+/// # Errors
+/// As [`facts`]. Symbol tables that contradict themselves hide what they would tell, no more.
+pub fn describe(file: &File, path: &Name) -> Result<ElfFile> {
+    let facts = facts(file)?;
+    let elf = Elf::read(Reader::new(file, FACTS_BUDGET)?)?;
+    let libc = fortify::libc_of(&facts).and_then(|path| Some((File::open(&path).ok()?, path)));
+    Ok(ElfFile {
+        path: path.clone(),
+        file_bytes: elf.reader.len(),
+        symbols: symbols::symtab(&elf).unwrap_or_default().map(|table| table.count()),
+        fortify: libc.and_then(|(libc, path)| fortify::count(file, &path, &libc).unwrap_or_default()),
+        facts,
     })
 }
 

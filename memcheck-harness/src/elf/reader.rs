@@ -37,6 +37,11 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Size of the file in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Exactly `len` bytes from `offset`; `what` names them in an error, `cap` is the most that makes sense for them.
     pub(super) fn bytes(&self, offset: u64, len: u64, cap: u64, what: &str) -> Result<Vec<u8>> {
         if len > cap {

@@ -111,6 +111,18 @@ pub struct ElfFacts {
     pub hardening: Hardening,
 }
 
+impl ElfFacts {
+    /// A program, as opposed to a library or an object file: it has fixed addresses, an interpreter, or is marked as one.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        match self.elf_type {
+            ElfType::Exec => true,
+            ElfType::Dyn => self.interpreter.is_some() || self.hardening.pie,
+            ElfType::Other(_) => false,
+        }
+    }
+}
+
 /// What an object is to the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::model::{AppliedSetting, At, ByteSize, Cancel, Stdin};
+use crate::model::{AppliedSetting, At, ByteSize, Cancel, Stdin, machine_name};
 use crate::sys::clone::{self, Child, Plan, Report, Step};
 use crate::sys::limits::{ADDRESS_SPACE, CORE, OPEN_FILES, STACK};
 use crate::sys::names::signal_name;
@@ -426,14 +426,7 @@ fn foreign(path: &Path) -> Option<String> {
     if Some(facts.machine) == arch::MACHINE {
         return None;
     }
-    let name = match facts.machine {
-        3 => "i386".to_owned(),
-        40 => "ARM".to_owned(),
-        62 => "x86-64".to_owned(),
-        183 => "AArch64".to_owned(),
-        243 => "RISC-V".to_owned(),
-        other => format!("ELF machine {other}"),
-    };
+    let name = machine_name(facts.machine);
     Some(format!(
         "it is a program for {name}; this machine is {}",
         std::env::consts::ARCH
