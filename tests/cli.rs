@@ -77,6 +77,8 @@ mod schema;
 mod racing;
 #[path = "cli/readme.rs"]
 mod readme;
+#[path = "cli/scaling.rs"]
+mod scaling;
 #[path = "cli/show.rs"]
 mod show;
 #[path = "cli/stacks.rs"]

@@ -194,6 +194,8 @@ fn failed(package: &Package, test: &str, error: Error) -> CaseReport {
         settings: Vec::new(),
         notes: Vec::new(),
         series: Vec::new(),
+        scaling: Vec::new(),
+        on_line: Vec::new(),
     }
 }
 

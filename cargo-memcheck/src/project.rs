@@ -100,7 +100,7 @@ pub(crate) fn job_pending(plan: &Plan) -> PathBuf {
 
 /// Each name must be a case of the plan: a typing error must not pass for "nothing to do".
 pub(crate) fn all_known(plan: &Plan, names: &[String]) -> Result<()> {
-    match names.iter().find(|name| !plan.cases.iter().any(|case| &case.name == *name)) {
+    match names.iter().find(|name| !plan.cases.iter().any(|case| case.is_called(name))) {
         None => Ok(()),
         Some(unknown) => Err(Error::config(format!("there is no case `{unknown}`")).detail("cargo memcheck list  names them")),
     }

@@ -6,6 +6,7 @@ mod held;
 mod judge;
 mod kept;
 mod limits;
+mod lines;
 mod parallel;
 mod rounds;
 mod sides;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 
 pub use attached::attached;
 pub use limits::waivers;
+pub(crate) use lines::judge_again;
 
 use crate::build::{self, BuildEvent};
 use crate::capture::{self, ObjectCache};
@@ -140,6 +142,7 @@ pub fn run_built(
     observe(Event::Measuring(plan.cases.len()));
     let own = config::ownership(plan)?;
     let turns = Turns::new(plan, observe);
+    let lines = lines::Lines::default();
     let finished = AtomicUsize::new(0);
     let total = plan.cases.len();
     let cases = in_parallel(options.jobs, total, |index| {
@@ -150,6 +153,7 @@ pub fn run_built(
             return None;
         }
         let mut case_report = run_case(plan, case, binary, &own, options, &turns, cancel);
+        lines.finish(plan, case, &report.environment, cancel, &mut case_report);
         let done = finished.fetch_add(1, Ordering::SeqCst) + 1;
         observe(Event::Finished {
             run: &report,

@@ -56,11 +56,12 @@ pub fn replay(plan: &Plan, recorded: &RunReport, captures: &[NamedCapture]) -> R
         today: crate::capture::today(),
     };
     let environment_status = compare::environment(plan, &recorded.environment, options.comparing())?;
-    let cases = recorded
+    let mut cases: Vec<CaseReport> = recorded
         .cases
         .iter()
         .map(|case| again(plan, case, captures, &options))
         .collect();
+    pipeline::judge_again(plan, &recorded.environment, &mut cases);
     let mut report = RunReport {
         environment_status,
         cases,

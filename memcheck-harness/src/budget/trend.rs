@@ -83,7 +83,7 @@ fn stays(values: &[u64], last_rise: usize) -> bool {
 }
 
 /// The median of all slopes, in thousandths per pass.
-fn slope_milli(points: &[(u64, u64)], step: u64) -> i64 {
+pub(super) fn slope_milli(points: &[(u64, u64)], step: u64) -> i64 {
     let mut slopes: Vec<(i128, i128)> = Vec::with_capacity(points.len() * points.len().saturating_sub(1) / 2);
     for (i, (x, y)) in points.iter().enumerate() {
         for (later, value) in points.get(i + 1..).unwrap_or_default() {

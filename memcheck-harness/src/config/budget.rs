@@ -1,15 +1,24 @@
 //! `budget.<metric> = …`: what is written at one level, and the effective limits of a checkpoint out of all levels.
-//! Owns the keys `max`, `min`, `max_growth`, `over`, `max_per_round`; judging is the `budget` module's.
+//! Owns the keys `max`, `min`, `max_growth`, `over`, `max_per_round`, `max_per_unit`, `max_constant`;
+//! judging is the `budget` module's.
 
 use std::collections::BTreeMap;
 
-use crate::model::{Bound, Growth, GrowthBound, Limit, Metric, Over, Tier, Unit};
+use crate::model::{Bound, Growth, GrowthBound, Limit, MIN_RUNS, Metric, Over, Tier, Unit};
 
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::suggest::{self, listed};
 
-const KEYS: [&str; 5] = ["max", "min", "max_growth", "over", "max_per_round"];
+const KEYS: [&str; 7] = [
+    "max",
+    "min",
+    "max_growth",
+    "over",
+    "max_per_round",
+    "max_per_unit",
+    "max_constant",
+];
 
 /// Parts of the longest metric name; deeper tables hold no metric.
 const MAX_PARTS: usize = 4;
@@ -24,6 +33,8 @@ pub(super) struct Written {
     min: Option<Spot<u64>>,
     growth: Option<WrittenGrowth>,
     per_round: Option<Spot<u64>>,
+    per_unit: Option<Spot<u64>>,
+    constant: Option<Spot<u64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -134,6 +145,8 @@ fn limit(metric: &Metric, key: &Spot<&str>, value: &Value<'_>) -> Option<Written
         min: bound("min"),
         growth: growth(metric, &table),
         per_round: bound("max_per_round"),
+        per_unit: bound("max_per_unit"),
+        constant: bound("max_constant"),
     };
     if table.entries().is_empty() {
         let title = format!("no limit is written for {}", quote(metric.name()));
@@ -230,6 +243,7 @@ pub(super) fn effective(
     names: &[&str],
     index: usize,
     is_series: bool,
+    is_scaled: bool,
 ) -> BTreeMap<Metric, Limit> {
     let earlier = names.get(..index).unwrap_or_default();
     for written in layers[0].values() {
@@ -243,6 +257,7 @@ pub(super) fn effective(
             ));
         }
     }
+    check_per_unit(doc, layers[0], is_scaled);
     let mut limits = BTreeMap::new();
     for metric in layers.iter().flat_map(|layer| layer.keys()) {
         if limits.contains_key(metric) {
@@ -276,8 +291,12 @@ pub(super) fn effective(
             place: doc.place(&spot.span),
         };
         let per_round = written.iter().find_map(|w| w.per_round.as_ref()).filter(|_| is_series);
+        let per_unit = written.iter().find_map(|w| w.per_unit.as_ref()).filter(|_| is_scaled);
+        let constant = written.iter().find_map(|w| w.constant.as_ref()).filter(|_| is_scaled);
         let limit = Limit {
             per_round: per_round.map(bound),
+            per_unit: per_unit.map(bound),
+            constant: constant.map(bound),
             max: max.map(bound),
             min: min.map(bound),
             growth: growth.map(|growth| Growth {
@@ -346,6 +365,20 @@ pub(super) fn check_per_round(doc: &Document<'_>, budget: &Budget, has_series: b
     if let Some(span) = per_round(budget).filter(|_| !has_series) {
         let title = "no checkpoint is passed many times: `max_per_round` would never hold";
         doc.report(Diagnostic::at(span, title, "add every = true to a checkpoint"));
+    }
+}
+
+/// A cost per unit needs runs with different numbers of them.
+pub(super) fn check_per_unit(doc: &Document<'_>, budget: &Budget, is_scaled: bool) {
+    let written = || {
+        budget
+            .values()
+            .find_map(|written| written.per_unit.as_ref().or(written.constant.as_ref()))
+    };
+    if let Some(spot) = written().filter(|_| !is_scaled) {
+        let title = format!("a limit per unit needs a matrix of at least {MIN_RUNS} runs with a number each");
+        let label = "add to the case: matrix = { args = [[\"1\"], [\"10\"], [\"100\"]] }";
+        doc.report(Diagnostic::at(spot.span.clone(), title, label));
     }
 }
 

@@ -4,7 +4,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::model::{AfterLast, Alone, Case, CheckpointSpec, Children, ExpectedEnd, Package, Profile, Stdin, StepSpec, Workspace};
+use crate::model::{
+    AfterLast, Alone, Case, CheckpointSpec, Children, ExpectedEnd, MIN_RUNS, MatrixRun, Package, Profile, Stdin, StepSpec,
+    Workspace,
+};
 
 use super::Overrides;
 use super::budget::{self, Budget};
@@ -12,6 +15,7 @@ use super::checkpoint;
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::kind;
+use super::matrix::{self, Matrix};
 use super::name;
 use super::settings::{self, Settings};
 use super::signal;
@@ -20,7 +24,7 @@ use super::step;
 use super::suggest::{self, listed};
 use super::target::{self, CargoContext, TargetForm};
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "name",
     "package",
     "target",
@@ -36,6 +40,7 @@ const KEYS: [&str; 15] = [
     "serial",
     "group",
     "detach",
+    "matrix",
 ];
 
 /// More checkpoints in one case are a mistake.
@@ -48,24 +53,35 @@ pub(super) struct Written {
     pub(super) name: Spot<String>,
     package: Option<Spot<String>>,
     target: Spot<TargetForm>,
-    args: Vec<String>,
+    pub(super) args: Vec<String>,
     exit: Option<ExpectedEnd>,
     cwd: Option<String>,
     stdin: Option<String>,
     children: Children,
     detach: bool,
     features: Option<Spot<Vec<Spot<String>>>>,
-    settings: Settings,
+    pub(super) settings: Settings,
     pub(super) checkpoints: Vec<checkpoint::Written>,
     steps: Vec<step::Written>,
     tty: bool,
     alone: Alone,
+    /// Several runs, until they are told apart.
+    pub(super) matrix: Option<Matrix>,
+    /// One of them.
+    pub(super) run: Option<MatrixRun>,
 }
 
 impl Written {
     /// True when one of its checkpoints is passed many times.
     pub(super) fn has_series(&self) -> bool {
         self.checkpoints.iter().any(|checkpoint| checkpoint.every.is_some())
+    }
+
+    /// True when it is one of several runs with a number each, enough to draw a line through.
+    pub(super) fn is_scaled(&self) -> bool {
+        self.run
+            .as_ref()
+            .is_some_and(|run| run.number.is_some() && run.of >= MIN_RUNS)
     }
 
     /// The names of its checkpoints, in order.
@@ -143,6 +159,11 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         steps,
         tty: tty.unwrap_or(false),
         alone: alone(table),
+        matrix: match table.get("matrix") {
+            Some(value) => Some(matrix::read(&value)?),
+            None => None,
+        },
+        run: None,
     })
 }
 
@@ -234,6 +255,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     budget::check_growth(doc, &written.settings.budget, std::slice::from_ref(&names));
     budget::check_per_round(doc, &written.settings.budget, written.has_series());
+    budget::check_per_unit(doc, &written.settings.budget, written.is_scaled());
     // The target is watched from its start on: what a checkpoint asks for holds for its case.
     let watched = written.checkpoints.iter().any(|checkpoint| checkpoint.watch_stacks);
     let limits: Vec<_> = written
@@ -242,7 +264,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         .enumerate()
         .map(|(i, checkpoint)| {
             let layers: [&Budget; 3] = [&checkpoint.budget, &written.settings.budget, &context.defaults.budget];
-            budget::effective(doc, layers, &names, i, checkpoint.every.is_some())
+            budget::effective(doc, layers, &names, i, checkpoint.every.is_some(), written.is_scaled())
         })
         .collect();
     let package = match &written.package {
@@ -347,6 +369,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         .collect();
     case.tty = written.tty;
     case.alone = written.alone;
+    case.run = written.run;
     case.snapshot = snapshot::options(settings.snapshot);
     Some(case)
 }

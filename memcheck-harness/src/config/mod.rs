@@ -13,6 +13,7 @@ mod edit;
 mod handed;
 mod kind;
 mod locate;
+mod matrix;
 mod name;
 mod own;
 mod partition;

@@ -76,13 +76,19 @@ impl FromStr for Partition {
 pub(super) fn deal(cases: &mut Vec<Case>, partition: Option<&Partition>) -> Option<Shard> {
     let partition = partition?;
     let names = cases.iter().map(|case| case.name.clone()).collect();
+    let mut before: Option<String> = None;
     let mut index = 0_u32;
     cases.retain(|case| {
+        // The runs of a matrix stay together: a line is drawn through them.
+        let name = case.run.as_ref().map_or(&case.name, |run| &run.case);
+        if before.as_ref().is_some_and(|before| before != name) {
+            index += 1;
+        }
+        before = Some(name.clone());
         let turn = match partition.kind {
             Kind::Count => index % partition.of,
-            Kind::Hash => u32::try_from(hash(&case.name) % u64::from(partition.of)).unwrap_or(0),
+            Kind::Hash => u32::try_from(hash(name) % u64::from(partition.of)).unwrap_or(0),
         };
-        index += 1;
         turn + 1 == partition.number
     });
     Some(Shard {

@@ -14,7 +14,7 @@ use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::locate::{self, FILE};
 use super::settings::{self, Settings};
 use super::suggest::{self, listed};
-use super::{BuiltLine, Overrides, Source, added, budget, own, partition, record, waiver};
+use super::{BuiltLine, Overrides, Source, added, budget, matrix, own, partition, record, waiver};
 
 /// More cases in one file are a mistake.
 const MAX_CASES: usize = 5000;
@@ -55,6 +55,7 @@ pub(super) fn plan(
     budget::check_growth(&doc, &defaults.budget, &names);
     let has_series = written.cases.iter().any(case::Written::has_series);
     budget::check_per_round(&doc, &defaults.budget, has_series);
+    budget::check_per_unit(&doc, &defaults.budget, written.cases.iter().any(case::Written::is_scaled));
     let context = Context {
         doc: &doc,
         root,
@@ -203,13 +204,15 @@ fn read(doc: &Document<'_>) -> Written {
             }
             continue;
         };
-        let Spot { value: name, span } = case.name.clone();
-        if let Some(first) = names.get(&name) {
-            let label = format!("the first one stands in line {}", doc.place(first).line);
-            doc.report(Diagnostic::at(span, format!("two cases are called `{name}`"), label));
-        } else {
-            names.insert(name, span);
-            written.cases.push(case);
+        for case in matrix::expand(doc, case) {
+            let Spot { value: name, span } = case.name.clone();
+            if let Some(first) = names.get(&name) {
+                let label = format!("the first one stands in line {}", doc.place(first).line);
+                doc.report(Diagnostic::at(span, format!("two cases are called `{name}`"), label));
+            } else {
+                names.insert(name, span);
+                written.cases.push(case);
+            }
         }
     }
     let names: Vec<(&str, Vec<&str>)> = written
@@ -245,7 +248,7 @@ fn select(cases: &mut Vec<Case>, workspace: Option<&Workspace>, overrides: &Over
     let named = |case: &Case| {
         let matches = |filter: &String| {
             if overrides.exact {
-                case.name == *filter
+                case.is_called(filter)
             } else {
                 case.name.contains(filter.as_str())
             }

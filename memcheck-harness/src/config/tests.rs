@@ -304,6 +304,76 @@ fn each_kind_of_place_has_its_word() {
 }
 
 #[test]
+fn a_matrix_is_as_many_cases_as_it_has_runs() {
+    let matrix = "matrix = { args = [[\"1\"], [\"2\"], [\"4\"]], env = { MODE = [\"a b\", \"c\"] }, unit = \"thread\" }";
+    let text = case(
+        &format!("args = [\"x\"]\nbudget.own.anon.max_per_unit = \"8 KiB\"\n{matrix}"),
+        "",
+    );
+    let plan = plain(&text).unwrap();
+    let runs: Vec<_> = plan
+        .cases
+        .iter()
+        .map(|case| {
+            let run = case.run.as_ref().unwrap();
+            (
+                case.name.as_str(),
+                case.args.join(" "),
+                case.env["MODE"].as_str(),
+                run.number,
+                run.line.as_str(),
+            )
+        })
+        .collect();
+    let name = plan.cases[0].run.as_ref().unwrap().case.clone();
+    let (line_a, line_c) = (format!("{name}.a-b"), format!("{name}.c"));
+    assert_eq!(runs.len(), 6);
+    assert_eq!(
+        runs[0],
+        (
+            format!("{name}.1.a-b").as_str(),
+            "x 1".to_owned(),
+            "a b",
+            Some(1),
+            line_a.as_str()
+        )
+    );
+    assert_eq!(
+        runs[5],
+        (
+            format!("{name}.4.c").as_str(),
+            "x 4".to_owned(),
+            "c",
+            Some(4),
+            line_c.as_str()
+        )
+    );
+    assert!(
+        plan.cases
+            .iter()
+            .all(|case| case.is_called(&name) && case.checkpoints[0].limits[&metric("own.anon")].per_unit.is_some())
+    );
+    for (matrix, said) in [
+        ("matrix = { args = [\"1\"] }", "each run has a list of arguments"),
+        ("matrix = { unit = \"thread\" }", "the matrix has no runs"),
+        (
+            "matrix = { args = [[\"a\"], [\"A\"]] }",
+            "two runs of the matrix would be called",
+        ),
+        ("matrix = { arg = [[\"a\"]] }", "did you mean `args`?"),
+        (
+            "budget.own.anon.max_per_unit = \"1 B\"\nmatrix = { args = [[\"a\"], [\"b\"], [\"c\"]] }",
+            "needs a matrix of at least 3 runs with a number each",
+        ),
+        ("budget.own.anon.max_constant = \"1 B\"", "needs a matrix of at least 3 runs"),
+    ] {
+        let error = plain(&case(matrix, "")).unwrap_err();
+        let text = format!("{error}\n{}", error.problem().details.join("\n"));
+        assert!(text.contains(said), "{matrix}: {text}");
+    }
+}
+
+#[test]
 fn growth_per_round_holds_for_series_alone() {
     let text = format!(
         "{}[[case.checkpoint]]\nname = \"end\"\nat = \"exit\"\n",

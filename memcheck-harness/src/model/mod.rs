@@ -23,6 +23,7 @@ mod report;
 mod revision;
 mod role;
 mod room;
+mod scaling;
 mod series;
 mod snapshot;
 mod syscall;
@@ -50,7 +51,7 @@ pub use name::Name;
 pub use object::{Class, ElfFacts, ElfType, Hardening, Object, ObjectKind, Relro, Segment, SegmentKind};
 pub use plan::{
     AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ENVIRONMENT_FILE, ExpectedEnd, Growth, GrowthBound, LaunchLimits,
-    Limit, Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
+    Limit, MatrixRun, Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
 };
 pub use region::{Perms, Region, Usage, UsageDetail, VmFlags};
 pub use report::{
@@ -60,6 +61,7 @@ pub use report::{
 pub use revision::{Job, Revised, RevisedKind, Revision, Switch};
 pub use role::{Allocator, Role};
 pub use room::Room;
+pub use scaling::{Knee, Line, MIN_RUNS, Sample, Scaling};
 pub use series::{Direction, MIN_ROUNDS, Series, Trend};
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
 pub use syscall::{syscall_names, syscall_number};

@@ -124,6 +124,23 @@ pub struct Case {
     pub alone: Alone,
     /// What the snapshot holds.
     pub snapshot: SnapshotOptions,
+    /// One of the runs of a matrix.
+    pub run: Option<MatrixRun>,
+}
+
+/// One run of a case with a `matrix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MatrixRun {
+    /// The name of the case as written.
+    pub case: String,
+    /// What the runs that differ by their number alone have in common.
+    pub line: String,
+    /// What the number counts.
+    pub unit: String,
+    /// The number of this run; absent when the matrix has none.
+    pub number: Option<u64>,
+    /// How many runs the line has.
+    pub of: usize,
 }
 
 /// What a case runs.
@@ -302,6 +319,10 @@ pub struct Limit {
     pub growth: Option<Growth>,
     /// Not growing by more from pass to pass: of a series (`every`).
     pub per_round: Option<Bound>,
+    /// Not more for each unit of the matrix.
+    pub per_unit: Option<Bound>,
+    /// Not more without any unit of the matrix.
+    pub constant: Option<Bound>,
 }
 
 /// `max_growth` with `over`.
@@ -410,6 +431,13 @@ impl Case {
             tty: false,
             alone: Alone::default(),
             snapshot: SnapshotOptions::default(),
+            run: None,
         }
+    }
+
+    /// True for its name, and for that of the case whose matrix it is a run of.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.run.as_ref().is_some_and(|run| run.case == name)
     }
 }

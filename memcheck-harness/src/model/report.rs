@@ -7,9 +7,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
+<<<<<<< HEAD
 use super::{
     Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Series, Switch, UnsteadyCell, WaiverResult, WaiverStatus,
 };
+=======
+use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, Scaling, Series, UnsteadyCell, WaiverResult, WaiverStatus};
+>>>>>>> 3e98b13 (Scaling: a matrix of runs, limits per unit, the knee in words)
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
 /// without a new schema (`docs/schema/`).
@@ -139,6 +143,12 @@ pub struct CaseReport {
     /// What was read round by round at checkpoints that are passed many times.
     #[serde(default)]
     pub series: Vec<Series>,
+    /// What the runs of a matrix cost for each unit: at the last run of each line.
+    #[serde(default)]
+    pub scaling: Vec<Scaling>,
+    /// Checkpoints whose limits per unit are judged at the last run of the line.
+    #[serde(default)]
+    pub on_line: Vec<String>,
 }
 
 /// One checkpoint that was reached.
@@ -190,10 +200,17 @@ impl LimitResult {
     /// up.
     pub const PER_ROUND: &str = "max_per_round";
 
-    /// True when it bounds a rate: its value is none of the checkpoint's memory.
+    /// The rule that bounds the cost of one more unit of a matrix; followed by the unit's name.
+    pub const PER_UNIT: &str = "max_per_unit";
+    /// The rule that bounds what is there without any unit.
+    pub const CONSTANT: &str = "max_constant";
+
+    /// True when it bounds a rate, or what a line begins with: its value is none of the checkpoint's memory.
     #[must_use]
     pub fn is_rate(&self) -> bool {
-        self.rule == Self::PER_ROUND
+        [Self::PER_ROUND, Self::PER_UNIT, Self::CONSTANT]
+            .iter()
+            .any(|rule| self.rule.starts_with(rule))
     }
 
     /// True when the value is below what it must at least be, false when it is above what it may be. Of a broken limit.
@@ -419,6 +436,8 @@ impl CaseReport {
             settings: Vec::new(),
             notes: Vec::new(),
             series: Vec::new(),
+            scaling: Vec::new(),
+            on_line: Vec::new(),
         }
     }
 

@@ -57,5 +57,7 @@ pub fn attached(
         settings: Vec::new(),
         notes,
         series: Vec::new(),
+        scaling: Vec::new(),
+        on_line: Vec::new(),
     })
 }

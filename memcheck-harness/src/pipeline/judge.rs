@@ -105,6 +105,19 @@ pub(super) fn checkpoint(case: &Case, index: usize, map: MemoryMap) -> Option<Ch
     })
 }
 
+/// Checkpoints with a limit per unit, which the last run of a line tells of.
+fn on_line(case: &Case) -> Vec<String> {
+    let is_lined = |spec: &&CheckpointSpec| {
+        let mut limits = spec.limits.values();
+        limits.any(|limit| limit.per_unit.is_some() || limit.constant.is_some())
+    };
+    case.checkpoints
+        .iter()
+        .filter(is_lined)
+        .map(|spec| spec.name.clone())
+        .collect()
+}
+
 pub(super) fn case_report(
     case: &Case,
     target: String,
@@ -138,5 +151,7 @@ pub(super) fn case_report(
         settings,
         notes: measured.notes,
         series: measured.series,
+        scaling: Vec::new(),
+        on_line: on_line(case),
     }
 }

@@ -175,6 +175,8 @@ pub(crate) fn case(name: &str) -> CaseReport {
         settings: Vec::new(),
         notes: Vec::new(),
         series: Vec::new(),
+        scaling: Vec::new(),
+        on_line: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::model::{CaseReport, CheckpointReport, LimitResult, SnapshotStatus};
 pub(super) fn is_ungated(case: &CaseReport) -> bool {
     case.problem.is_none()
         && case.snapshot.status == SnapshotStatus::Off
+        && case.on_line.is_empty()
         && case.checkpoints.iter().all(|checkpoint| checkpoint.limits.is_empty())
 }
 
@@ -34,6 +35,7 @@ pub(super) fn ungated_checkpoints(case: &CaseReport) -> Vec<&str> {
         .collect();
     case.checkpoints
         .iter()
+        .filter(|checkpoint| !case.on_line.contains(&checkpoint.name))
         .filter(|checkpoint| checkpoint.limits.is_empty() && !is_in_snapshot(case, checkpoint))
         .map(|checkpoint| checkpoint.name.as_str())
         .filter(|name| !references.contains(name) && !rounds.iter().any(|round| name.starts_with(round)))

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::text::{Ink, clean, columns, labelled, paint, plural, wrap};
-use super::{problem, progress, series, table, unsteady};
+use super::{problem, progress, scaling, series, table, unsteady};
 use crate::model::{
     AppliedSetting, CaseReport, ChangeCause, CheckpointReport, EnvironmentStatus, LimitResult, Outcome, Place, ProblemKind,
     RunReport, SnapshotStatus, Verdict,
@@ -54,6 +54,8 @@ pub fn case_counted(
     }
     if style.verbose > 0 {
         everything(case, style, out)?;
+    } else if !failed {
+        scaling::scaling(case, false, style, out)?;
     }
     Ok(())
 }
@@ -192,7 +194,11 @@ fn message(
     }
     let several = sections.full.len() > 1;
     let mut tables = 0;
-    if style.verbose == 0 && series::is_broken(case) {
+    if style.verbose == 0 && scaling::is_broken(case) {
+        writeln!(out)?;
+        scaling::scaling(case, true, style, out)?;
+    }
+    if style.verbose == 0 && !case.series.is_empty() && series::is_broken(case) {
         writeln!(out)?;
         series::series(case, style, out)?;
     }
@@ -524,6 +530,10 @@ fn lift(limits: &BTreeSet<(&Place, bool)>) -> Option<String> {
 
 /// `-v`: all that was measured.
 pub(super) fn everything(case: &CaseReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    if !case.scaling.is_empty() {
+        scaling::scaling(case, true, style, out)?;
+        writeln!(out)?;
+    }
     if !case.series.is_empty() {
         series::series(case, style, out)?;
         writeln!(out)?;

@@ -34,6 +34,7 @@ mod show_malloc;
 mod stacks;
 mod results;
 mod sarif;
+mod scaling;
 mod series;
 mod summary;
 mod table;

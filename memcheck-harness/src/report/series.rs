@@ -16,19 +16,26 @@ const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 pub(super) fn limit_words(limit: &LimitResult) -> Option<(&'static str, String)> {
     let metric = &limit.metric;
     if limit.is_rate() {
+        let unit = limit.rule.strip_prefix(LimitResult::PER_UNIT).map(str::trim);
+        let is_constant = limit.rule == LimitResult::CONSTANT;
         return Some(match (limit.value, limit.limit) {
-            (Some(value), Some(bound)) => (
-                "Budget exceeded: ",
-                format!(
-                    "{metric} grows {} per round, limit {}",
-                    metric.show(value),
-                    metric.show(bound)
-                ),
-            ),
-            _ => (
-                "Budget not judged: ",
-                format!("growth of {metric} per round: {}", limit.reason),
-            ),
+            (Some(value), Some(bound)) => {
+                let value = metric.show(value);
+                let says = match unit {
+                    Some(unit) => format!("{metric} costs {value} for each {unit}"),
+                    None if is_constant => format!("{metric} begins with {value}"),
+                    None => format!("{metric} grows {value} per round"),
+                };
+                ("Budget exceeded: ", format!("{says}, limit {}", metric.show(bound)))
+            }
+            _ => {
+                let what = match unit {
+                    Some(unit) => format!("cost of {metric} for each {unit}"),
+                    None if is_constant => format!("what {metric} begins with"),
+                    None => format!("growth of {metric} per round"),
+                };
+                ("Budget not judged: ", format!("{what}: {}", limit.reason))
+            }
         });
     }
     let (_, round) = limit.rule.split_once(" in round ")?;
@@ -139,7 +146,7 @@ fn verdict(metric: &Metric, trend: &Trend, step: u64) -> String {
 }
 
 /// Thousandths of a unit: whole from 10 units on.
-fn amount(metric: &Metric, milli: i64) -> String {
+pub(super) fn amount(metric: &Metric, milli: i64) -> String {
     let size = milli.unsigned_abs();
     if size >= 10_000 || size.is_multiple_of(1000) {
         return metric.show((size + 500) / 1000);
