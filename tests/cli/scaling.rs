@@ -24,6 +24,7 @@ fn arenas(mode: &str, rest: &str) -> Project {
 }
 
 /// Processors that are online, as the C library says.
+#[expect(clippy::disallowed_methods, reason = "a program that asks for the truth is no target")]
 fn processors() -> u64 {
     let output = Command::new("getconf").arg("_NPROCESSORS_ONLN").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()

@@ -7,13 +7,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
-<<<<<<< HEAD
 use super::{
-    Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Series, Switch, UnsteadyCell, WaiverResult, WaiverStatus,
+    Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series, Switch, UnsteadyCell, WaiverResult,
+    WaiverStatus,
 };
-=======
-use super::{KeptCapture, MemoryMap, Metric, Name, Place, Role, Scaling, Series, UnsteadyCell, WaiverResult, WaiverStatus};
->>>>>>> 3e98b13 (Scaling: a matrix of runs, limits per unit, the knee in words)
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
 /// without a new schema (`docs/schema/`).
