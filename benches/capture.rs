@@ -273,13 +273,11 @@ fn stopped(program: &Path, regions: u64, threads: u64) -> Fallible<Stopped> {
         timeout: Duration::from_secs(600),
         output_tail_bytes: 1024,
     };
-    let point = |hit| {
-        let at = At::Probe {
-            provider: "memcheck".to_owned(),
-            name: "again".to_owned(),
-        };
-        Point::new(at, hit)
+    let again = At::Probe {
+        provider: "memcheck".to_owned(),
+        name: "again".to_owned(),
     };
+    let point = |hit| Point::new(again.clone(), hit);
     let points: Vec<Point> = (1..=8).map(point).collect();
     Ok(paused(trace::launch(&launch, &points, &Cancel::new())?)?)
 }

@@ -416,6 +416,7 @@ mod tests {
         Snapshot {
             checkpoints: vec![State {
                 name: "b".to_owned(),
+                child: None,
                 rows,
             }],
             ..Snapshot::default()

@@ -1,15 +1,20 @@
 //! What was reached and how the target ended → whether the case can be judged at all. Pure.
 
 use crate::error::{Error, Result};
-use crate::model::{AfterLast, At, Case, CheckpointSpec, End, ExpectedEnd, Problem, ProblemKind};
+use crate::model::{AfterLast, At, Case, CheckpointSpec, Children, End, ExpectedEnd, Problem, ProblemKind};
 use crate::trace::{Ended, Suggestions, Unseen};
 
 /// True when the target is to run on after its last checkpoint: asked for, needed for an `exit` checkpoint, or to see the end
-/// that the case states.
+/// that the case states, or the ends of all children.
 #[must_use]
 pub(crate) fn runs_to_its_end(case: &Case) -> bool {
     let states_an_end = case.exit.as_ref().is_some_and(|exit| *exit != ExpectedEnd::Any);
-    case.detach || case.after_last == AfterLast::Run || states_an_end || case.checkpoints.iter().any(|c| c.at == At::Exit)
+    let at_end = |spec: &CheckpointSpec| spec.at == At::Exit && spec.child.is_none();
+    case.detach
+        || case.after_last == AfterLast::Run
+        || states_an_end
+        || case.children == Children::Capture
+        || case.checkpoints.iter().any(at_end)
 }
 
 /// True when nothing is left to wait for: the last checkpoint was reached, and of those before only optional ones were not.
@@ -22,7 +27,19 @@ pub(crate) fn is_complete(case: &Case, reached: &[usize]) -> bool {
             .checkpoints
             .iter()
             .enumerate()
-            .all(|(i, spec)| spec.is_optional() || reached.contains(&i))
+            .all(|(i, spec)| !must_be_reached(case, spec, reached) || reached.contains(&i))
+}
+
+/// Of a series by children one must be reached, whichever; it stands for the first.
+fn must_be_reached(case: &Case, spec: &CheckpointSpec, reached: &[usize]) -> bool {
+    let Some(every) = spec.every.as_ref().filter(|every| every.by_child) else {
+        return !spec.is_optional();
+    };
+    let is_of_it = |index: &usize| {
+        let other = case.checkpoints.get(*index).and_then(|spec| spec.every.as_ref());
+        other.is_some_and(|other| other.series == every.series)
+    };
+    every.number == 1 && !reached.iter().any(is_of_it)
 }
 
 /// Why the case cannot be judged, if it cannot: a checkpoint that was not reached, or an end that was not expected.
@@ -33,7 +50,7 @@ pub(crate) fn problem(case: &Case, reached: &[usize], ended: &Ended, suggest: &d
         .checkpoints
         .iter()
         .enumerate()
-        .find(|(i, spec)| !spec.is_optional() && !reached.contains(i));
+        .find(|(i, spec)| must_be_reached(case, spec, reached) && !reached.contains(i));
     if let Some((index, spec)) = missed {
         return Some(not_reached(case, index, spec, reached, ended, suggest));
     }
@@ -84,10 +101,11 @@ fn unfinished_series<'c>(case: &'c Case, reached: &[usize]) -> Option<(&'c str, 
     (!reached.contains(&(case.checkpoints.len() - 1))).then_some((series, passes))
 }
 
-/// Checkpoints are to be reached in the order in which they are written: a snapshot tells each as a change since the one before.
+/// Checkpoints of a process are to be reached in the order in which they are written: a snapshot tells each as a change since
+/// the one before. Those of different processes come as they come.
 ///
 /// # Errors
-/// When `now` (an index) comes before `last`.
+/// When `now` comes before `last`, both indices of checkpoints of one process.
 pub(crate) fn in_order(case: &Case, last: Option<usize>, now: usize) -> Result<()> {
     let name = |index: usize| case.checkpoints.get(index).map_or("?", |c| c.name.as_str());
     match last {
@@ -136,7 +154,7 @@ fn not_reached(
     if passes > 0 {
         details.push(format!(
             "`{}` was passed {}, hit = {} was asked for",
-            spec.at,
+            spec.at_text(),
             if passes == 1 {
                 "once".to_owned()
             } else {
@@ -161,6 +179,7 @@ fn not_reached(
         }
         None => {}
     }
+    details.extend(children_seen(spec, ended));
     if ended.end == End::TimedOut {
         details.push("more time: timeout = \"60s\" in the case or in [defaults]".to_owned());
     }
@@ -169,17 +188,36 @@ fn not_reached(
             "the target {} before checkpoint `{}` ({}, {})",
             describe(&ended.end),
             spec.name,
-            spec.at,
+            spec.at_text(),
             spec.place
         )
     } else {
-        format!("checkpoint `{}` was not reached ({}, {})", spec.name, spec.at, spec.place)
+        format!(
+            "checkpoint `{}` was not reached ({}, {})",
+            spec.name,
+            spec.at_text(),
+            spec.place
+        )
     };
     Problem {
         kind: ProblemKind::NotJudged,
         title,
         details,
     }
+}
+
+/// The children there were, where the one that a checkpoint is in was not among them.
+fn children_seen(spec: &CheckpointSpec, ended: &Ended) -> Option<String> {
+    let child = spec.child.as_ref()?;
+    let names: Vec<String> = ended.children.iter().map(ToString::to_string).collect();
+    if ended.children.iter().any(|name| child.means(name)) {
+        let hint = "a child that was forked goes on behind `fork`: it passes neither exec nor main";
+        return matches!(spec.at, At::Exec | At::Main).then(|| hint.to_owned());
+    }
+    Some(match names.as_slice() {
+        [] => "the target made no child process".to_owned(),
+        _ => format!("there was no child {child}; there were: {}", names.join(", ")),
+    })
 }
 
 /// What the user may have meant, then what else there is.
@@ -294,6 +332,7 @@ mod tests {
             unseen: BTreeMap::new(),
             notes: Vec::new(),
             settings: Vec::new(),
+            children: Vec::new(),
         }
     }
 
@@ -382,6 +421,7 @@ mod tests {
                 limit: 3,
                 step: 1,
                 warm_up: None,
+                by_child: false,
             });
             case.checkpoints.insert(case.checkpoints.len() - 1, one);
         }

@@ -7,10 +7,12 @@ mod judge;
 mod kept;
 mod limits;
 mod lines;
+mod measured;
 mod parallel;
 mod rounds;
 mod sides;
 mod steps;
+mod tree;
 mod turn;
 mod versus;
 
@@ -18,7 +20,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use attached::attached;
 pub use limits::waivers;
@@ -29,17 +31,19 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Capture, CaptureLevel, Case, CaseReport, Date, End, Environment, EnvironmentStatus, KeptCapture, MemoryMap,
-    Name, Plan, Problem, RunReport, Series, Snapshot, Workspace,
+    Binary, Cancel, Capture, CaptureLevel, Case, CaseReport, Date, End, Environment, EnvironmentStatus, MemoryMap, Name, Plan,
+    RunReport, Snapshot, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, normalize, prepare};
 
 pub(crate) use judge::judge;
+pub(crate) use measured::Measured;
 pub use sides::{layouts, reports, snapshots};
 pub use versus::{Compared, Party, Terms, versus};
 
 use judge::{case_report, checkpoint, ends_badly};
+use measured::page_bytes;
 use parallel::in_parallel;
 use steps::Steps;
 use turn::Turns;
@@ -259,6 +263,7 @@ pub fn observe(
             ),
         };
         let maps = std::mem::take(&mut measured.maps);
+        let case = &*measured.of(case);
         let checkpoints = maps
             .into_iter()
             .filter_map(|(index, map)| checkpoint(case, index, map))
@@ -411,81 +416,6 @@ fn states(approved: Option<&Approved>) -> Option<&Snapshot> {
     approved.and_then(Approved::states)
 }
 
-/// What one launch of a case gave.
-pub(crate) struct Measured {
-    /// The checkpoints that were reached, in order.
-    reached: Vec<usize>,
-    /// Their memory, but for rounds of a long series: of these [`Measured::series`] alone tells.
-    maps: Vec<(usize, MemoryMap)>,
-    /// What each map was made of.
-    captures: Vec<KeptCapture>,
-    /// What was read round by round.
-    series: Vec<Series>,
-    ended: Option<Ended>,
-    problem: Option<Problem>,
-    notes: Vec<String>,
-    duration: Duration,
-    /// False when address-space randomisation is on: then the main stack's size differs from run to run.
-    main_stack_is_fixed: bool,
-}
-
-impl Measured {
-    fn failed(problem: Problem) -> Self {
-        Self {
-            problem: Some(problem),
-            ..Self::nothing()
-        }
-    }
-
-    fn nothing() -> Self {
-        Self {
-            reached: Vec::new(),
-            maps: Vec::new(),
-            captures: Vec::new(),
-            series: Vec::new(),
-            ended: None,
-            problem: None,
-            notes: Vec::new(),
-            duration: Duration::ZERO,
-            main_stack_is_fixed: false,
-        }
-    }
-
-    /// What a recorded launch of `spec` gave.
-    pub(crate) fn recorded(spec: &Case, maps: Vec<(usize, MemoryMap)>, problem: Option<Problem>, case: &CaseReport) -> Self {
-        let mut series = case.series.clone();
-        budget::find_growth(spec, &mut series, page_bytes(&maps));
-        Self {
-            reached: maps.iter().map(|(index, _)| *index).collect(),
-            maps,
-            captures: Vec::new(),
-            series,
-            ended: None,
-            problem,
-            notes: case.notes.clone(),
-            duration: case.duration,
-            main_stack_is_fixed: kept::main_stack_is_fixed(&case.settings),
-        }
-    }
-
-    fn snapshot(&self, case: &Case) -> Snapshot {
-        normalize::snapshot(case, &self.by_index(), self.main_stack_is_fixed)
-    }
-
-    /// The memory could not be read: what is known is no base for a snapshot.
-    fn is_by_mappings(&self) -> bool {
-        self.maps.iter().any(|(_, map)| map.by_mappings)
-    }
-
-    fn by_index(&self) -> Vec<(usize, &MemoryMap)> {
-        self.maps.iter().map(|(index, map)| (*index, map)).collect()
-    }
-}
-
-fn page_bytes(maps: &[(usize, MemoryMap)]) -> u64 {
-    maps.last().map_or(4096, |(_, map)| map.page_bytes)
-}
-
 /// How much is read at a checkpoint, by its index.
 type Level<'a> = &'a dyn Fn(&Case, usize) -> CaptureLevel;
 
@@ -517,18 +447,10 @@ fn measure(
     let mut measured = Measured::failed(Error::tool("nothing was measured").into_problem());
     let (launch, notes) = prepare::launch(case, binary, &options.inherited);
     measured.notes = notes;
-    let points: Vec<Point> = case
-        .checkpoints
-        .iter()
-        .enumerate()
-        .map(|(index, c)| Point {
-            at: c.at.clone(),
-            hit: c.hit,
-            hardware: c.hardware,
-            after: index.checked_sub(1).filter(|_| c.in_turn),
-        })
-        .collect();
-    match walk(case, &launch, &points, own, cancel, (level, look), &mut measured) {
+    let points = tree::points(case);
+    let walked = walk(case, &launch, &points, own, cancel, (level, look), &mut measured);
+    tree::put_in_order(case, &mut measured);
+    match walked {
         Ok(ended) => {
             let last = measured.maps.last().map(|(_, map)| map);
             let suggest = |at: &_| trace::suggestions(&binary.path, &last.map(own_libraries).unwrap_or_default(), at);
@@ -585,11 +507,23 @@ fn walk(
         let memory = capture::recorded_memory(&stopped)?;
         let mut map = classify::classify(&captured, &memory, own);
         capture::name_starts(&captured, &mut map, &mut objects)?;
-        look(measured.reached.last().copied(), index, stopped.pid(), &map)?;
-        measured.reached.push(index);
-        rounds::read(case, index, level, &map, &mut measured.series);
+        if index == case.checkpoints.len() {
+            measured.children.push(tree::end_of_child(case, stopped.child())?);
+            measured.maps.push((index + measured.children.len() - 1, map));
+        } else {
+            look(
+                tree::last_of_process(case, &measured.reached, index),
+                index,
+                stopped.pid(),
+                &map,
+            )?;
+            measured.reached.push(index);
+            rounds::read(case, index, level, &map, &mut measured.series);
+            if case.keeps(index) {
+                measured.maps.push((index, map));
+            }
+        }
         if case.keeps(index) {
-            measured.maps.push((index, map));
             let recording = memory.into_recording();
             measured.captures.push(kept::kept(Capture { recording, ..captured }, own));
         }
@@ -601,7 +535,7 @@ fn walk(
                 return stopped.kill();
             }
         }
-        steps.start(index, stopped.pid())?;
+        steps.start(index, stopped.main())?;
         running = stopped.resume();
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::model::{
-    CaseReport, CheckpointReport, CheckpointSpec, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind, RunReport,
-    SnapshotStatus,
+    At, Case, CaseReport, CheckpointReport, CheckpointSpec, Children, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind,
+    RunReport, SnapshotStatus,
 };
 use crate::pipeline::Options;
 use crate::report::NamedCapture;
@@ -30,6 +30,7 @@ pub fn cases(captures: &[NamedCapture]) -> Vec<CaseReport> {
                 name: capture.checkpoint.clone(),
                 place: Place::default(),
                 at: capture.checkpoint.clone(),
+                child: None,
                 map: classified(&capture.kept),
                 limits: Vec::new(),
                 changes: Vec::new(),
@@ -71,6 +72,21 @@ pub fn replay(plan: &Plan, recorded: &RunReport, captures: &[NamedCapture]) -> R
     Ok(report)
 }
 
+/// The checkpoints that a case has in this recording only: the ends of its children.
+fn ends_of_children(case: &Case, recorded: &CaseReport) -> Vec<CheckpointSpec> {
+    let is_planned = |name: &str| case.checkpoints.iter().any(|spec| spec.name == name);
+    let recorded = recorded.checkpoints.iter();
+    recorded
+        .filter(|report| case.children == Children::Capture && report.child.is_some() && !is_planned(&report.name))
+        .map(|report| CheckpointSpec {
+            place: case.place.clone(),
+            child: report.child.clone(),
+            limits: case.child_limits.clone(),
+            ..CheckpointSpec::new(report.name.clone(), At::Exit)
+        })
+        .collect()
+}
+
 fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options: &Options) -> CaseReport {
     let Some(case) = plan.cases.iter().find(|case| case.name == recorded.name) else {
         let mut same = recorded.clone();
@@ -91,7 +107,11 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         ));
         problem.get_or_insert(error.into_problem());
     }
-    let index = |name: &str| case.checkpoints.iter().position(|spec| spec.name == name);
+    let children = ends_of_children(case, recorded);
+    let index = |name: &str| {
+        let mut all = case.checkpoints.iter().chain(&children);
+        all.position(|spec| spec.name == name)
+    };
     let maps: Vec<(usize, MemoryMap)> = mine
         .iter()
         .filter_map(|capture| Some((index(&capture.checkpoint)?, classified(&capture.kept))))
@@ -106,7 +126,7 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         problem.get_or_insert(error.into_problem());
         None
     });
-    let measured = pipeline::Measured::recorded(case, maps, problem, recorded);
+    let measured = pipeline::Measured::recorded(case, maps, children, problem, recorded);
     let mut judged = pipeline::judge(
         plan,
         case,

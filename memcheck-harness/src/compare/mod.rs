@@ -356,6 +356,7 @@ pub(in crate::compare) mod tests {
             case: name.to_owned(),
             checkpoints: vec![State {
                 name: "a".to_owned(),
+                child: None,
                 rows: [(RowKey::Role(Role::MainHeap), row)].into(),
             }],
             ..Snapshot::default()

@@ -234,21 +234,22 @@ pub(super) fn over_beginning(budget: &Budget, word: &str, beginning: &str) -> Bu
 }
 
 /// Limits of one checkpoint. `layers` are the levels, the most specific first; `names` all checkpoints of the case and
-/// `index` the one in question. Each field comes from the most specific level that has it; growth over a checkpoint that
-/// is not an earlier one holds elsewhere and is passed over (but for the checkpoint's own level, where it is a mistake); so is
-/// growth per round where there is no series.
+/// `index` the one in question, `series` its number in its series. Each field comes from the most specific level that has it; growth over a checkpoint that
+/// is not an earlier one holds elsewhere and is passed over (but for the checkpoint's own level, where it is a mistake; the
+/// first of a series may be what the others are compared with); so is growth per round where there is no series.
 pub(super) fn effective(
     doc: &Document<'_>,
     layers: [&Budget; 3],
     names: &[&str],
     index: usize,
-    is_series: bool,
+    series: Option<u64>,
     is_scaled: bool,
 ) -> BTreeMap<Metric, Limit> {
     let earlier = names.get(..index).unwrap_or_default();
+    let itself = names.get(index).filter(|_| series == Some(1));
     for written in layers[0].values() {
-        check_own_growth(doc, written, earlier, names);
-        if let Some(per_round) = written.per_round.as_ref().filter(|_| !is_series) {
+        check_own_growth(doc, written, earlier, names, itself);
+        if let Some(per_round) = written.per_round.as_ref().filter(|_| series.is_none()) {
             let title = "`max_per_round` needs a checkpoint that is passed many times";
             doc.report(Diagnostic::at(
                 per_round.span.clone(),
@@ -290,7 +291,7 @@ pub(super) fn effective(
             value: spot.value,
             place: doc.place(&spot.span),
         };
-        let per_round = written.iter().find_map(|w| w.per_round.as_ref()).filter(|_| is_series);
+        let per_round = written.iter().find_map(|w| w.per_round.as_ref()).filter(|_| series.is_some());
         let per_unit = written.iter().find_map(|w| w.per_unit.as_ref()).filter(|_| is_scaled);
         let constant = written.iter().find_map(|w| w.constant.as_ref()).filter(|_| is_scaled);
         let limit = Limit {
@@ -319,10 +320,10 @@ fn applies(growth: &WrittenGrowth, earlier: &[&str]) -> bool {
     }
 }
 
-fn check_own_growth(doc: &Document<'_>, written: &Written, earlier: &[&str], names: &[&str]) {
+fn check_own_growth(doc: &Document<'_>, written: &Written, earlier: &[&str], names: &[&str], itself: Option<&&str>) {
     let Some(growth) = &written.growth else { return };
     let Over::Checkpoint(name) = &growth.over.value else { return };
-    if applies(growth, earlier) {
+    if applies(growth, earlier) || itself == Some(&name.as_str()) {
         return;
     }
     let span = growth.over.span.clone();

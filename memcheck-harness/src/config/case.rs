@@ -57,7 +57,7 @@ pub(super) struct Written {
     exit: Option<ExpectedEnd>,
     cwd: Option<String>,
     stdin: Option<String>,
-    children: Children,
+    children: Option<Spot<Children>>,
     detach: bool,
     features: Option<Spot<Vec<Spot<String>>>>,
     pub(super) settings: Settings,
@@ -126,12 +126,13 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
     };
     let args = table.get("args").map(|value| value.texts("[\"2\"]")).unwrap_or_default();
     let features = table.get("features").map(|value| value.spot(value.texts("[\"metrics\"]")));
-    let children = table.get("children").and_then(|value| match value.form() {
-        Form::Text("capture" | "follow") => value.fail(
-            "capturing child processes is not supported by this version",
-            "write \"ignore\"",
-        ),
-        _ => value.choice(&[("ignore", Children::Ignore)]),
+    let children = table.get("children").and_then(|value| {
+        let words = [
+            ("ignore", Children::Ignore),
+            ("follow", Children::Follow),
+            ("capture", Children::Capture),
+        ];
+        value.choice(&words).map(|children| value.spot(children))
     });
     let checkpoints = checkpoints(table);
     let steps = step::read(table, checkpoints.as_deref().unwrap_or_default());
@@ -148,7 +149,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         exit: table.get("exit").and_then(|value| exit(&value)),
         cwd: word("cwd", "\"tests/data\"").map(|cwd| cwd.value),
         stdin: word("stdin", "\"null\"").map(|stdin| stdin.value),
-        children: children.unwrap_or_default(),
+        children,
         detach: table
             .get("detach")
             .and_then(|value| detach(&value, checkpoints.as_deref()))
@@ -264,9 +265,19 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         .enumerate()
         .map(|(i, checkpoint)| {
             let layers: [&Budget; 3] = [&checkpoint.budget, &written.settings.budget, &context.defaults.budget];
-            budget::effective(doc, layers, &names, i, checkpoint.every.is_some(), written.is_scaled())
+            let series = checkpoint.every.as_ref().map(|every| every.number);
+            budget::effective(doc, layers, &names, i, series, written.is_scaled())
         })
         .collect();
+    let none = Budget::default();
+    let child_limits = budget::effective(
+        doc,
+        [&none, &written.settings.budget, &context.defaults.budget],
+        &names,
+        0,
+        None,
+        written.is_scaled(),
+    );
     let package = match &written.package {
         Some(package) => Some(target::package(doc, context.workspace, package)?),
         None => None,
@@ -323,6 +334,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         .into_iter()
         .zip(limits)
         .map(|(checkpoint, limits)| CheckpointSpec {
+            child: checkpoint.process(),
             name: checkpoint.name.value,
             place: doc.place(&checkpoint.span),
             at: checkpoint.at.value,
@@ -350,13 +362,14 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         Some(file) => Stdin::File(case.package_dir.join(file)),
     };
     case.exit = written.exit;
-    case.children = written.children;
     case.detach = written.detach;
     case.timeout = settings.timeout.unwrap_or(Duration::from_secs(30));
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
     case.watch_stacks = watched || settings.watch_stacks.unwrap_or(false);
     case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;
     case.checkpoints = checkpoints.collect();
+    case.children = children(doc, written.children, &case.checkpoints);
+    case.child_limits = child_limits;
     step::check_last(doc, &case, &written.steps);
     case.steps = written
         .steps
@@ -372,6 +385,24 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.run = written.run;
     case.snapshot = snapshot::options(settings.snapshot);
     Some(case)
+}
+
+/// What happens to children: as written, else they are followed where a checkpoint is in one.
+fn children(doc: &Document<'_>, written: Option<Spot<Children>>, checkpoints: &[CheckpointSpec]) -> Children {
+    let within = checkpoints.iter().find(|checkpoint| checkpoint.child.is_some());
+    match (written, within) {
+        (Some(written), Some(checkpoint)) if written.value == Children::Ignore => {
+            let title = format!(
+                "checkpoint {} is in a child, but children are ignored",
+                quote(&checkpoint.name)
+            );
+            doc.report(Diagnostic::at(written.span, title, "write \"follow\" or \"capture\""));
+            Children::Ignore
+        }
+        (Some(written), _) => written.value,
+        (None, Some(_)) => Children::Follow,
+        (None, None) => Children::Ignore,
+    }
 }
 
 /// `package =`, else the target's, else the root package; `Some(None)` outside cargo. In a virtual workspace it must be said.

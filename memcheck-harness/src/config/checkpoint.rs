@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{At, Every, MIN_ROUNDS};
+use crate::model::{At, ChildName, Every, MIN_ROUNDS};
 
 use super::budget::{self, Budget};
+use super::child::{self, Child};
 use super::cursor::{Form, Spot, Table};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::{at, duration, kind, name, settings};
@@ -18,8 +19,8 @@ const MAX_LIMIT: u64 = 10_000;
 /// As `hit`, it counts passes; this many between two captures are a mistake.
 const MAX_STEP: u64 = 1_000_000;
 
-const KEYS: [&str; 13] = [
-    "name", "at", "from", "to", "hit", "every", "limit", "warm_up", "hardware", "settle", "snapshot", "budget", "watch",
+const KEYS: [&str; 14] = [
+    "name", "at", "child", "from", "to", "hit", "every", "limit", "warm_up", "hardware", "settle", "snapshot", "budget", "watch",
 ];
 
 /// The two ends of a repetition, as they are called in the names of its checkpoints and in `over`.
@@ -33,8 +34,9 @@ pub(super) struct Written {
     pub(super) span: Span,
     pub(super) name: Spot<String>,
     pub(super) at: Spot<At>,
+    pub(super) child: Option<Spot<Child>>,
     pub(super) hit: Spot<u64>,
-    /// How many rounds, for a series that was not expanded yet.
+    /// How many rounds or children, for a series that was not expanded yet.
     limit: Option<Spot<u64>>,
     /// Passes from one round to the next.
     step: Spot<u64>,
@@ -74,6 +76,10 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
             span: named.span,
         }),
     };
+    let child = match table.get("child") {
+        Some(value) => Some(child::read(&value)?),
+        None => None,
+    };
     let hit = match table.get("hit") {
         Some(value) => value.whole(1, u64::MAX).map(|hit| value.spot(hit)),
         None => Some(Spot {
@@ -91,7 +97,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
     };
     let budget = table.get("budget").map(|value| budget::read(&value)).unwrap_or_default();
     let to = pair.flatten().map(|(_, to)| to);
-    let limit = series(table, to.is_some());
+    let limit = series(table, child.as_ref(), to.is_some());
     let warm_up = warm_up(table, limit.as_ref());
     if let Some(limit) = &limit {
         check_rounds(table, &budget, limit, warm_up);
@@ -115,6 +121,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         step: step(table),
         limit,
         warm_up,
+        child,
         every: None,
         to,
         in_turn: false,
@@ -171,9 +178,25 @@ fn pair(table: &Table<'_>) -> Option<Option<(Spot<At>, Spot<At>)>> {
     Some(ends)
 }
 
-/// `every` and `limit`: how many rounds.
-fn series(table: &Table<'_>, is_pair: bool) -> Option<Spot<u64>> {
+/// `every` and `limit`: how many rounds. A series by children needs `limit` alone.
+fn series(table: &Table<'_>, child: Option<&Spot<Child>>, is_pair: bool) -> Option<Spot<u64>> {
     let limit = table.get("limit");
+    if let Some(Spot {
+        value: Child::Each(_),
+        span,
+    }) = child
+    {
+        if let Some(repeated) = table.get("every").or_else(|| table.get(FROM)) {
+            let label = "remove it, or name one child";
+            return repeated.fail("a series by children has one pass in each", label);
+        }
+        let Some(limit) = limit else {
+            let title = "a checkpoint in each child needs to know how many there may be";
+            table.doc.report(Diagnostic::at(span.clone(), title, "add limit = 10"));
+            return None;
+        };
+        return limit.whole(1, MAX_LIMIT).map(|number| limit.spot(number));
+    }
     let asked = table.get("every").and_then(|value| match value.form() {
         Form::Whole => Some(value.spot(true)),
         _ => value.flag().map(|asked| value.spot(asked)),
@@ -246,9 +269,21 @@ fn check_rounds(table: &Table<'_>, budget: &Budget, limit: &Spot<u64>, warm_up: 
 impl Written {
     /// The last pass that it counts.
     fn last_hit(&self) -> u64 {
-        self.limit.as_ref().map_or(self.hit.value, |limit| {
-            self.hit.value.saturating_add((limit.value - 1) * self.step.value)
-        })
+        self.limit
+            .as_ref()
+            .filter(|_| !self.is_by_child())
+            .map_or(self.hit.value, |limit| {
+                self.hit.value.saturating_add((limit.value - 1) * self.step.value)
+            })
+    }
+
+    fn is_by_child(&self) -> bool {
+        matches!(&self.child, Some(child) if child.value.one().is_none())
+    }
+
+    /// The process it is in; absent for the target itself, and for a series.
+    pub(super) fn process(&self) -> Option<ChildName> {
+        self.child.as_ref().and_then(|child| child.value.one().cloned())
     }
 }
 
@@ -266,6 +301,9 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
             );
             continue;
         }
+        // Each process has an order of its own.
+        let within = |other: &Written| other.child.as_ref().map(|child| child.value.clone());
+        let same: Vec<&Written> = earlier.iter().filter(|other| within(other) == within(checkpoint)).collect();
         if checkpoint.to.is_some() {
             // Its passes count in turn, whatever came before.
             continue;
@@ -276,6 +314,7 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
             let title = format!("`{}` is reached once, `hit` must be 1", at.value);
             report(&checkpoint.hit.span, title, "remove `hit`".to_owned());
         } else if let Some(limit) = &checkpoint.limit
+            && !checkpoint.is_by_child()
             && (once || matches!(at.value, At::Idle | At::StepDone))
         {
             let title = format!("`{}` is reached once, `every` makes no series of it", at.value);
@@ -283,7 +322,7 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
         } else if at.value.is_timed() && checkpoint.step.value > 1 {
             let title = format!("`{}` counts time, not passes", at.value);
             report(&checkpoint.step.span, title, "write every = true".to_owned());
-        } else if let Some(other) = earlier.iter().find(|other| {
+        } else if let Some(other) = same.iter().find(|other| {
             let meets = once || other.last_hit() >= checkpoint.hit.value;
             other.at.value == at.value && meets && !at.value.is_timed()
         }) {
@@ -297,10 +336,10 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
                 format!("the same place: add hit = {}", other.last_hit().saturating_add(1))
             };
             report(&at.span, title, label);
-        } else if at.value == At::Exec && i > 0 {
+        } else if at.value == At::Exec && !same.is_empty() {
             let title = "`exec` comes before everything else".to_owned();
             report(&at.span, title, "make it the first checkpoint".to_owned());
-        } else if let Some(exit) = earlier.iter().find(|other| other.at.value == At::Exit) {
+        } else if let Some(exit) = same.iter().find(|other| other.at.value == At::Exit) {
             let title = format!("nothing comes after `exit`, but checkpoint `{}` does", checkpoint.name.value);
             let label = format!("move it before `{}`", exit.name.value);
             report(&checkpoint.name.span, title, label);
@@ -330,11 +369,17 @@ pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Writt
         let series = checkpoint.name.value.clone();
         for number in 1..=limit.value {
             let mut one = checkpoint.clone();
+            let by_child = checkpoint.is_by_child();
+            if let Some(Spot { value: child, .. }) = &mut one.child
+                && let (Child::Each(name), Ok(number)) = (&*child, u32::try_from(number))
+            {
+                *child = Child::One(name.numbered(number));
+            }
             // By the number of the pass.
             let passed = (number - 1).saturating_mul(checkpoint.step.value);
             one.name.value = format!("{series}.{}", passed.saturating_add(1));
             // A time counts from the checkpoint before, anything else from the start of the target.
-            if !one.at.value.is_timed() {
+            if !one.at.value.is_timed() && !by_child {
                 one.hit.value = checkpoint.hit.value.saturating_add(passed);
             }
             one.every = Some(Every {
@@ -343,6 +388,7 @@ pub(super) fn expand(doc: &Document<'_>, checkpoints: Vec<Written>) -> Vec<Writt
                 limit: limit.value,
                 step: checkpoint.step.value,
                 warm_up: checkpoint.warm_up,
+                by_child,
             });
             all.push(one);
         }
@@ -363,6 +409,7 @@ fn repetition(pair: &Written, to: &Spot<At>, number: u64, limit: u64) -> [Writte
             limit,
             step: 1,
             warm_up: pair.warm_up,
+            by_child: false,
         });
         one
     };

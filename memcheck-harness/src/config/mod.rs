@@ -6,6 +6,7 @@ mod at;
 mod budget;
 mod case;
 mod checkpoint;
+mod child;
 mod cursor;
 mod diagnostic;
 mod duration;

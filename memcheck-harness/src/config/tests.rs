@@ -470,6 +470,32 @@ fn a_series_is_as_many_checkpoints_as_it_may_have_passes() {
     );
 }
 
+#[test]
+fn a_checkpoint_may_be_in_a_child_or_in_each() {
+    let text = case("budget.own.anon = \"1 MiB\"", "at = \"exit\"");
+    let more = "[[case.checkpoint]]\nname = \"full\"\nchild = \"oom.*\"\nlimit = 2\n\
+                budget.main-heap.anon = { max_growth = \"0 B\", over = \"full.1\" }\n\
+                [[case.checkpoint]]\nname = \"late\"\nchild = \"log.1.2\"\n";
+    // Each process has its own order: the target's exit does not end the others.
+    let plan = plain(&format!("{text}{more}")).unwrap();
+    let case = &plan.cases[0];
+    let specs = case.checkpoints.iter();
+    let within: Vec<_> = specs
+        .map(|one| (one.name.as_str(), one.hit, one.at_text(), one.limits.len()))
+        .collect();
+    assert_eq!(
+        within,
+        [
+            ("first", 1, "exit".to_owned(), 1),
+            ("full.1", 1, "probe full in oom.1".to_owned(), 1),
+            ("full.2", 1, "probe full in oom.2".to_owned(), 2),
+            ("late", 1, "probe late in log.1.2".to_owned(), 1),
+        ]
+    );
+    assert_eq!((case.children, case.child_limits.len()), (Children::Follow, 1));
+    assert!(case.checkpoints.iter().skip(1).take(2).all(CheckpointSpec::is_optional));
+}
+
 /// A case with one line of its own and one line of its checkpoint.
 fn case(own: &str, checkpoint: &str) -> String {
     let target = if own.contains("target") {
@@ -621,9 +647,29 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
             "stop",
         ),
         (
-            own("children = \"capture\""),
-            "capturing child processes is not supported",
-            "ignore",
+            own("children = \"all\""),
+            "`children` must be \"ignore\" or \"follow\" or \"capture\", not `all`",
+            "all",
+        ),
+        (
+            case("children = \"ignore\"", "child = \"worker.1\""),
+            "checkpoint `first` is in a child, but children are ignored",
+            "write \"follow\" or \"capture\"",
+        ),
+        (
+            checkpoint("child = \"worker.0\""),
+            "`worker.0` is no child: a program and its number by birth",
+            "\"worker.*\" for each",
+        ),
+        (
+            checkpoint("child = \"worker.*\""),
+            "a checkpoint in each child needs to know how many there may be",
+            "add limit = 10",
+        ),
+        (
+            checkpoint("child = \"worker.*\"\nevery = true\nlimit = 3"),
+            "a series by children has one pass in each",
+            "remove it, or name one child",
         ),
         (
             own("snapshot = \"no\""),

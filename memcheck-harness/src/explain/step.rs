@@ -72,6 +72,7 @@ fn whole(map: &MemoryMap) -> Snapshot {
         hardening: map.hardening.map_or_else(String::new, relro),
         checkpoints: vec![State {
             name: String::new(),
+            child: None,
             rows: roles.chain([(RowKey::Threads, threads)]).collect(),
         }],
     }
@@ -112,6 +113,7 @@ mod tests {
         )];
         let state = State {
             name: "a".to_owned(),
+            child: None,
             rows: rows.into(),
         };
         Snapshot {

@@ -102,6 +102,7 @@ fn state(map: &MemoryMap) -> State {
     };
     State {
         name: String::new(),
+        child: None,
         rows: rows.chain([(RowKey::Threads, threads)]).collect(),
     }
 }

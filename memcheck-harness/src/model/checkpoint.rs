@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::{Limit, Metric, Place};
+use super::{ChildName, Limit, Metric, Place};
 
 /// One checkpoint of a case.
 #[derive(Clone, Debug)]
@@ -15,13 +15,15 @@ pub struct CheckpointSpec {
     pub place: Place,
     /// Where to stop.
     pub at: At,
+    /// In which child process; absent: in the target itself.
+    pub child: Option<ChildName>,
     /// Which pass counts, from 1.
     pub hit: u64,
     /// Passes count when the checkpoint before it was reached (`from` and `to`).
     pub in_turn: bool,
     /// Stop with a breakpoint of the processor, which changes nothing in the target.
     pub hardware: bool,
-    /// One of a series (`every = true`): `hit` counts up from one to the next.
+    /// One of a series: `hit` counts up from one to the next (`every = true`), or the child (`child = "worker.*"`).
     pub every: Option<Every>,
     /// Reached only when the numbers of all roles have not changed for so long; the threads that are not at the checkpoint run
     /// meanwhile.
@@ -45,6 +47,8 @@ pub struct Every {
     pub step: u64,
     /// Rounds at the start that do not count for growth (`warm_up`); absent: a tenth.
     pub warm_up: Option<u64>,
+    /// Each is in a child of its own.
+    pub by_child: bool,
 }
 
 /// Where to stop.
@@ -246,6 +250,7 @@ impl CheckpointSpec {
             name: name.into(),
             place: Place::default(),
             at,
+            child: None,
             hit: 1,
             in_turn: false,
             hardware: false,
@@ -256,9 +261,18 @@ impl CheckpointSpec {
         }
     }
 
-    /// A case can be judged without it: of a series, only the first must be reached.
+    /// A case can be judged without it: of a series, only the first must be reached; of one by children, any.
     #[must_use]
     pub fn is_optional(&self) -> bool {
-        self.every.as_ref().is_some_and(|every| every.number > 1)
+        self.every.as_ref().is_some_and(|every| every.number > 1 || every.by_child)
+    }
+
+    /// Where it stops, for people: `probe ready`, `probe ready in worker.1`.
+    #[must_use]
+    pub fn at_text(&self) -> String {
+        match &self.child {
+            Some(child) => format!("{} in {child}", self.at),
+            None => self.at.to_string(),
+        }
     }
 }

@@ -104,6 +104,8 @@ pub struct Case {
     pub exit: Option<ExpectedEnd>,
     /// What happens to child processes.
     pub children: Children,
+    /// The limits of what [`Children::Capture`] captures: those of the case and of the defaults.
+    pub child_limits: BTreeMap<Metric, Limit>,
     /// Limit for the whole case.
     pub timeout: Duration,
     /// What happens after the last checkpoint.
@@ -269,12 +271,16 @@ pub enum ExpectedEnd {
     Any,
 }
 
-/// Child processes.
+/// Child processes. In every case they are traced, so that they neither die of our breakpoints nor outlive the case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Children {
-    /// Traced so that they neither die of our breakpoints nor outlive the case; not captured.
+    /// Not measured.
     #[default]
     Ignore,
+    /// Measured where a checkpoint says so.
+    Follow,
+    /// And each of them at its end, as a checkpoint of its own name.
+    Capture,
 }
 
 /// Which other cases may run at the same time as a case.
@@ -421,6 +427,7 @@ impl Case {
             stdin: Stdin::default(),
             exit: None,
             children: Children::default(),
+            child_limits: BTreeMap::new(),
             timeout: Duration::from_secs(30),
             after_last: AfterLast::default(),
             detach: false,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
 use super::{
-    Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series, Switch, UnsteadyCell, WaiverResult,
-    WaiverStatus,
+    ChildName, Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series, Switch, UnsteadyCell,
+    WaiverResult, WaiverStatus,
 };
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
@@ -157,6 +157,9 @@ pub struct CheckpointReport {
     pub place: Place,
     /// Where it stopped, for people (`probe spawned`).
     pub at: String,
+    /// The child process it is in; absent for the target itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<ChildName>,
     /// The classified memory.
     pub map: MemoryMap,
     /// Every effective limit and how it came out.

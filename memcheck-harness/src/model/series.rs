@@ -120,6 +120,7 @@ mod tests {
                 limit,
                 step: 1,
                 warm_up: None,
+                by_child: false,
             };
             (1..=limit).filter(|number| one(*number).is_kept()).collect::<Vec<_>>()
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Metric, Role};
+use super::{ChildName, Metric, Role};
 
 /// What a snapshot file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Snapshot {
 pub struct State {
     /// The checkpoint's name.
     pub name: String,
+    /// The child process it is in; absent for the target itself.
+    pub child: Option<ChildName>,
     /// Rows in order.
     pub rows: BTreeMap<RowKey, Row>,
 }

@@ -24,12 +24,16 @@
 //! end of case threads-unjoined
 //! ```
 //!
+//! A checkpoint in a child process says which: `checkpoint ready in worker.1 (…)`. It is told as the change since the one before
+//! in the same process; the first of a child in full, or as the change since the first of the child before that runs the same
+//! program.
+//!
 //! Heads stand at column 0, rows are indented by two blanks. `platform`, `libraries` and `hardening` are left out when
 //! empty. A row is its name and its cells, separated by blanks (the widths are for the eye): `threads` has one cell, a role
 //! has three, a metric has one (a count under `count`, bytes under `reserved`). What follows the cells is a remark and is
 //! not read. Rows come in the order of [`RowKey`](crate::model::RowKey).
 //!
-//! In the first checkpoint a cell is one of
+//! In the first checkpoint of a process a cell is one of
 //!
 //! | cell | means |
 //! |---|---|
@@ -51,7 +55,7 @@
 //! A role's row also ends where its count falls to 0; its other cells then show what went.
 //!
 //! Names (of checkpoints, files) are written as [`Name`] escapes them, with blanks at either end, and
-//! in lists blanks and commas, as `\x20` and `\x2c`; so no name can forge a row or a head.
+//! in lists and heads blanks and commas, as `\x20` and `\x2c`; so no name can forge a row or a head.
 //!
 //! # Decisions
 //!

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::render::{EMPTY, FULL, UNCHANGED, since};
+use super::render::{EMPTY, IN, UNCHANGED, before, head};
 use super::{cell, unescape};
 use crate::error::{Error, Result};
-use crate::model::{Cell, Metric, Name, Role, Row, RowKey, Snapshot, State, Unit};
+use crate::model::{Cell, ChildName, Metric, Name, Role, Row, RowKey, Snapshot, State, Unit};
 
 /// More checkpoints than any case has; each keeps a full state, so a forged file must not ask for millions.
 const MAX_CHECKPOINTS: usize = 4096;
@@ -35,6 +35,8 @@ struct Reader {
     snapshot: Snapshot,
     has_case: bool,
     ended: bool,
+    /// The current checkpoint is told in full.
+    is_full: bool,
     /// Rows of the current checkpoint that were read already.
     seen: BTreeSet<RowKey>,
 }
@@ -73,23 +75,30 @@ impl Reader {
         }
     }
 
-    fn checkpoint(&mut self, head: &str) -> std::result::Result<(), String> {
+    fn checkpoint(&mut self, line: &str) -> std::result::Result<(), String> {
         let checkpoints = &mut self.snapshot.checkpoints;
         if checkpoints.len() >= MAX_CHECKPOINTS {
             return Err(format!("more than {MAX_CHECKPOINTS} checkpoints"));
         }
-        let (ends, rows) = match checkpoints.last() {
-            None => (FULL.to_owned(), BTreeMap::new()),
-            Some(previous) => (since(previous), previous.rows.clone()),
+        // A name is one word.
+        let (name, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
+        let name = unescape(name);
+        let child = match rest.strip_prefix(IN) {
+            None => None,
+            Some(within) => {
+                let word = within.split(' ').next().unwrap_or_default();
+                Some(ChildName::parse(word).ok_or_else(|| format!("{} is no child process", quoted(word)))?)
+            }
         };
-        let name = head
-            .strip_suffix(&ends)
-            .ok_or_else(|| format!("the head does not end in {}", quoted(&ends)))?;
+        let before = before(checkpoints, child.as_ref());
+        let expected = head(&name, child.as_ref(), before);
+        if line != expected {
+            return Err(format!("the head is not {}", quoted(&expected)));
+        }
+        self.is_full = before.is_none();
+        let rows = before.map_or_else(BTreeMap::new, |state| state.rows.clone());
         self.seen.clear();
-        checkpoints.push(State {
-            name: unescape(name),
-            rows,
-        });
+        checkpoints.push(State { name, child, rows });
         Ok(())
     }
 
@@ -119,7 +128,7 @@ impl Reader {
         if !self.seen.insert(key.clone()) {
             return Err(format!("{} stands here twice", quoted(rest)));
         }
-        let is_first = self.snapshot.checkpoints.len() == 1;
+        let is_first = self.is_full;
         let Some(state) = self.snapshot.checkpoints.last_mut() else {
             return Err("a row before the first checkpoint".to_owned());
         };
@@ -223,7 +232,12 @@ pub(super) mod tests {
 
     pub(in crate::normalize) fn any_snapshot() -> impl Strategy<Value = Snapshot> {
         let rows = vec(any_row(), 0..6).prop_map(|rows| rows.into_iter().collect());
-        let state = (any::<String>(), rows).prop_map(|(name, rows)| State { name, rows });
+        let child = prop::sample::select(vec!["", "", "worker.1", "worker.2", "log.1.2"]);
+        let state = (any::<String>(), child, rows).prop_map(|(name, child, rows)| State {
+            name,
+            child: ChildName::parse(child),
+            rows,
+        });
         let names = || vec("(?s).{1,6}", 0..3);
         ("(?s).{1,8}", names(), names(), any::<String>(), vec(state, 0..5)).prop_map(
             |(case, platform, libraries, hardening, checkpoints)| Snapshot {
@@ -272,6 +286,7 @@ pub(super) mod tests {
             libraries: vec!["a, b".to_owned(), "lib\n  hardening     none".to_owned()],
             checkpoints: vec![State {
                 name,
+                child: None,
                 rows: BTreeMap::new(),
             }],
             ..Snapshot::default()
@@ -300,7 +315,12 @@ pub(super) mod tests {
                 "line 4: ",
                 "a cell is missing",
             ),
-            ("case a\ncheckpoint x (change since y)\n", "line 2: ", "does not end in"),
+            ("case a\ncheckpoint x (change since y)\n", "line 2: ", "the head is not"),
+            (
+                "case a\ncheckpoint x in - (KiB, sum of the row)\n",
+                "line 2: ",
+                "is no child process",
+            ),
             ("case a\nend of case b\n", "line 2: ", "another case"),
             ("case a\nend of case a\n\nmore\n", "line 4: ", "after the end"),
             (

@@ -4,18 +4,42 @@ use std::fmt::Write as _;
 
 use super::states::MAIN_STACK_FLOOR_BYTES;
 use super::{cell, escape_line, escape_word};
-use crate::model::{Cell, Role, Row, RowKey, Snapshot, State, Unit};
+use crate::model::{Cell, ChildName, Role, Row, RowKey, Snapshot, State, Unit};
 
-/// Ends the head of the first checkpoint.
+/// Between the names of a checkpoint and of its process.
+pub(super) const IN: &str = " in ";
+/// Ends the head of the first checkpoint of a process.
 pub(super) const FULL: &str = " (KiB, sum of the row)";
 /// Stands for rows when a later checkpoint has none to show.
 pub(super) const UNCHANGED: &str = "nothing changed";
 /// Stands for rows when the first checkpoint has none.
 pub(super) const EMPTY: &str = "nothing";
 
-/// Ends the head of a later checkpoint.
-pub(super) fn since(previous: &State) -> String {
-    format!(" (change since {})", escape_line(&previous.name))
+/// The head of a checkpoint whose rows are all there, or the change since `before`, after its first word.
+pub(super) fn head(name: &str, child: Option<&ChildName>, before: Option<&State>) -> String {
+    let within = child.map_or_else(String::new, |child| format!("{IN}{child}"));
+    let ends = before.map_or_else(
+        || FULL.to_owned(),
+        |before| format!(" (change since {})", escape_word(&before.name)),
+    );
+    format!("{}{within}{ends}", escape_word(name))
+}
+
+/// The state that a later one is told as a change of: the last one of the same process. A child begins with the first state of
+/// the child before that runs the same program, if there is one: children that do the same show nothing.
+pub(super) fn before<'s>(earlier: &'s [State], child: Option<&ChildName>) -> Option<&'s State> {
+    if let Some(same) = earlier.iter().rev().find(|state| state.child.as_ref() == child) {
+        return Some(same);
+    }
+    let program = child?.program();
+    let of_program = |state: &State| state.child.as_ref().is_some_and(|other| other.program() == program);
+    let is_first = |index: usize| {
+        let before = earlier.get(..index).unwrap_or_default();
+        before.iter().all(|state| state.child != earlier[index].child)
+    };
+    let mut all = earlier.iter().enumerate();
+    all.rfind(|(index, state)| of_program(state) && is_first(*index))
+        .map(|(_, state)| state)
 }
 
 /// The text of a snapshot: lines that end in `\n`, none of them with trailing blanks.
@@ -33,11 +57,12 @@ pub fn render(snapshot: &Snapshot) -> String {
             push(&mut out, &format!("  {key:<14}{value}"));
         }
     }
-    let mut previous: Option<&State> = None;
-    for state in &snapshot.checkpoints {
-        let ends = previous.map_or_else(|| FULL.to_owned(), since);
+    for (index, state) in snapshot.checkpoints.iter().enumerate() {
+        let earlier = snapshot.checkpoints.get(..index).unwrap_or_default();
+        let previous = before(earlier, state.child.as_ref());
         push(&mut out, "");
-        push(&mut out, &format!("checkpoint {}{ends}", escape_line(&state.name)));
+        let head = head(&state.name, state.child.as_ref(), previous);
+        push(&mut out, &format!("checkpoint {head}"));
         let rows = previous.map_or_else(|| full_rows(state), |previous| changed_rows(previous, state));
         if rows.is_empty() {
             push(&mut out, &format!("  {}", if previous.is_none() { EMPTY } else { UNCHANGED }));
@@ -47,7 +72,6 @@ pub fn render(snapshot: &Snapshot) -> String {
         for row in rows {
             push(&mut out, &row);
         }
-        previous = Some(state);
     }
     push(&mut out, "");
     push(&mut out, &format!("end of case {case}"));
@@ -148,6 +172,43 @@ fn row_line(key: &RowKey, remark: &str, text: impl Fn(Column, Unit) -> String) -
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn children_begin_where_their_siblings_began() {
+        let of = |name: &str, child: &str, kib| State {
+            child: ChildName::parse(child),
+            ..state(name, 1, &[(Role::MainHeap, row(1, 132, kib))])
+        };
+        let checkpoints = vec![
+            state("start", 1, &[]),
+            of("ready.1", "worker.1", 4),
+            of("ready.2", "worker.2", 4),
+            of("done.1", "worker.1", 8),
+            of("logs", "logger.3", 4),
+            of("ready.3", "worker.4", 12),
+            state("end", 2, &[]),
+        ];
+        let snapshot = Snapshot {
+            case: "tree".to_owned(),
+            checkpoints,
+            ..Snapshot::default()
+        };
+        let text = render(&snapshot);
+        let heads: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("checkpoint ")).collect();
+        assert_eq!(
+            heads,
+            [
+                "start (KiB, sum of the row)",
+                "ready.1 in worker.1 (KiB, sum of the row)",
+                "ready.2 in worker.2 (change since ready.1)",
+                "done.1 in worker.1 (change since ready.1)",
+                "logs in logger.3 (KiB, sum of the row)",
+                "ready.3 in worker.4 (change since ready.2)",
+                "end (change since start)",
+            ]
+        );
+        assert_eq!(super::super::parse(&text), Ok(snapshot));
+    }
+
     use std::collections::BTreeMap;
 
     use super::*;
@@ -166,6 +227,7 @@ mod tests {
         all.insert(RowKey::Threads, Row { count, ..Row::default() });
         State {
             name: name.to_owned(),
+            child: None,
             rows: all,
         }
     }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{
-    Case, Cell, Hardening, MemoryMap, Metric, Name, Relro, Role, Row, RowKey, Snapshot, SnapshotElf, SnapshotOptions, StackState,
-    State, Unit,
+    Case, Cell, CheckpointSpec, Hardening, MemoryMap, Metric, Name, Relro, Role, Row, RowKey, Snapshot, SnapshotElf,
+    SnapshotOptions, StackState, State, Unit,
 };
 
 /// Up to this many bytes `main-stack.anon` is recorded as this many; the module's doc says why.
@@ -19,11 +19,11 @@ pub const LARGE_SEGMENT_BYTES: u64 = 256 << 10;
 /// it is for a case that runs as is.
 #[must_use]
 pub fn snapshot(case: &Case, maps: &[(usize, &MemoryMap)], main_stack: bool) -> Snapshot {
-    let taken: Vec<(&str, &MemoryMap)> = maps
+    let taken: Vec<(&CheckpointSpec, &MemoryMap)> = maps
         .iter()
         .filter_map(|(index, map)| {
             let spec = case.checkpoints.get(*index)?;
-            spec.snapshot.then_some((spec.name.as_str(), *map))
+            spec.snapshot.then_some((spec, *map))
         })
         .collect();
     let context = Context {
@@ -42,8 +42,9 @@ pub fn snapshot(case: &Case, maps: &[(usize, &MemoryMap)], main_stack: bool) -> 
             .map_or_else(String::new, hardening_line),
         checkpoints: taken
             .iter()
-            .map(|(name, map)| State {
-                name: (*name).to_owned(),
+            .map(|(spec, map)| State {
+                name: spec.name.clone(),
+                child: spec.child.clone(),
                 rows: rows(map, &context),
             })
             .collect(),
@@ -190,7 +191,7 @@ fn hardening_line(facts: Hardening) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{At, CheckpointSpec, Confidence, Evidence, Perms, Piece, ProcessTotals, Target, ThreadFact};
+    use crate::model::{At, Confidence, Evidence, Perms, Piece, ProcessTotals, Target, ThreadFact};
 
     fn case() -> Case {
         let program = "true".to_owned();

@@ -107,7 +107,10 @@ pub fn merge(runs: &[Snapshot]) -> Snapshot {
                 .iter()
                 .map(|run| run.checkpoints.iter().find(|state| state.name == name))
                 .collect();
-            merge_states(name, &states)
+            State {
+                child: states.iter().flatten().find_map(|state| state.child.clone()),
+                ..merge_states(name, &states)
+            }
         })
         .collect();
     result
@@ -137,6 +140,7 @@ fn merge_states(name: &str, states: &[Option<&State>]) -> State {
     });
     State {
         name: name.to_owned(),
+        child: None,
         rows: rows.collect(),
     }
 }
@@ -187,6 +191,7 @@ mod tests {
         Snapshot {
             checkpoints: vec![State {
                 name: "a".to_owned(),
+                child: None,
                 rows: rows.iter().cloned().collect::<BTreeMap<_, _>>(),
             }],
             ..Snapshot::default()

@@ -126,6 +126,7 @@ mod tests {
         Snapshot {
             checkpoints: vec![State {
                 name: "a".to_owned(),
+                child: None,
                 rows: [(RowKey::Role(Role::ThreadArena), row)].into(),
             }],
             ..Snapshot::default()

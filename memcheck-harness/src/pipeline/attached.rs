@@ -43,6 +43,7 @@ pub fn attached(
             name: at.clone(),
             place: case.place.clone(),
             at,
+            child: None,
             map,
             limits: Vec::new(),
             changes: Vec::new(),

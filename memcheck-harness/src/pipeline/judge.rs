@@ -12,6 +12,7 @@ use crate::{budget, explain, normalize};
 /// The limits of one run, waivers applied; one list for each checkpoint that was reached.
 fn judged(plan: &Plan, case: &Case, run: &Measured, approved: Option<&Approved>, today: Date) -> Vec<Vec<LimitResult>> {
     let maps = run.by_index();
+    let case = &*run.of(case);
     let mut limits = budget::judge(case, &maps, states(approved));
     budget::judge_series(case, &run.series, &maps, states(approved), &mut limits);
     waive(plan, case, today, maps.iter().map(|(index, _)| *index), &mut limits);
@@ -43,6 +44,7 @@ pub(crate) fn judge(
     let shown = if runs.last().is_some_and(is_bad) { count - 1 } else { 0 };
     let mut measured = runs.swap_remove(shown);
     let limits = judged(plan, case, &measured, approved, options.today);
+    let case = &*measured.of(case);
     let snapshot = match &measured.problem {
         Some(_) => compare::not_compared(plan, case),
         None if measured.is_by_mappings() => {
@@ -96,7 +98,8 @@ pub(super) fn checkpoint(case: &Case, index: usize, map: MemoryMap) -> Option<Ch
     Some(CheckpointReport {
         name: spec.name.clone(),
         place: spec.place.clone(),
-        at: spec.at.to_string(),
+        at: spec.at_text(),
+        child: spec.child.clone(),
         map,
         limits: Vec::new(),
         changes: Vec::new(),

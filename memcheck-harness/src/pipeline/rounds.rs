@@ -37,7 +37,7 @@ pub(super) fn read(case: &Case, index: usize, level: CaptureLevel, map: &MemoryM
         all.len() - 1
     });
     let Some(series) = all.get_mut(position) else { return };
-    series.rounds = every.number;
+    series.rounds = series.rounds.max(every.number);
     if !case.keeps(index) {
         series.thinned += 1;
     }
@@ -50,8 +50,12 @@ pub(super) fn read(case: &Case, index: usize, level: CaptureLevel, map: &MemoryM
     for metric in metrics {
         let value = map.metric(&metric);
         let values = series.readings.entry(metric).or_default();
-        // A round in which this was not read is a gap.
-        values.resize(before, None);
-        values.push(value);
+        // A round in which this was not read is a gap; rounds in children come as these do.
+        if values.len() <= before {
+            values.resize(before + 1, None);
+        }
+        if let Some(slot) = values.get_mut(before) {
+            *slot = value;
+        }
     }
 }

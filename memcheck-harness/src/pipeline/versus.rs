@@ -8,8 +8,8 @@ use super::held::{Limits, escaped, held, redefined};
 use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Case, CaseComparison, CheckpointReport, Date, End, Environment, MemoryMap, Name, Over, Plan, Presence,
-    Problem, Role, Snapshot, SnapshotElf, Target, Workspace,
+    Binary, Cancel, Case, CaseComparison, CheckpointReport, CheckpointSpec, Date, End, Environment, MemoryMap, Name, Over, Plan,
+    Presence, Problem, Role, Snapshot, SnapshotElf, Target, Workspace,
 };
 use crate::{budget, build, compare, config, explain, normalize};
 
@@ -269,15 +269,14 @@ impl Round {
 
 /// The maps of a side by the names of their checkpoints.
 fn named<'a>(case: &'a Case, measured: &'a Measured) -> impl Iterator<Item = (&'a str, &'a MemoryMap)> {
-    measured
-        .maps
-        .iter()
-        .filter_map(|(index, map)| Some((case.checkpoints.get(*index)?.name.as_str(), map)))
+    let specs: Vec<&CheckpointSpec> = case.checkpoints.iter().chain(&measured.children).collect();
+    let maps = measured.maps.iter();
+    maps.filter_map(move |(index, map)| Some((specs.get(*index)?.name.as_str(), map)))
 }
 
 /// Everything there is, with sizes: a comparison leaves out nothing for the sake of other machines.
 fn states(case: &Case, measured: &Measured) -> Snapshot {
-    let mut whole = case.clone();
+    let mut whole = measured.of(case).into_owned();
     whole.snapshot.off = false;
     whole.snapshot.elf = SnapshotElf::Sizes;
     whole.snapshot.library_sizes = true;
@@ -327,7 +326,8 @@ fn failed(plan: &Plan, now: &One<'_>, there: Measured, here: Measured, problem: 
     let mut side = if here.problem.is_some() { here } else { there };
     side.problem = Some(problem);
     let maps = std::mem::take(&mut side.maps);
-    let checkpoints = maps.into_iter().filter_map(|(index, map)| checkpoint(now.case, index, map));
+    let whole = side.of(now.case).into_owned();
+    let checkpoints = maps.into_iter().filter_map(|(index, map)| checkpoint(&whole, index, map));
     let checkpoints = checkpoints.collect();
     CaseComparison {
         report: case_report(
@@ -374,21 +374,33 @@ fn compared(
     let mut earlier: Vec<(String, MemoryMap)> = Vec::new();
     let mut shown: Option<Measured> = None;
     for mut round in rounds {
+        // What children there were is a matter of each round: theirs are the first one's.
+        let planned = if shown.is_none() {
+            usize::MAX
+        } else {
+            now.case.checkpoints.len()
+        };
         for (index, map) in std::mem::take(&mut round.here.maps) {
-            here.entry(index).or_insert(map);
+            if index < planned {
+                here.entry(index).or_insert(map);
+            }
         }
+        let whole_before = round.there.of(before.case).into_owned();
         for (index, map) in std::mem::take(&mut round.there.maps) {
-            let name = before.case.checkpoints.get(index).map(|spec| spec.name.clone());
+            let name = whole_before.checkpoints.get(index).map(|spec| spec.name.clone());
             if let Some(name) = name.filter(|name| !earlier.iter().any(|(other, _)| other == name)) {
                 earlier.push((name, map));
             }
         }
         shown.get_or_insert(round.here);
     }
+    let shown_case = shown
+        .as_ref()
+        .map_or_else(|| now.case.clone(), |shown| shown.of(now.case).into_owned());
     let mut checkpoints: Vec<CheckpointReport> = Vec::new();
     for (index, map) in here {
         let limits = limits.remove(&index).unwrap_or_default();
-        let Some(mut report) = checkpoint(now.case, index, map) else {
+        let Some(mut report) = checkpoint(&shown_case, index, map) else {
             continue;
         };
         let there = earlier.iter().find(|(name, _)| *name == report.name).map(|(_, map)| map);

@@ -107,6 +107,7 @@ pub(crate) fn state(map: &MemoryMap) -> State {
     }
     State {
         name: String::new(),
+        child: None,
         rows,
     }
 }
@@ -141,6 +142,7 @@ pub(crate) fn checkpoint(name: &str, before: Option<&MemoryMap>, now: MemoryMap,
         name: name.to_owned(),
         place: Place::default(),
         at: format!("probe {name}"),
+        child: None,
         causes: if has_cause {
             explain::causes(old.as_ref(), &new, &now, &limits)
         } else {

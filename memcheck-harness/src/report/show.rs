@@ -340,6 +340,7 @@ mod tests {
             name: name.to_owned(),
             place: Default::default(),
             at: name.to_owned(),
+            child: None,
             map,
             limits: Vec::new(),
             changes: Vec::new(),

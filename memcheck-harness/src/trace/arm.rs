@@ -153,9 +153,32 @@ impl Searched {
 }
 
 impl Session {
-    /// Arms the program that the main process has just loaded and not run yet. `tid` is its only thread.
+    /// Arms the program that a process has just loaded and not run yet. `tid` is its only thread.
     pub(super) fn arm(&mut self, tid: i32) -> Result<()> {
-        let open = self.open_points();
+        self.arm_program(tid, true)
+    }
+
+    /// Arms a program in the middle of its course: in a copy that fork made, its libraries are mapped.
+    pub(super) fn arm_running(&mut self, tid: i32) -> Result<()> {
+        self.arm_program(tid, false)
+    }
+
+    /// Arms the points of a process that shares the memory of another one, beside those of that one.
+    pub(super) fn arm_sharing(&mut self, tid: i32) -> Result<()> {
+        let loader = std::mem::take(&mut self.image(tid).loader);
+        let armed = self.arm_running(tid);
+        self.image(tid).loader = loader;
+        armed
+    }
+
+    fn arm_program(&mut self, tid: i32, starts: bool) -> Result<()> {
+        let open = self.open_points(tid);
+        let needs_code = open
+            .iter()
+            .any(|(_, at)| at.is_code() || matches!(at, At::Touch(Touched::Symbol(_) | Touched::Stack)));
+        if !needs_code && tid != self.main {
+            return Ok(());
+        }
         let exe = File::open(format!("/proc/{tid}/exe"))
             .map_err(|error| Error::machine(format!("could not open the target's executable through /proc: {error}")))?;
         let path = std::fs::read_link(format!("/proc/{tid}/exe")).unwrap_or_default();
@@ -167,17 +190,14 @@ impl Session {
                     .detail("programs in compatibility mode (32-bit) cannot be measured"),
             );
         }
-        if !open
-            .iter()
-            .any(|(_, at)| at.is_code() || matches!(at, At::Touch(Touched::Symbol(_) | Touched::Stack)))
-        {
+        if !needs_code {
             return Ok(());
         }
         let entry =
             proc::auxiliary(tid, proc::AT_ENTRY).ok_or_else(|| Error::machine("could not read the target's auxiliary vector"))?;
         let bias = entry.wrapping_sub(facts.entry);
         let is_dynamic = facts.interpreter.is_some();
-        self.loader = Loader::new(facts, bias);
+        self.image(tid).loader = Loader::new(facts, bias);
         let mut libraries = false;
         for (index, at) in open {
             let found = exe.find(&at)?;
@@ -185,28 +205,32 @@ impl Session {
                 self.plant(tid, address.wrapping_add(bias), Owner::Point(index), &at)?;
             }
             if !found.is_empty() {
-                self.loader.in_program.insert(index);
+                self.image(tid).loader.in_program.insert(index);
             }
             if let At::Touch(Touched::Symbol(name)) = &at {
                 let (address, bytes) = watchable(name, exe.variable(name)?)?;
-                self.loader.touched.push((index, Some((address.wrapping_add(bias), bytes))));
+                let place = Some((address.wrapping_add(bias), bytes));
+                self.image(tid).loader.touched.push((index, place));
             }
             if at == At::Touch(Touched::Stack) {
-                self.loader.touched.push((index, None));
+                self.image(tid).loader.touched.push((index, None));
             }
             for semaphore in exe.semaphores(&at) {
                 self.raise(tid, index, semaphore.wrapping_add(bias), bias);
             }
             // A probe may have further sites in libraries; anything else that was found is found.
             libraries |= matches!(at, At::Probe { .. }) || (found.is_empty() && at.is_code());
-            if at == At::Main && found.is_empty() && !is_dynamic {
+            if at == At::Main && found.is_empty() && !is_dynamic && starts {
                 return Err(no_main("it has no symbol of that name, and no libc that could tell"));
             }
         }
-        let waits = !self.loader.touched.is_empty();
+        let waits = !self.image(tid).loader.touched.is_empty();
         let needs_entry = waits || (is_dynamic && libraries);
         if !needs_entry {
             return Ok(());
+        }
+        if !starts {
+            return self.arm_libraries(tid, false);
         }
         // Who asks for what leaves the code alone gets it for our own purposes, too.
         let is_hard = waits || self.points.iter().any(|counted| counted.point.hardware);
@@ -218,7 +242,7 @@ impl Session {
 
     /// Memory is watched from the program's entry on: what the loader writes there is not the program's doing.
     fn watch_touched(&mut self, tid: i32) -> Result<()> {
-        for (index, variable) in std::mem::take(&mut self.loader.touched) {
+        for (index, variable) in std::mem::take(&mut self.image(tid).loader.touched) {
             match variable {
                 Some((address, bytes)) => self.watch_variable(tid, index, address, bytes)?,
                 None => self.guard_stack(tid, index)?,
@@ -227,18 +251,19 @@ impl Session {
         Ok(())
     }
 
-    /// The program's entry point is reached: the loader has mapped the libraries.
-    pub(super) fn arm_libraries(&mut self, tid: i32) -> Result<()> {
+    /// The program's entry point is reached, or was (`starts` is false then): the loader has mapped the libraries.
+    pub(super) fn arm_libraries(&mut self, tid: i32, starts: bool) -> Result<()> {
         self.watch_touched(tid)?;
-        if !self.loader.is_there() || self.may_be_in_libraries().is_empty() {
+        if !self.image(tid).loader.is_there() || self.may_be_in_libraries(tid).is_empty() {
             return Ok(());
         }
         let main_armed = self.search_libraries(tid)?;
-        if !main_armed
+        if starts
+            && !main_armed
             && self
-                .open_points()
+                .open_points(tid)
                 .iter()
-                .any(|(index, at)| *at == At::Main && !self.loader.in_program.contains(index))
+                .any(|(index, at)| *at == At::Main && !self.image(tid).loader.in_program.contains(index))
         {
             return Err(no_main(
                 "it has no symbol of that name, and its libc has no __libc_start_main",
@@ -249,8 +274,8 @@ impl Session {
 
     /// The loader has mapped or unmapped libraries.
     pub(super) fn libraries_changed(&mut self, tid: i32) -> Result<()> {
-        if self.may_be_in_libraries().is_empty() {
-            let retired = self.breakpoints.retire(tid, Owner::Loader);
+        if self.may_be_in_libraries(tid).is_empty() {
+            let retired = self.image(tid).breakpoints.retire(tid, Owner::Loader);
             return retired.map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")));
         }
         self.search_libraries(tid).map(drop)
@@ -259,10 +284,10 @@ impl Session {
     /// Stops at the loader's own place for debuggers whenever it maps or unmaps a library, as long as a point may be in one.
     fn watch_loader(&mut self, tid: i32) -> Result<()> {
         // `main` is called by a libc that is there from the beginning.
-        if self.may_be_in_libraries().iter().all(|(_, at)| *at == At::Main) {
+        if self.may_be_in_libraries(tid).iter().all(|(_, at)| *at == At::Main) {
             return Ok(());
         }
-        match self.loader.breakpoint(tid) {
+        match self.image(tid).loader.breakpoint(tid) {
             Some(address) => self.plant(tid, address, Owner::Loader, &At::Exec),
             None => {
                 self.remark(
@@ -275,11 +300,11 @@ impl Session {
 
     /// Points that are looked for in libraries: a probe may have sites anywhere, anything else is not what the program itself
     /// has.
-    fn may_be_in_libraries(&self) -> Vec<(usize, At)> {
-        let mut open = self.open_points();
+    fn may_be_in_libraries(&mut self, tid: i32) -> Vec<(usize, At)> {
+        let mut open = self.open_points(tid);
         open.retain(|(index, at)| match at {
             At::Probe { .. } => true,
-            at => at.is_code() && !self.loader.in_program.contains(index),
+            at => at.is_code() && !self.image(tid).loader.in_program.contains(index),
         });
         open
     }
@@ -287,7 +312,7 @@ impl Session {
     /// Arms the libraries that were mapped since the last time; forgets those that are gone. True when among them is the libc
     /// that will call `main`.
     fn search_libraries(&mut self, tid: i32) -> Result<bool> {
-        let open = self.may_be_in_libraries();
+        let open = self.may_be_in_libraries(tid);
         let entry = proc::auxiliary(tid, proc::AT_ENTRY);
         let mut mapped = proc::executable_files(tid);
         let program: Vec<((u32, u32), u64)> = mapped
@@ -296,12 +321,12 @@ impl Session {
             .map(|one| (one.dev, one.inode))
             .collect();
         mapped.retain(|one| !program.contains(&(one.dev, one.inode)));
-        for gone in self.loader.replace(&mapped) {
+        for gone in self.image(tid).loader.replace(&mapped) {
             // What is mapped there now, if anything, has never held a breakpoint of ours.
-            self.breakpoints.forget(gone.0, gone.1);
+            self.image(tid).breakpoints.forget(gone.0, gone.1);
         }
         let mut files: BTreeMap<((u32, u32), u64), Vec<MappedFile>> = BTreeMap::new();
-        for one in mapped.into_iter().filter(|one| self.loader.take_new(one)) {
+        for one in mapped.into_iter().filter(|one| self.image(tid).loader.take_new(one)) {
             files.entry((one.dev, one.inode)).or_default().push(one);
         }
         let mut main_armed = false;
@@ -368,7 +393,7 @@ impl Session {
 
     /// libc is about to call `main`.
     pub(super) fn arm_main(&mut self, tid: i32, address: u64) -> Result<()> {
-        for (index, at) in self.open_points() {
+        for (index, at) in self.open_points(tid) {
             if at == At::Main {
                 self.plant(tid, address, Owner::Point(index), &at)?;
             }
@@ -376,17 +401,25 @@ impl Session {
         Ok(())
     }
 
-    fn open_points(&self) -> Vec<(usize, At)> {
+    fn open_points(&self, tid: i32) -> Vec<(usize, At)> {
+        let Some(process) = self.tasks.get(tid).map(|task| task.process) else {
+            return Vec::new();
+        };
         let points = self.points.iter().enumerate();
         points
-            .filter(|(_, counted)| !counted.is_done())
+            .filter(|(index, counted)| !counted.is_done() && self.is_within(*index, process))
             .map(|(index, counted)| (index, counted.point.at.clone()))
             .collect()
     }
 
     /// Counts up a probe's semaphore, once per point: programs skip the work for a probe that nobody looks at.
     fn raise(&mut self, tid: i32, index: usize, address: u64, code: u64) {
-        if self.breakpoints.raise(tid, address, Owner::Point(index), code).is_err() {
+        if self
+            .image(tid)
+            .breakpoints
+            .raise(tid, address, Owner::Point(index), code)
+            .is_err()
+        {
             self.remark(format!(
                 "the semaphore of a probe at {address:#x} could not be raised: the probe may be skipped"
             ));
@@ -400,7 +433,7 @@ impl Session {
     fn plant(&mut self, tid: i32, address: u64, owner: Owner, at: &At) -> Result<()> {
         let failed =
             |error: std::io::Error| Error::machine(format!("could not plant a breakpoint for {at} at {address:#x}: {error}"));
-        if matches!(at, At::Probe { .. }) && !self.breakpoints.is_planted(address) {
+        if matches!(at, At::Probe { .. }) && !self.image(tid).breakpoints.is_planted(address) {
             let code = read_code(tid, address).map_err(failed)?;
             if !arch::is_nop(code) {
                 self.remark(format!("a site of {at} is not the nop that its note promises: not armed"));
@@ -413,7 +446,11 @@ impl Session {
         {
             return Ok(());
         }
-        self.breakpoints.plant(tid, address, owner, self.page_bytes).map_err(failed)
+        let page_bytes = self.page_bytes;
+        self.image(tid)
+            .breakpoints
+            .plant(tid, address, owner, page_bytes)
+            .map_err(failed)
     }
 }
 

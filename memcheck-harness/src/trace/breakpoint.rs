@@ -1,4 +1,4 @@
-//! Breakpoints in the memory of the main process: what is planted where and for whom, and which pages were touched.
+//! Breakpoints in one memory: what is planted where and for whom, and which pages were touched.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -155,6 +155,14 @@ impl Breakpoints {
             }
         }
         Ok(bytes)
+    }
+
+    /// What there is in a copy of this memory after `clean_copy`: no breakpoint, in pages that were written to.
+    pub(super) fn cleaned(&self) -> Self {
+        Self {
+            pages: self.pages.clone(),
+            ..Self::default()
+        }
     }
 
     /// Takes every breakpoint out of a copy of this memory, through a stopped thread that has it.

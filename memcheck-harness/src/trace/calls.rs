@@ -38,7 +38,7 @@ pub(super) struct Interrupted {
     sp: u64,
 }
 
-/// What is known of calls in the main process.
+/// What is known of calls in the processes that points are in.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     /// Calls whose end is waited for, by thread.
@@ -169,7 +169,7 @@ fn is_library(path: &Name, name: &str) -> bool {
 }
 
 impl Session {
-    /// A thread of the main process stands before a call that the filter stops. Says how it goes on.
+    /// A thread of a followed process stands before a call that the filter stops. Says how it goes on.
     pub(super) fn call_begins(&mut self, tid: i32) -> How {
         let Ok(registers) = Registers::read(tid) else {
             return How::Continue(0);
@@ -219,7 +219,9 @@ impl Session {
             return;
         };
         if let Some(stream) = stream(&call) {
-            let hits = self.calls.lines.written(tid, stream, &call, is_call(&call, "writev"), result);
+            let process = self.tasks.get(tid).map_or(tid, |task| task.process);
+            let lines = &mut self.calls.lines;
+            let hits = lines.written((process, tid), &call, stream, is_call(&call, "writev"), result);
             for index in hits {
                 self.count(index, tid);
             }
@@ -243,19 +245,19 @@ impl Session {
         }
     }
 
-    /// A thread of the main process has a name, or has got another one. `by` is held.
+    /// A thread of a followed process has a name, or has got another one. `by` is held.
     pub(super) fn thread_has_name(&mut self, tid: i32, by: i32) {
-        if tid == self.main {
+        if self.tasks.get(tid).is_none_or(|task| task.process == tid) {
             return;
         }
-        let Some(name) = proc::name(self.main, tid) else { return };
+        let Some(name) = proc::name(tid, tid) else { return };
         self.count_each(
             by,
             |at| matches!(at, At::Thread { edge: ThreadEdge::Start, name: Some(wanted) } if name.as_bytes() == wanted.as_bytes()),
         );
     }
 
-    /// A thread of the main process is about to run for the first time.
+    /// A thread of a followed process is about to run for the first time.
     pub(super) fn thread_begins(&mut self, tid: i32) {
         self.count_each(tid, |at| {
             matches!(
@@ -268,9 +270,9 @@ impl Session {
         });
     }
 
-    /// A thread of the main process ends.
+    /// A thread of a followed process ends.
     pub(super) fn thread_ends(&mut self, tid: i32) {
-        let name = proc::name(self.main, tid);
+        let name = proc::name(tid, tid);
         let is_it = |wanted: &String| name.as_ref().is_some_and(|name| name.as_bytes() == wanted.as_bytes());
         self.count_each(
             tid,

@@ -51,6 +51,7 @@ impl Session {
             unseen,
             notes: std::mem::take(&mut self.notes),
             settings: std::mem::take(&mut self.settings),
+            children: self.family.seen(),
         }
     }
 
@@ -74,6 +75,7 @@ impl Session {
 
     /// Kills and collects every process of the tree.
     pub(super) fn kill_tree(&mut self) {
+        self.finishing = true;
         if self.end.is_none() {
             // The group is the main process' own (setsid at launch): this reaches members that are not traced. The id is
             // still taken as the main process has not been collected.

@@ -8,9 +8,9 @@ use crate::sys::wait::{Event, Status};
 use crate::sys::{process, ptrace, seccomp};
 
 use super::arch::{self, BREAKPOINT, Registers};
-use super::breakpoint::{Breakpoints, Owner, is_passed, read_code, write_code};
+use super::breakpoint::{Owner, is_passed, read_code, write_code};
 use super::clock::Halt;
-use super::pages::Pages;
+use super::image::Image;
 use super::proc;
 use super::session::Session;
 use super::tasks::{How, Space};
@@ -23,17 +23,18 @@ impl Session {
             return Ok(());
         };
         self.events += 1;
+        self.birth(tid)?;
         if self.tasks.space(task.process) == Space::New && event != Status::Event(Event::Exec) {
-            self.find_space(tid, task.process);
+            self.find_space(tid, task.process)?;
         }
-        self.birth(tid);
         if event == Status::Interrupt {
             Registers::restart_interrupted_call(tid);
         }
-        if task.process == self.main && matches!(event, Status::Signal(_) | Status::Group | Status::Interrupt) {
+        let is_followed = self.is_followed(task.process);
+        if is_followed && matches!(event, Status::Signal(_) | Status::Group | Status::Interrupt) {
             self.note_interrupted(tid);
         }
-        if task.process == self.main && !matches!(event, Status::Exited(_) | Status::Killed(_)) {
+        if is_followed && !matches!(event, Status::Exited(_) | Status::Killed(_)) {
             // Fails only for a thread that was killed meanwhile: what can be refused was so at the first.
             let _ = self.watch_thread(tid);
         }
@@ -48,31 +49,79 @@ impl Session {
         Ok(())
     }
 
-    /// A process stopped for the first time: does it share the main process' memory, or does it have a copy? A copy is freed
-    /// of our breakpoints before it runs.
-    fn find_space(&mut self, tid: i32, pid: i32) {
-        let main = self.main;
-        if pid == main {
-            self.tasks.set_space(pid, Space::Main);
-            return;
+    /// The main process, and a child that points are in.
+    fn is_followed(&self, pid: i32) -> bool {
+        pid == self.main || self.is_awaited(pid)
+    }
+
+    /// A process stopped for the first time: does it share a memory that is followed, or does it have a copy? A copy is freed
+    /// of our breakpoints before it runs, and gets those of points that are in this process.
+    fn find_space(&mut self, tid: i32, pid: i32) -> Result<(), Halt> {
+        if let Some(image) = self
+            .images
+            .numbers()
+            .into_iter()
+            .find(|image| self.has_memory_of(tid, *image))
+        {
+            self.tasks.set_space(pid, Space::Image(image));
+            if self.is_awaited(pid) {
+                self.arm_sharing(tid)?;
+            }
+            return Ok(());
         }
-        // A leader that has ended has no memory any more: any live thread of the main process will do.
-        let relative = self
-            .tasks
-            .iter()
-            .find_map(|(other, task)| (task.process == main && !task.leaving).then_some(other))
-            .unwrap_or(main);
-        // Without kcmp, a thread of the main process that waits for its vfork child tells as much.
-        let shared = process::same_memory(relative, tid)
-            .unwrap_or_else(|| self.tasks.iter().any(|(_, task)| task.process == main && task.in_vfork));
-        if shared {
-            self.tasks.set_space(pid, Space::Main);
-            return;
-        }
-        self.tasks.set_space(pid, Space::Copy);
+        let parent = proc::kin(tid).map_or(self.main, |kin| kin.parent);
+        let known = if self.tasks.has(parent) { parent } else { self.main };
+        let (Space::Image(of) | Space::Copy(of)) = self.tasks.space(known) else {
+            // A program that is not followed has made it: nothing of ours is in its memory.
+            self.tasks.set_space(pid, Space::Own);
+            if self.is_awaited(pid) {
+                self.follow_copy(tid, pid, Image::default())?;
+            }
+            return Ok(());
+        };
+        self.tasks.set_space(pid, Space::Copy(of));
+        let Some(original) = self.images.get(of) else {
+            return Ok(());
+        };
         // If this fails the thread is dying; a breakpoint that is left is taken out when it is hit.
-        let _ = self.breakpoints.clean_copy(tid);
-        self.open_copy(tid);
+        let _ = original.breakpoints.clean_copy(tid);
+        let breakpoints = original.breakpoints.cleaned();
+        if of == self.main_image {
+            self.open_copy(tid);
+        }
+        if self.is_awaited(pid) {
+            self.follow_copy(
+                tid,
+                pid,
+                Image {
+                    breakpoints,
+                    ..Image::default()
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// True when a thread has the memory of an image.
+    fn has_memory_of(&self, tid: i32, image: u64) -> bool {
+        let others = || {
+            let all = self.tasks.iter();
+            all.filter(|(other, _)| *other != tid && self.tasks.image_of(*other) == Some(image))
+        };
+        // A leader that has ended has no memory any more: any live thread will do.
+        let Some((relative, _)) = others().find(|(_, task)| !task.leaving) else {
+            return false;
+        };
+        // Without kcmp, a thread that waits for its vfork child tells as much.
+        process::same_memory(relative, tid).unwrap_or_else(|| others().any(|(_, task)| task.in_vfork))
+    }
+
+    /// Follows a process whose memory is a copy, and that runs on in the middle of its program.
+    fn follow_copy(&mut self, tid: i32, pid: i32, image: Image) -> Result<(), Halt> {
+        let number = self.images.add(Image { process: pid, ..image });
+        self.tasks.set_space(pid, Space::Image(number));
+        self.arm_running(tid)?;
+        Ok(())
     }
 
     fn event(&mut self, tid: i32, pid: i32, event: Event) -> Result<How, Halt> {
@@ -81,29 +130,32 @@ impl Session {
             Event::Clone | Event::Vfork => {
                 if let Ok(child @ 1..) = i32::try_from(message) {
                     self.tasks.adopt(child);
-                    self.birth(child);
+                    self.birth(child)?;
                 }
                 self.set_in_vfork(tid, event == Event::Vfork);
             }
             Event::VforkDone => self.set_in_vfork(tid, false),
             Event::Exec => {
                 self.tasks.keep_only(tid);
-                if pid == self.main {
-                    self.new_image(tid)?;
+                self.forget_call(tid);
+                self.process_loads(pid)?;
+                if self.is_followed(pid) {
+                    self.new_image(tid, pid)?;
                 } else {
                     self.tasks.set_space(pid, Space::Own);
+                    self.images.keep(|image| self.tasks.needs(image));
                 }
             }
-            Event::Seccomp if pid == self.main => {
+            Event::Seccomp if self.is_followed(pid) => {
                 self.discard(tid);
-                return Ok(self.filtered_call(tid, message));
+                return Ok(self.filtered_call(tid, pid, message));
             }
             Event::Seccomp => {}
             Event::Exit => {
-                let last = self.is_last(tid);
+                let last = self.is_last(tid, pid);
                 self.set_leaving(tid);
                 // Without the filter this is all we get: the other threads may be dying already.
-                if pid == self.main && !self.exit_filter && last {
+                if !self.exit_filter && last {
                     self.reaches_exit(tid);
                 }
             }
@@ -113,15 +165,16 @@ impl Session {
 
     /// A thread is seen for the first time: by its parent's event or by its own first stop, whichever comes first. Until the
     /// first of the two is handled neither has gone on.
-    fn birth(&mut self, tid: i32) {
-        let main = self.main;
+    fn birth(&mut self, tid: i32) -> Result<(), Halt> {
         if let Some(task) = self.tasks.get_mut(tid)
             && !std::mem::replace(&mut task.born, true)
-            && task.process == main
-            && tid != main
         {
+            if task.process == tid {
+                return self.process_begins(tid);
+            }
             self.thread_begins(tid);
         }
+        Ok(())
     }
 
     fn set_in_vfork(&mut self, tid: i32, value: bool) {
@@ -136,21 +189,21 @@ impl Session {
         }
     }
 
-    /// True when no other thread of the main process will go on after this one.
-    fn is_last(&self, tid: i32) -> bool {
+    /// True when no other thread of its process will go on after this one.
+    fn is_last(&self, tid: i32, pid: i32) -> bool {
         !self
             .tasks
             .iter()
-            .any(|(other, task)| other != tid && task.process == self.main && !task.leaving)
+            .any(|(other, task)| other != tid && task.process == pid && !task.leaving)
     }
 
     /// A call that our filter stops for. `data` says which kind it is; other values belong to filters of the target itself.
-    fn filtered_call(&mut self, tid: i32, data: u64) -> How {
+    fn filtered_call(&mut self, tid: i32, pid: i32, data: u64) -> How {
         match data {
             seccomp::EXIT_GROUP => self.reaches_exit(tid),
             seccomp::EXIT_THREAD => {
                 self.thread_ends(tid);
-                if self.is_last(tid) {
+                if self.is_last(tid, pid) {
                     self.reaches_exit(tid);
                 }
                 self.set_leaving(tid);
@@ -166,36 +219,34 @@ impl Session {
         self.count_each(tid, |at| *at == At::Exit);
     }
 
-    /// The main process has loaded a program, which has not run yet.
-    fn new_image(&mut self, tid: i32) -> Result<(), Halt> {
-        let old = std::mem::take(&mut self.breakpoints);
-        self.returns = super::returns::Returns::default();
-        self.watches = super::watch::Watches::default();
-        let pages = std::mem::take(&mut self.pages);
-        self.tasks.set_space(self.main, Space::Main);
-        self.free_left_behind(&old, &pages)?;
-        self.finished.iter_mut().for_each(std::collections::BTreeMap::clear);
-        self.images += 1;
+    /// A process has loaded a program, which has not run yet. Others that shared its former memory keep that, breakpoints and
+    /// all: its image stays as long as they do.
+    fn new_image(&mut self, tid: i32, pid: i32) -> Result<(), Halt> {
+        let image = Image {
+            process: pid,
+            ..Image::default()
+        };
+        let number = self.images.add(image);
+        self.tasks.set_space(pid, Space::Image(number));
+        if pid == self.main {
+            let left = std::mem::replace(&mut self.main_image, number);
+            self.leave_pages(left)?;
+        }
+        self.images.keep(|image| self.tasks.needs(image));
         self.arm(tid)?;
         self.count_each(tid, |at| *at == At::Exec);
         Ok(())
     }
 
-    /// Children that shared the former memory keep it, breakpoints and all: they are taken out.
-    fn free_left_behind(&mut self, old: &Breakpoints, pages: &Pages) -> Result<(), Halt> {
-        let sharing = |&pid: &i32| pid != self.main && self.tasks.space(pid) == Space::Main;
-        for pid in self.tasks.processes().into_iter().filter(sharing).collect::<Vec<_>>() {
+    /// Children that shared the former memory of the main process keep it: its pages are opened there.
+    fn leave_pages(&mut self, image: u64) -> Result<(), Halt> {
+        let pages = std::mem::take(&mut self.pages);
+        let left = |pid: &i32| self.tasks.space(*pid) == Space::Image(image);
+        for pid in self.tasks.processes().into_iter().filter(left).collect::<Vec<_>>() {
             self.stop_processes(&[pid], None)?;
-            self.tasks.set_space(pid, Space::Copy);
-            let threads: Vec<i32> = self
-                .tasks
-                .iter()
-                .filter_map(|(tid, task)| (task.process == pid).then_some(tid))
-                .collect();
-            // One stopped thread is enough; a process that is dying needs nothing.
-            let freed = threads.into_iter().find(|tid| old.clean_copy(*tid).is_ok());
-            if let Some(tid) = freed {
-                self.open_left_behind(tid, pages);
+            let held = self.tasks.iter().find_map(|(tid, task)| (task.process == pid).then_some(tid));
+            if let Some(tid) = held {
+                self.open_left_behind(tid, &pages);
             }
         }
         Ok(())
@@ -209,25 +260,23 @@ impl Session {
         if signal == SIGSEGV && self.page_fault(tid, pid) {
             return Ok(How::Continue(0));
         }
-        if pid == self.main {
-            self.signal_arrives(tid, signal);
-        }
-        if self.tasks.shares_main(tid) {
+        self.signal_arrives(tid, signal);
+        if self.shares_main(tid) {
             self.room_for_handler(tid, signal);
         }
-        if signal == SIGSEGV && pid == self.main && self.waits_for_guard() {
+        if signal == SIGSEGV && self.waits_for_guard() {
             let fault = ptrace::signal_info(tid).ok().filter(|info| info.code() > 0);
             if fault.is_some_and(|info| watch::is_guard_fault(tid, info.address())) {
                 self.count_each(tid, |at| *at == At::Touch(Touched::Guard));
             }
         }
-        if pid == self.main && ends_by_default(signal) && self.waits_for_exit() && proc::is_default(tid, signal) {
+        if ends_by_default(signal) && self.waits_for_exit(pid) && proc::is_default(tid, signal) {
             self.reaches_exit(tid);
         }
         Ok(How::Continue(signal))
     }
 
-    /// A signal of the target's own is about to be delivered to a thread of the main process.
+    /// A signal of the target's own is about to be delivered to a thread.
     pub(super) fn signal_arrives(&mut self, tid: i32, signal: i32) {
         self.count_each(
             tid,
@@ -235,16 +284,15 @@ impl Session {
         );
     }
 
-    fn waits_for_exit(&self) -> bool {
-        self.points
-            .iter()
-            .any(|counted| counted.point.at == At::Exit && !counted.is_done())
+    fn waits_for_exit(&self, pid: i32) -> bool {
+        let mut points = self.points.iter().enumerate();
+        points.any(|(index, counted)| counted.point.at == At::Exit && !counted.is_done() && self.is_within(index, pid))
     }
 
     /// True when the trap was one of our breakpoints, and it is dealt with.
     fn trap(&mut self, tid: i32, pid: i32) -> Result<bool, Halt> {
         let code = ptrace::signal_info(tid).map_or(0, |info| info.code());
-        if code == watch::TRAP_CODE && pid == self.main && self.watches_hit(tid)? {
+        if code == watch::TRAP_CODE && self.watches_hit(tid)? {
             return Ok(true);
         }
         if code != arch::TRAP_CODE {
@@ -254,27 +302,28 @@ impl Session {
             return Ok(false);
         };
         let address = registers.pc().wrapping_sub(arch::TRAP_OFFSET);
-        let Some(original) = self.breakpoints.original(address) else {
+        let (Space::Image(image) | Space::Copy(image)) = self.tasks.space(pid) else {
             return Ok(false);
         };
-        let space = self.tasks.space(pid);
-        let standing = match space {
-            Space::Main => self.breakpoints.owners(address),
-            // A copy was made while the breakpoint was in place, and has it still.
-            Space::Copy => {
-                if read_code(tid, address).is_ok_and(|code| code == BREAKPOINT) {
-                    let _ = write_code(tid, address, original);
-                }
-                None
+        let is_copy = self.tasks.space(pid) == Space::Copy(image);
+        let breakpoints = self.images.get(image).map(|image| &image.breakpoints);
+        let Some((breakpoints, original)) = breakpoints.and_then(|all| Some((all, all.original(address)?))) else {
+            return Ok(false);
+        };
+        let standing = if is_copy {
+            // The copy was made while the breakpoint was in place, and has it still.
+            if read_code(tid, address).is_ok_and(|code| code == BREAKPOINT) {
+                let _ = write_code(tid, address, original);
             }
-            Space::Own | Space::New => return Ok(false),
+            None
+        } else {
+            breakpoints.owners(address)
         };
         let retry = self.tasks.get(tid).and_then(|task| task.retry);
         if let Some(owners) = standing
-            && pid == self.main
             && retry != Some(address)
         {
-            self.hit(tid, &registers, address, &owners)?;
+            self.hit(tid, pid, &registers, address, &owners)?;
         }
         if let Some(task) = self.tasks.get_mut(tid) {
             task.retry = None;
@@ -283,7 +332,7 @@ impl Session {
             registers.set_pc(address);
             // Fails only for a thread that was killed meanwhile.
             let _ = registers.write(tid);
-            let planted = self.breakpoints.is_planted(address) && space == Space::Main;
+            let planted = !is_copy && self.image(tid).breakpoints.is_planted(address);
             if let Some(task) = self.tasks.get_mut(tid) {
                 task.step_over = planted.then_some(address);
             }
@@ -291,13 +340,20 @@ impl Session {
         Ok(true)
     }
 
-    /// A breakpoint was hit in the main process.
-    fn hit(&mut self, tid: i32, registers: &Registers, address: u64, owners: &[Owner]) -> Result<(), Halt> {
+    /// A breakpoint was hit. What the loader does concerns the process the memory belongs to, a point the one it is in.
+    fn hit(&mut self, tid: i32, pid: i32, registers: &Registers, address: u64, owners: &[Owner]) -> Result<(), Halt> {
         for owner in owners {
+            let concerns = match owner {
+                Owner::Entry | Owner::StartMain | Owner::Loader => self.image(tid).process == pid,
+                Owner::Point(index) | Owner::Return(index) => self.is_within(*index, pid),
+            };
+            if !concerns {
+                continue;
+            }
             match owner {
                 Owner::Entry => {
                     self.retire(tid, *owner)?;
-                    self.arm_libraries(tid)?;
+                    self.arm_libraries(tid, true)?;
                 }
                 Owner::StartMain => {
                     self.retire(tid, *owner)?;
@@ -333,7 +389,7 @@ impl Session {
     }
 
     fn retire(&mut self, tid: i32, owner: Owner) -> Result<(), Halt> {
-        let retired = self.breakpoints.retire(tid, owner);
+        let retired = self.image(tid).breakpoints.retire(tid, owner);
         Ok(retired.map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")))?)
     }
 }

@@ -25,9 +25,9 @@ const ENTRIES: usize = 4096;
 pub(super) type Finished = BTreeMap<u64, FinishedStack>;
 
 impl Session {
-    /// A thread of the main process stands before a call that stops: is it `madvise(…, MADV_DONTNEED)` on its own stack?
+    /// A thread of a followed process stands before a call that stops: is it `madvise(…, MADV_DONTNEED)` on its own stack?
     pub(super) fn discard(&mut self, tid: i32) {
-        let (Some(finished), Ok(registers)) = (&mut self.finished, Registers::read(tid)) else {
+        let (true, Ok(registers)) = (self.watches_stacks, Registers::read(tid)) else {
             return;
         };
         let call = registers.call();
@@ -46,10 +46,10 @@ impl Session {
             let stack = FinishedStack {
                 tls_base,
                 tid,
-                name: proc::name(self.main, tid).unwrap_or_else(|| Name::from("")),
+                name: proc::name(tid, tid).unwrap_or_else(|| Name::from("")),
                 lowest,
             };
-            finished.insert(tls_base, stack);
+            self.image(tid).finished.insert(tls_base, stack);
         }
     }
 }

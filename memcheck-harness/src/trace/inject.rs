@@ -68,7 +68,7 @@ impl Session {
         let held: Vec<i32> = self
             .tasks
             .iter()
-            .filter(|(tid, task)| matches!(task.state, State::Held(..)) && self.tasks.shares_main(*tid))
+            .filter(|(tid, task)| matches!(task.state, State::Held(..)) && self.shares_main(*tid))
             .map(|(tid, _)| tid)
             .collect();
         let of = |wanted: fn(Stand) -> bool| held.iter().copied().find(|tid| wanted(stand(*tid)));
@@ -124,7 +124,7 @@ impl Session {
         saved.write(tid)?;
         ptrace::set_signal_info(tid, &info)?;
         // A breakpoint of the processor at this place has been passed before.
-        if self.watches.stops_at(saved.pc())
+        if self.image(tid).watches.stops_at(saved.pc())
             && let Some(task) = self.tasks.get_mut(tid)
         {
             task.retry = Some(saved.pc());

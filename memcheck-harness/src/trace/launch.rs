@@ -18,18 +18,15 @@ use crate::sys::wait::{self, Event, Status};
 use crate::sys::{process, ptrace, pty, seccomp, thp};
 
 use super::bell::Bell;
-use super::breakpoint::Breakpoints;
 use super::calls::{self, Calls};
 use super::clock::{Clock, Halt};
-use super::finished::Finished;
-use super::loader::Loader;
+use super::family::Family;
+use super::image::Images;
 use super::output::Output;
 use super::pad;
 use super::pages::Pages;
-use super::returns::Returns;
 use super::session::{Counted, Session};
 use super::tasks::Tasks;
-use super::watch::Watches;
 use super::{Launch, Point, arch};
 
 /// The soft stack limit of a fixed launch: the usual default of distributions.
@@ -117,7 +114,6 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     if !exit_filter && points.iter().any(|point| point.at == At::Exit) {
         let _ = ptrace::set_options(main, ptrace::OPTIONS | ptrace::TRACE_EXIT);
     }
-    let finished = (launch.watch_stacks && report.filter == 0).then(Finished::new);
     if launch.watch_stacks {
         settings.push(AppliedSetting {
             name: "watch".to_owned(),
@@ -138,26 +134,26 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
                 hits: 0,
                 since: None,
                 done_at: None,
+                met: None,
             })
             .collect(),
         due: std::collections::VecDeque::new(),
         calls,
         bell: Bell::new(clock.waker()),
         quiet: None,
-        breakpoints: Breakpoints::default(),
-        loader: Loader::default(),
-        returns: Returns::default(),
-        watches: Watches::default(),
+        images: Images::default(),
+        main_image: 0,
+        family: Family::default(),
         pages: Pages::default(),
         clock,
         output,
         settings,
         notes: set_id_note(&launch.program).into_iter().collect(),
+        finishing: false,
         end: None,
         exit_filter,
-        finished,
+        watches_stacks: launch.watch_stacks && report.filter == 0,
         events: 0,
-        images: 0,
         page_bytes: process::page_bytes(),
     })
 }

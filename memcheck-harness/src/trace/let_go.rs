@@ -47,10 +47,11 @@ impl Session {
             return Ok(end.clone());
         }
         self.open_pages();
-        if let Some(tid) = self.held_in_main() {
-            self.breakpoints
-                .remove_all(tid)
-                .map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")))?;
+        for image in self.images.numbers() {
+            if let Some(tid) = self.held_in(image) {
+                let removed = self.image(tid).breakpoints.remove_all(tid);
+                removed.map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")))?;
+            }
         }
         for (tid, how) in self.tasks.settled() {
             self.unwatch_thread(tid);

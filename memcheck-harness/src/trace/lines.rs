@@ -1,5 +1,6 @@
 //! The lines that the target writes, as far as points wait for them: put together from the writes as they come.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
@@ -30,8 +31,8 @@ struct Wanted {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     wanted: Vec<Wanted>,
-    /// The unfinished line of each stream.
-    begun: [Vec<u8>; 2],
+    /// The unfinished line of each stream of each process.
+    begun: BTreeMap<(i32, Stream), Vec<u8>>,
 }
 
 impl Lines {
@@ -56,8 +57,15 @@ impl Lines {
         })
     }
 
-    /// A call has written `count` bytes. Gives the points whose lines were completed, one entry for each line.
-    pub(super) fn written(&mut self, tid: i32, stream: Stream, call: &Call, is_vector: bool, count: u64) -> Vec<usize> {
+    /// A call of a thread, of which its process comes first, has written `count` bytes. Gives the points whose lines were completed, one entry for each line.
+    pub(super) fn written(
+        &mut self,
+        (process, tid): (i32, i32),
+        call: &Call,
+        stream: Stream,
+        is_vector: bool,
+        count: u64,
+    ) -> Vec<usize> {
         let Ok(memory) = File::open(format!("/proc/{tid}/mem")) else {
             return Vec::new();
         };
@@ -72,7 +80,7 @@ impl Lines {
                 if memory.read_exact_at(&mut bytes, address).is_err() {
                     return hits;
                 }
-                hits.extend(self.add(stream, &bytes));
+                hits.extend(self.add(process, stream, &bytes));
                 address = address.wrapping_add(part);
                 length -= part;
             }
@@ -81,12 +89,12 @@ impl Lines {
     }
 
     /// More bytes of a stream.
-    fn add(&mut self, stream: Stream, mut bytes: &[u8]) -> Vec<usize> {
+    fn add(&mut self, process: i32, stream: Stream, mut bytes: &[u8]) -> Vec<usize> {
         let mut hits = Vec::new();
         loop {
             let end = bytes.iter().position(|&byte| byte == b'\n');
             let part = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
-            let begun = &mut self.begun[usize::from(stream == Stream::Stderr)];
+            let begun = self.begun.entry((process, stream)).or_default();
             let room = LINE_BYTES.saturating_sub(begun.len());
             begun.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
             let Some(end) = end else { return hits };
@@ -105,13 +113,10 @@ impl Lines {
 
     /// True when an unfinished line is one that this point waits for.
     pub(super) fn begins(&self, index: usize) -> bool {
-        let streams = [Stream::Stdout, Stream::Stderr];
         let mut of_point = self.wanted.iter().filter(|one| one.index == index);
         of_point.any(|one| {
-            streams
-                .iter()
-                .zip(&self.begun)
-                .any(|(stream, line)| !line.is_empty() && one.matches(*stream, line))
+            let mut begun = self.begun.iter();
+            begun.any(|((_, stream), line)| !line.is_empty() && one.matches(*stream, line))
         })
     }
 
@@ -168,25 +173,28 @@ mod tests {
     #[test]
     fn a_line_counts_when_it_is_complete() {
         let mut lines = lines(&[("^ready on [0-9]+$", None), ("x", Some(Stream::Stderr))]);
-        assert_eq!(lines.add(Stream::Stdout, b"x\nread"), [0; 0]);
+        assert_eq!(lines.add(1, Stream::Stdout, b"x\nread"), [0; 0]);
         assert_eq!(
-            lines.add(Stream::Stderr, b"y on 80\n"),
+            lines.add(1, Stream::Stderr, b"y on 80\n"),
             [0; 0],
             "each stream has its own lines"
         );
-        assert_eq!(lines.add(Stream::Stdout, b"y on 80"), [0; 0]);
-        assert_eq!(lines.add(Stream::Stdout, b"\r\nready on 1\nready"), [0, 0]);
-        assert_eq!(lines.add(Stream::Stderr, b"axe\nx\n"), [1, 1]);
+        assert_eq!(lines.add(1, Stream::Stdout, b"y on 80"), [0; 0]);
+        assert_eq!(lines.add(1, Stream::Stdout, b"\r\nready on 1\nready"), [0, 0]);
+        assert_eq!(lines.add(1, Stream::Stderr, b"axe\nx\n"), [1, 1]);
+        assert_eq!(lines.add(1, Stream::Stdout, b"\nready "), [0; 0]);
+        assert_eq!(lines.add(2, Stream::Stdout, b"on 2\n"), [0; 0], "so has each process");
+        assert_eq!(lines.add(1, Stream::Stdout, b"on 1\n"), [0]);
     }
 
     #[test]
     fn an_endless_line_takes_little_memory() {
         let mut lines = lines(&[("^a+b", None)]);
         for _ in 0..100 {
-            assert_eq!(lines.add(Stream::Stdout, &[b'a'; 10_000]), [0; 0]);
+            assert_eq!(lines.add(1, Stream::Stdout, &[b'a'; 10_000]), [0; 0]);
         }
-        assert!(lines.begun[0].capacity() <= 4 * LINE_BYTES);
-        assert_eq!(lines.add(Stream::Stdout, b"b\n"), [0; 0], "judged by its beginning");
-        assert_eq!(lines.add(Stream::Stdout, b"ab\n"), [0]);
+        assert!(lines.begun[&(1, Stream::Stdout)].capacity() <= 4 * LINE_BYTES);
+        assert_eq!(lines.add(1, Stream::Stdout, b"b\n"), [0; 0], "judged by its beginning");
+        assert_eq!(lines.add(1, Stream::Stdout, b"ab\n"), [0]);
     }
 }

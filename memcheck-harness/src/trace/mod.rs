@@ -13,7 +13,9 @@ mod clock;
 mod debug;
 mod end;
 mod events;
+mod family;
 mod finished;
+mod image;
 mod inject;
 mod launch;
 mod let_go;
@@ -42,7 +44,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::model::{AppliedSetting, At, Cancel, End, FinishedStack, LaunchLimits, Name, OutputTail, PatchedPage, Stdin, Thread};
+use crate::model::{
+    AppliedSetting, At, Cancel, ChildName, End, FinishedStack, LaunchLimits, Name, OutputTail, PatchedPage, Stdin, Thread,
+};
 
 pub use attach::{Attached, attach};
 pub use bell::Bell;
@@ -93,10 +97,24 @@ pub struct Point {
     pub hardware: bool,
     /// The index of a point that has to be reached before passes of this one count.
     pub after: Option<usize>,
+    /// In which process.
+    pub within: Within,
+}
+
+/// Which process of the tree a point is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Within {
+    /// The one that was launched.
+    #[default]
+    Main,
+    /// A child.
+    Child(ChildName),
+    /// Every child; each pass stops, and the point is never done.
+    EveryChild,
 }
 
 impl Point {
-    /// This pass of a place, counted from the start of the target.
+    /// This pass of a place in the process that is launched, counted from its start.
     #[must_use]
     pub fn new(at: At, hit: u64) -> Self {
         Self {
@@ -104,6 +122,7 @@ impl Point {
             hit,
             hardware: false,
             after: None,
+            within: Within::Main,
         }
     }
 }
@@ -116,10 +135,11 @@ pub struct Running {
     _not_send: PhantomData<*const ()>,
 }
 
-/// A target all of whose threads are stopped at a point. Dropping it kills the whole process tree.
+/// A process of the target's tree, all of whose threads are stopped at a point. Dropping it kills the whole tree.
 #[derive(Debug)]
 pub struct Stopped {
     session: Box<Session>,
+    pid: i32,
     threads: Vec<Thread>,
     _not_send: PhantomData<*const ()>,
 }
@@ -157,6 +177,8 @@ pub struct Ended {
     pub notes: Vec<String>,
     /// What was applied at launch.
     pub settings: Vec<AppliedSetting>,
+    /// The names that children had, in the order of their birth, the first hundred; none where no point is in a child.
+    pub children: Vec<ChildName>,
 }
 
 /// Starts the target under control, with every point armed as soon as its code is mapped. It waits before its first
@@ -185,9 +207,10 @@ impl Running {
     /// Cancelled; a point cannot be armed; the machine refuses something. The whole tree is dead then.
     pub fn next(mut self) -> Result<Next> {
         match self.session.advance() {
-            Ok(Turn::Paused(point, threads)) => Ok(Next::Paused(
+            Ok(Turn::Paused(point, pid, threads)) => Ok(Next::Paused(
                 Stopped {
                     session: self.session,
+                    pid,
                     threads,
                     _not_send: PhantomData,
                 },
@@ -214,10 +237,22 @@ impl Running {
 }
 
 impl Stopped {
-    /// Process id.
+    /// Id of the process that is at the point.
     #[must_use]
     pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Id of the process that was launched.
+    #[must_use]
+    pub fn main(&self) -> i32 {
         self.session.main
+    }
+
+    /// The name of the process at the point; absent for the one that was launched.
+    #[must_use]
+    pub fn child(&self) -> Option<ChildName> {
+        self.session.family.name(self.pid).cloned()
     }
 
     /// All threads with their registers, by id.
@@ -229,7 +264,7 @@ impl Stopped {
     /// Text pages that hold or held a breakpoint, by address.
     #[must_use]
     pub fn patched(&self) -> Vec<PatchedPage> {
-        self.session.patched()
+        self.session.patched(self.pid)
     }
 
     /// How many mappings fewer there are than without us: of one kind side by side, they became one when pages that had been
@@ -242,7 +277,7 @@ impl Stopped {
     /// Stacks of threads that ended, by TLS base; absent when the launch does not watch them.
     #[must_use]
     pub fn finished_stacks(&self) -> Option<Vec<FinishedStack>> {
-        self.session.finished.as_ref().map(|all| all.values().cloned().collect())
+        self.session.finished_stacks(self.pid)
     }
 
     /// Settings that were applied at launch, by name.
@@ -262,7 +297,7 @@ impl Stopped {
     /// # Errors
     /// The machine has none for us.
     pub fn try_watchpoint(&self) -> std::io::Result<()> {
-        watch::attempt(self.session.main)
+        watch::attempt(self.pid)
     }
 
     /// Lets the target run again, from the next call of [`Running::next`] on.

@@ -18,7 +18,7 @@ use super::breakpoint::write_code;
 use super::clock::Halt;
 use super::proc;
 use super::session::Session;
-use super::tasks::{How, Space};
+use super::tasks::How;
 
 /// `SEGV_ACCERR` (sigaction(2)): the mapping does not allow this access.
 const NOT_ALLOWED: i32 = 2;
@@ -110,6 +110,7 @@ fn mappings(tid: i32) -> Vec<(u64, u64, u32)> {
 impl Session {
     /// Protects the pages of an object for a point.
     pub(super) fn guard_object(&mut self, tid: i32, point: usize, address: u64, bytes: u64) -> Result<()> {
+        self.only_in_main(tid, point)?;
         self.lower(tid);
         let page = self.page_bytes;
         let (start, end) = (address & !(page - 1), address.saturating_add(bytes).next_multiple_of(page));
@@ -156,6 +157,7 @@ impl Session {
 
     /// Protects the part of the main stack that was never used.
     pub(super) fn guard_stack(&mut self, tid: i32, point: usize) -> Result<()> {
+        self.only_in_main(tid, point)?;
         let page = self.page_bytes;
         let sp = Registers::read(tid).map(|registers| registers.sp()).unwrap_or(0);
         let stack = mappings(tid).into_iter().find(|(start, end, _)| (*start..*end).contains(&sp));
@@ -175,6 +177,22 @@ impl Session {
         }
         self.lower(tid);
         self.raise_pages(tid)
+    }
+
+    /// True for a thread that has the memory of the main process.
+    pub(super) fn shares_main(&self, tid: i32) -> bool {
+        self.tasks.image_of(tid) == Some(self.main_image)
+    }
+
+    fn only_in_main(&self, tid: i32, point: usize) -> Result<()> {
+        if self.shares_main(tid) {
+            return Ok(());
+        }
+        let title = format!(
+            "{}: pages are protected in the target itself only, not in its children",
+            self.what(point)
+        );
+        Err(Error::config(title).detail("in a child, watch a variable of 1, 2, 4 or 8 bytes"))
     }
 
     fn what(&self, point: usize) -> String {
@@ -280,12 +298,12 @@ impl Session {
 
     /// True when the thread is to stop at its system calls.
     pub(super) fn watches_calls(&self, tid: i32) -> bool {
-        (self.pages.up && self.tasks.shares_main(tid)) || self.pages.calling.contains(&tid)
+        (self.pages.up && self.shares_main(tid)) || self.pages.calling.contains(&tid)
     }
 
     /// A thread is about to receive SIGSEGV. True when that is our doing, and dealt with.
     pub(super) fn page_fault(&mut self, tid: i32, pid: i32) -> bool {
-        if self.pages.pieces.is_empty() || self.tasks.space(pid) != Space::Main {
+        if self.pages.pieces.is_empty() || !self.shares_main(tid) {
             return false;
         }
         let Ok(info) = ptrace::signal_info(tid) else { return false };
@@ -357,7 +375,8 @@ impl Session {
             return Ok(());
         };
         let pc = registers.pc();
-        self.stop_processes(&self.sharing(), Some(tid))?;
+        let process = self.tasks.get(tid).map_or(self.main, |task| task.process);
+        self.stop_processes(&self.sharing(process), Some(tid))?;
         if self.end.is_some() {
             return Ok(());
         }
@@ -365,12 +384,15 @@ impl Session {
             task.retry = None;
         }
         self.lower(tid);
-        let planted = self.breakpoints.is_planted(pc);
-        if let Some(original) = self.breakpoints.original(pc).filter(|_| planted) {
+        let planted = self.image(tid).breakpoints.is_planted(pc);
+        if let Some(original) = self.image(tid).breakpoints.original(pc).filter(|_| planted) {
             let _ = write_code(tid, pc, original);
         }
         let mut same_program = self.step_alone(tid, pc)?;
-        if same_program && self.watches.stops_at(pc) && Registers::read(tid).is_ok_and(|registers| registers.pc() == pc) {
+        if same_program
+            && self.image(tid).watches.stops_at(pc)
+            && Registers::read(tid).is_ok_and(|registers| registers.pc() == pc)
+        {
             // That was the processor's breakpoint at this place, once more.
             same_program = self.step_alone(tid, pc)?;
         }
@@ -378,8 +400,8 @@ impl Session {
             return Ok(());
         }
         if planted
-            && self.breakpoints.is_planted(pc)
-            && let Some(held) = self.held_in_main()
+            && self.image(tid).breakpoints.is_planted(pc)
+            && let Some(held) = self.held_in(self.main_image)
         {
             write_code(held, pc, super::arch::BREAKPOINT)
                 .map_err(|error| Error::tool(format!("could not put a breakpoint back into the target: {error}")))?;
@@ -448,7 +470,7 @@ impl Session {
             if let Err(error) = closed {
                 self.remark(error.to_string());
             }
-        } else if self.pages.up && self.tasks.shares_main(tid) {
+        } else if self.pages.up && self.shares_main(tid) {
             self.call_failed(tid);
         }
         How::Continue(0)

@@ -58,15 +58,17 @@ impl Session {
             self.remark("the stack of a thread could not be read at the entry of a function: its return is not seen".to_owned());
             return Ok(());
         };
-        let planted = self.breakpoints.plant(tid, address, Owner::Return(point), self.page_bytes);
+        let page_bytes = self.page_bytes;
+        let image = self.image(tid);
+        let planted = image.breakpoints.plant(tid, address, Owner::Return(point), page_bytes);
         planted.map_err(|error| Error::machine(format!("could not plant a breakpoint at a return to {address:#x}: {error}")))?;
-        self.returns.enter(tid, Call { point, address, stack });
+        self.image(tid).returns.enter(tid, Call { point, address, stack });
         Ok(())
     }
 
     /// True when a thread at a place that calls of a function return to is back from such a call.
     pub(super) fn function_returned(&mut self, tid: i32, address: u64, stack: u64, point: usize) -> bool {
-        self.returns.leave(tid, point, address, stack)
+        self.image(tid).returns.leave(tid, point, address, stack)
     }
 }
 

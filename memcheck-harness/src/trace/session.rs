@@ -6,24 +6,21 @@ use std::io;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::model::{AppliedSetting, At, End, PatchedPage, Thread};
+use crate::model::{AppliedSetting, At, ChildName, End, FinishedStack, PatchedPage, Thread};
 use crate::sys::ptrace;
 use crate::sys::wait::{self, Status};
 
-use super::Point;
 use super::bell::Bell;
-use super::breakpoint::Breakpoints;
 use super::calls::Calls;
 use super::clock::{Clock, Halt};
-use super::finished::Finished;
-use super::loader::Loader;
+use super::family::Family;
+use super::image::Images;
 use super::output::Output;
 use super::pages::Pages;
 use super::proc;
-use super::returns::Returns;
 use super::tasks::{How, State, Task, Tasks};
 use super::timed::Quiet;
-use super::watch::Watches;
+use super::{Point, Within};
 
 /// How long we sleep when somebody else's child on this thread keeps us from waiting for any of ours.
 const NAP: Duration = Duration::from_millis(1);
@@ -39,20 +36,22 @@ pub(super) struct Counted {
     pub(super) since: Option<Duration>,
     /// The event that made it done.
     pub(super) done_at: Option<u64>,
+    /// The child that a point in the only child of a program was seen to mean.
+    pub(super) met: Option<ChildName>,
 }
 
 impl Counted {
     /// Its pass was reached: nothing waits for it any more.
     pub(super) fn is_done(&self) -> bool {
-        self.hits >= self.point.hit
+        self.hits >= self.point.hit && self.point.within != Within::EveryChild
     }
 }
 
 /// What a turn of the loop led to.
 #[derive(Debug)]
 pub(super) enum Turn {
-    /// All threads are stopped at the point with this index.
-    Paused(usize, Vec<Thread>),
+    /// All threads of this process are stopped at the point with this index.
+    Paused(usize, i32, Vec<Thread>),
     /// The main process is gone.
     Ended(End),
 }
@@ -70,25 +69,27 @@ pub(super) struct Session {
     pub(super) bell: Bell,
     /// The target seemed to rest.
     pub(super) quiet: Option<Quiet>,
-    pub(super) breakpoints: Breakpoints,
-    pub(super) loader: Loader,
-    pub(super) returns: Returns,
-    pub(super) watches: Watches,
     pub(super) pages: Pages,
+    /// The memories that points are in.
+    pub(super) images: Images,
+    /// The one of the main process.
+    pub(super) main_image: u64,
+    /// Names of the processes; without points in children of the main process alone.
+    pub(super) family: Family,
     pub(super) clock: Clock,
     pub(super) output: Output,
     pub(super) settings: Vec<AppliedSetting>,
     pub(super) notes: Vec<String>,
+    /// What is left is being killed.
+    pub(super) finishing: bool,
     /// How the main process ended.
     pub(super) end: Option<End>,
     /// The filter for the `exit` point is in force.
     pub(super) exit_filter: bool,
-    /// Stacks of threads that ended, of the present program; absent when nobody watches.
-    pub(super) finished: Option<Finished>,
     /// Events handled so far.
     pub(super) events: u64,
-    /// Programs loaded by the main process so far.
-    pub(super) images: u64,
+    /// Stacks of threads that end are noted.
+    pub(super) watches_stacks: bool,
     pub(super) page_bytes: u64,
 }
 
@@ -107,22 +108,30 @@ impl Session {
     fn turns(&mut self) -> Result<Turn, Halt> {
         loop {
             self.clock.check()?;
-            if let Some((point, _)) = self.due.pop_front() {
-                self.stop_all()?;
-                if self.end.is_none() {
-                    self.open_pages();
-                    return Ok(Turn::Paused(point, self.threads()));
+            if let Some((point, tid)) = self.due.pop_front() {
+                // A process that was killed meanwhile is at no point any more.
+                if let Some(pid) = self.tasks.get(tid).map(|task| task.process) {
+                    self.stop_all(pid)?;
+                    if self.tasks.has(pid) {
+                        if self.shares_main(tid) {
+                            self.open_pages();
+                        }
+                        return Ok(Turn::Paused(point, pid, self.threads(pid)));
+                    }
                 }
+                continue;
             }
-            if let Some(end) = &self.end {
+            if let Some(end) = &self.end
+                && !self.awaits_children()
+            {
                 return Ok(Turn::Ended(end.clone()));
             }
             if let Some((tid, event)) = self.tasks.next_event(|_| true) {
                 let handled = self.handle(tid, event);
-                self.unless_dying(handled)?;
+                self.unless_dying(tid, handled)?;
             } else if let Some(tid) = self.next_step_over() {
                 let done = self.step_over(tid).and_then(|()| self.pass_fault(tid));
-                self.unless_dying(done)?;
+                self.unless_dying(tid, done)?;
             } else {
                 self.resume_settled(|_| true);
                 if self.bell.has_failed() {
@@ -140,16 +149,17 @@ impl Session {
         }
     }
 
-    /// What fails because the target was killed at that moment is no failure: its end is reported by the next wait.
-    fn unless_dying(&self, result: Result<(), Halt>) -> Result<(), Halt> {
+    /// What fails because a process was killed at that moment is no failure: its end is reported by the next wait.
+    fn unless_dying(&self, tid: i32, result: Result<(), Halt>) -> Result<(), Halt> {
+        let process = self.tasks.get(tid).map_or(self.main, |task| task.process);
         let alone = || {
             !self
                 .tasks
                 .iter()
-                .any(|(tid, task)| task.process == self.main && tid != self.main)
+                .any(|(other, task)| task.process == process && other != process)
         };
         match result {
-            Err(Halt::Failed(_)) if proc::is_zombie(self.main) && alone() => Ok(()),
+            Err(Halt::Failed(_)) if proc::is_zombie(process) && alone() => Ok(()),
             other => other,
         }
     }
@@ -188,9 +198,10 @@ impl Session {
         };
         self.tasks.remove(tid);
         self.forget_call(tid);
-        self.returns.forget(tid);
-        self.watches.forget(tid);
         self.pages.forget(tid);
+        self.images.forget(tid);
+        self.images.keep(|image| self.tasks.needs(image));
+        self.process_ended(tid, status);
         if tid == self.main {
             self.end = Some(match status {
                 Status::Exited(code) => End::Exited(code),
@@ -251,7 +262,7 @@ impl Session {
         Ok(None)
     }
 
-    /// A thread passes a point; the pass that was asked for makes it due.
+    /// A thread passes a point, if that is in its process; the pass that was asked for makes it due.
     pub(super) fn count(&mut self, index: usize, tid: i32) {
         // Whoever comes after another is not reached by the same event.
         let is_next = |before: &Counted| before.done_at.is_some_and(|event| event < self.events);
@@ -259,14 +270,24 @@ impl Session {
         if !after.is_none_or(|before| self.points.get(before).is_some_and(is_next)) {
             return;
         }
-        if let Some(counted) = self.points.get_mut(index)
-            && !counted.is_done()
-        {
-            counted.hits += 1;
-            if counted.is_done() {
-                counted.done_at = Some(self.events);
-                self.due.push_back((index, tid));
-            }
+        let Some(process) = self.tasks.get(tid).map(|task| task.process) else {
+            return;
+        };
+        if !self.is_within(index, process) {
+            return;
+        }
+        let event = self.events;
+        let Some(counted) = self.points.get_mut(index) else {
+            return;
+        };
+        let every = counted.point.within == Within::EveryChild;
+        if counted.is_done() || (every && !self.family.ends(process)) {
+            return;
+        }
+        counted.hits += 1;
+        if counted.is_done() || every {
+            counted.done_at = Some(event);
+            self.due.push_back((index, tid));
         }
     }
 
@@ -279,12 +300,12 @@ impl Session {
         }
     }
 
-    /// A held thread that has the main process' memory: breakpoints are written through it.
-    pub(super) fn held_in_main(&self) -> Option<i32> {
+    /// A held thread that has the memory of an image: breakpoints are written through it.
+    pub(super) fn held_in(&self, image: u64) -> Option<i32> {
         let held = |state: State| matches!(state, State::Held(..));
         self.tasks
             .iter()
-            .find(|(tid, task)| held(task.state) && self.tasks.shares_main(*tid))
+            .find(|(tid, task)| held(task.state) && self.tasks.image_of(*tid) == Some(image))
             .map(|(tid, _)| tid)
     }
 
@@ -295,8 +316,18 @@ impl Session {
         }
     }
 
-    /// Pages of text that hold or held a breakpoint of the present program.
-    pub(super) fn patched(&self) -> Vec<PatchedPage> {
-        self.breakpoints.pages().map(|address| PatchedPage { address }).collect()
+    /// Pages of a process' text that hold or held a breakpoint of its present program.
+    pub(super) fn patched(&self, pid: i32) -> Vec<PatchedPage> {
+        let pages = self
+            .image_of_process(pid)
+            .into_iter()
+            .flat_map(|image| image.breakpoints.pages());
+        pages.map(|address| PatchedPage { address }).collect()
+    }
+
+    /// Stacks of threads that ended in a process, by TLS base; absent when nobody watches.
+    pub(super) fn finished_stacks(&self, pid: i32) -> Option<Vec<FinishedStack>> {
+        let image = self.image_of_process(pid)?;
+        self.watches_stacks.then(|| image.finished.values().cloned().collect())
     }
 }

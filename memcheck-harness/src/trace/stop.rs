@@ -30,22 +30,24 @@ pub(super) const ONLY_FAULTS: u64 = !(bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) |
 const FAULTS: [i32; 4] = [SIGSEGV, SIGBUS, SIGILL, SIGFPE];
 
 impl Session {
-    /// Stops all threads of the main process, and of children that share its memory. Events that arrive on the way are
-    /// queued. Returns early when the main process has ended.
-    pub(super) fn stop_all(&mut self) -> Result<(), Halt> {
-        self.stop_processes(&[self.main], None)?;
-        self.await_vforks()?;
-        let sharing = self.sharing();
+    /// Stops all threads of a process, and of others that share its memory. Events that arrive on the way are queued.
+    pub(super) fn stop_all(&mut self, pid: i32) -> Result<(), Halt> {
+        self.stop_processes(&[pid], None)?;
+        self.await_vforks(pid)?;
+        let sharing = self.sharing(pid);
         if sharing.len() > 1 {
             self.stop_processes(&sharing, None)?;
         }
         Ok(())
     }
 
-    /// Processes with the main process' memory.
-    pub(super) fn sharing(&self) -> Vec<i32> {
+    /// Processes with the memory of this one, itself among them.
+    pub(super) fn sharing(&self, pid: i32) -> Vec<i32> {
+        let Space::Image(image) = self.tasks.space(pid) else {
+            return vec![pid];
+        };
         let mut all = self.tasks.processes();
-        all.retain(|pid| self.tasks.space(*pid) == Space::Main);
+        all.retain(|other| self.tasks.space(*other) == Space::Image(image));
         all
     }
 
@@ -74,14 +76,12 @@ impl Session {
                     lost.insert(tid);
                 }
             }
-            if self.end.is_some() {
-                return Ok(());
-            }
             let mut found = false;
-            for pid in pids {
-                for tid in proc::threads(*pid) {
+            // The id of a process that is gone may be a stranger's.
+            for pid in pids.iter().filter(|pid| self.tasks.has(**pid)).copied().collect::<Vec<_>>() {
+                for tid in proc::threads(pid) {
                     if self.tasks.get(tid).is_none() && !lost.contains(&tid) {
-                        self.tasks.add(tid, *pid);
+                        self.tasks.add(tid, pid);
                         found = true;
                     }
                 }
@@ -128,14 +128,13 @@ impl Session {
         }
     }
 
-    /// Threads of the main process that wait for a vfork child stop as soon as the child has gone on: serves the other
-    /// processes for a while.
-    fn await_vforks(&mut self) -> Result<(), Halt> {
-        let main = self.main;
+    /// Threads of a process that wait for a vfork child stop as soon as the child has gone on: serves the other processes for
+    /// a while.
+    fn await_vforks(&mut self, pid: i32) -> Result<(), Halt> {
         let began = Instant::now();
-        while self.end.is_none() && began.elapsed() < VFORK_PATIENCE && self.tasks.iter().any(|(_, task)| waits(task, main)) {
+        while began.elapsed() < VFORK_PATIENCE && self.tasks.iter().any(|(_, task)| waits(task, pid)) {
             self.clock.check()?;
-            if let Some((tid, event)) = self.tasks.next_event(|task| task.process != main) {
+            if let Some((tid, event)) = self.tasks.next_event(|task| task.process != pid) {
                 self.handle(tid, event)?;
                 self.step_over(tid)?;
                 self.pass_fault(tid)?;
@@ -144,7 +143,7 @@ impl Session {
             let others: BTreeSet<i32> = self
                 .tasks
                 .iter()
-                .filter_map(|(tid, task)| (task.process != main).then_some(tid))
+                .filter_map(|(tid, task)| (task.process != pid).then_some(tid))
                 .collect();
             self.resume_settled(|tid| others.contains(&tid));
             match self.poll_any(false) {
@@ -156,26 +155,26 @@ impl Session {
         }
         return Ok(());
 
-        fn waits(task: &super::tasks::Task, main: i32) -> bool {
-            task.process == main && task.in_vfork && task.state == State::Running
+        fn waits(task: &super::tasks::Task, pid: i32) -> bool {
+            task.process == pid && task.in_vfork && task.state == State::Running
         }
     }
 
-    /// The threads of the main process with their registers.
-    pub(super) fn threads(&self) -> Vec<Thread> {
-        let of_main = self.tasks.iter().filter(|(_, task)| task.process == self.main);
-        of_main
+    /// The threads of a process with their registers.
+    pub(super) fn threads(&self, pid: i32) -> Vec<Thread> {
+        let of_process = self.tasks.iter().filter(|(_, task)| task.process == pid);
+        of_process
             .map(|(tid, task)| {
                 let held = matches!(task.state, State::Held(..));
                 let registers = held.then(|| Registers::read(tid).ok()).flatten();
                 let blocked = if task.in_vfork && !held {
-                    proc::blocked_at(self.main, tid)
+                    proc::blocked_at(pid, tid)
                 } else {
                     None
                 };
                 Thread {
                     tid,
-                    name: proc::name(self.main, tid).unwrap_or_else(|| Name::from("")),
+                    name: proc::name(pid, tid).unwrap_or_else(|| Name::from("")),
                     stack_pointer: registers.map(|all| all.sp()).or(blocked.map(|(sp, _)| sp)),
                     program_counter: registers.map(|all| all.pc()).or(blocked.map(|(_, pc)| pc)),
                     tls_base: registers.and_then(|all| arch::tls_base(tid, &all)),
@@ -192,22 +191,24 @@ impl Session {
         let Ok(registers) = Registers::read(tid) else {
             return Ok(());
         };
-        if registers.pc() != address || !self.breakpoints.is_planted(address) || self.emulate(tid, address, registers) {
-            return Ok(());
-        }
-        self.stop_processes(&self.sharing(), Some(tid))?;
-        let Some(original) = self.breakpoints.original(address) else {
+        let Some((process, image)) = self.tasks.get(tid).map(|task| task.process).zip(self.tasks.image_of(tid)) else {
             return Ok(());
         };
-        if self.end.is_some() || write_code(tid, address, original).is_err() {
+        if registers.pc() != address || !self.is_planted(image, address) || self.emulate(tid, address, registers) {
+            return Ok(());
+        }
+        self.stop_processes(&self.sharing(process), Some(tid))?;
+        let Some(original) = self.image(tid).breakpoints.original(address) else {
+            return Ok(());
+        };
+        if write_code(tid, address, original).is_err() {
             // A thread that was killed: its end is reported by the next wait.
             return Ok(());
         }
         let same_program = self.step_alone(tid, address)?;
         if same_program
-            && self.end.is_none()
-            && let Some(held) = self.held_in_main()
-            && self.breakpoints.is_planted(address)
+            && let Some(held) = self.held_in(image)
+            && self.is_planted(image, address)
         {
             write_code(held, address, BREAKPOINT)
                 .map_err(|error| Error::tool(format!("could not put a breakpoint back into the target: {error}")))?;
@@ -231,12 +232,17 @@ impl Session {
         Ok(same_program)
     }
 
+    fn is_planted(&self, image: u64, address: u64) -> bool {
+        self.images
+            .get(image)
+            .is_some_and(|image| image.breakpoints.is_planted(address))
+    }
+
     /// Does what the first instruction of most functions does. False when it has to be run.
     fn emulate(&self, tid: i32, address: u64, mut registers: Registers) -> bool {
         let Some(emulated) = self
-            .breakpoints
-            .instruction(tid, address)
-            .ok()
+            .image_of(tid)
+            .and_then(|image| image.breakpoints.instruction(tid, address).ok())
             .and_then(|code| arch::emulate(code, &registers))
         else {
             return false;
@@ -277,9 +283,7 @@ impl Session {
                     let info = ptrace::signal_info(tid).ok();
                     let by_kernel = info.is_some_and(|info| info.code() > 0);
                     if signal == SIGTRAP && by_kernel {
-                        if self.tasks.get(tid).is_some_and(|task| task.process == self.main) {
-                            self.watches_hit(tid)?;
-                        }
+                        self.watches_hit(tid)?;
                         break;
                     }
                     if by_kernel && FAULTS.contains(&signal) {
@@ -319,9 +323,7 @@ impl Session {
             return;
         };
         let _ = ptrace::set_signal_info(tid, first);
-        if self.tasks.get(tid).is_some_and(|task| task.process == self.main) {
-            self.signal_arrives(tid, first.signal());
-        }
+        self.signal_arrives(tid, first.signal());
         self.tasks.settle(tid, How::Continue(first.signal()));
         if let Some(task) = self.tasks.get(tid) {
             for other in others {

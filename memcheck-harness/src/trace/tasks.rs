@@ -53,10 +53,10 @@ pub(super) struct Task {
 pub(super) enum Space {
     /// Not found out yet: it has not stopped since its birth.
     New,
-    /// That of the main process: itself, and children that share it (vfork).
-    Main,
-    /// A copy that fork made, with our breakpoints taken out.
-    Copy,
+    /// The memory of this image: of the process it belongs to, and of children that share it (vfork).
+    Image(u64),
+    /// A copy of that memory that fork made, with our breakpoints taken out.
+    Copy(u64),
     /// A program of its own.
     Own,
 }
@@ -143,11 +143,24 @@ impl Tasks {
         self.spaces.insert(process, space);
     }
 
-    /// True when the thread's process has the main process' memory.
-    pub(super) fn shares_main(&self, tid: i32) -> bool {
-        self.tasks
-            .get(&tid)
-            .is_some_and(|task| self.space(task.process) == Space::Main)
+    /// The image whose memory the thread's process has.
+    pub(super) fn image_of(&self, tid: i32) -> Option<u64> {
+        match self.space(self.tasks.get(&tid)?.process) {
+            Space::Image(image) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// True when a process has the memory of the image, or a copy of it.
+    pub(super) fn needs(&self, image: u64) -> bool {
+        self.spaces
+            .values()
+            .any(|space| matches!(space, Space::Image(one) | Space::Copy(one) if *one == image))
+    }
+
+    /// True when a thread of the process is traced.
+    pub(super) fn has(&self, process: i32) -> bool {
+        self.spaces.contains_key(&process)
     }
 
     /// Notes a stop.

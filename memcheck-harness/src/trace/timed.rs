@@ -36,7 +36,11 @@ impl Session {
                 _ => self.is_idle(now, since),
             };
             if reached {
-                self.count(index, self.main);
+                // In a child that is not there yet, the point waits on.
+                match self.process_within(index) {
+                    Some(process) => self.count(index, process),
+                    None => waits = true,
+                }
             } else {
                 waits = true;
             }

@@ -57,7 +57,7 @@ impl Session {
     /// Watches a variable, from the moment when the loader has done its own writing: with the processor where it can, else by
     /// protecting its pages.
     pub(super) fn watch_variable(&mut self, tid: i32, point: usize, address: u64, bytes: u64) -> Result<()> {
-        if !matches!(bytes, 1 | 2 | 4 | 8) || !address.is_multiple_of(bytes) || self.watches.watched.len() >= SLOTS {
+        if !matches!(bytes, 1 | 2 | 4 | 8) || !address.is_multiple_of(bytes) || self.image(tid).watches.watched.len() >= SLOTS {
             return self.guard_object(tid, point, address, bytes);
         }
         let Err(error) = self.watch(tid, Owner::Point(point), address, Some(bytes)) else {
@@ -76,10 +76,10 @@ impl Session {
             address,
             bytes: None,
         };
-        if self.watches.watched.contains(&watched) {
+        if self.image(tid).watches.watched.contains(&watched) {
             return true;
         }
-        if self.watches.watched.len() >= SLOTS {
+        if self.image(tid).watches.watched.len() >= SLOTS {
             self.remark(format!(
                 "the processor has {SLOTS} breakpoints: further places are planted in the code"
             ));
@@ -97,22 +97,23 @@ impl Session {
     }
 
     fn watch(&mut self, tid: i32, owner: Owner, address: u64, bytes: Option<u64>) -> io::Result<()> {
-        self.watches.watched.push(Watched { owner, address, bytes });
-        self.watches.set.clear();
+        self.image(tid).watches.watched.push(Watched { owner, address, bytes });
+        self.image(tid).watches.set.clear();
         let result = self.watch_thread(tid);
         if result.is_err() {
-            self.watches.watched.pop();
+            self.image(tid).watches.watched.pop();
         }
         result
     }
 
-    /// Gives a held thread of the main process the watchpoints, once. Debug registers are not inherited (kernel
+    /// Gives a held thread of a followed process the watchpoints, once. Debug registers are not inherited (kernel
     /// `copy_thread`: `flush_ptrace_hw_breakpoint`).
     pub(super) fn watch_thread(&mut self, tid: i32) -> io::Result<()> {
-        if self.watches.watched.is_empty() || !self.watches.set.insert(tid) {
+        let watches = &mut self.image(tid).watches;
+        if watches.watched.is_empty() || !watches.set.insert(tid) {
             return Ok(());
         }
-        for (slot, watched) in self.watches.watched.iter().enumerate() {
+        for (slot, watched) in watches.watched.iter().enumerate() {
             registers::set(tid, slot, watched.address, watched.bytes)?;
         }
         Ok(())
@@ -120,7 +121,7 @@ impl Session {
 
     /// Takes the watchpoints of a held thread back.
     pub(super) fn unwatch_thread(&mut self, tid: i32) {
-        if self.watches.set.remove(&tid) {
+        if self.image(tid).watches.set.remove(&tid) {
             let _ = registers::clear(tid);
         }
     }
@@ -128,13 +129,12 @@ impl Session {
     /// A held thread has just written to variables that are watched, or is about to run an instruction that is. True when it
     /// was so.
     pub(super) fn watches_hit(&mut self, tid: i32) -> std::result::Result<bool, Halt> {
-        if self.watches.watched.is_empty() {
+        let watched = &self.image(tid).watches.watched;
+        if watched.is_empty() {
             return Ok(false);
         }
         let hit = registers::take_hits(tid).unwrap_or(0);
-        let hits: Vec<(usize, Watched)> = self
-            .watches
-            .watched
+        let hits: Vec<(usize, Watched)> = watched
             .iter()
             .enumerate()
             .filter_map(|(slot, watched)| (hit & (1 << slot) != 0).then_some((slot, *watched)))
@@ -153,9 +153,9 @@ impl Session {
                     }
                 }
                 _ => {
-                    self.watches.watched.retain(|other| other != one);
+                    self.image(tid).watches.watched.retain(|other| other != one);
                     self.unwatch_thread(tid);
-                    self.arm_libraries(tid)?;
+                    self.arm_libraries(tid, true)?;
                     let _ = self.watch_thread(tid);
                 }
             }

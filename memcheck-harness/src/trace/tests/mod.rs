@@ -1,6 +1,7 @@
 //! The tracer on real processes: one small C program (`zoo.c`), built once per variant.
 
 mod calls;
+mod children;
 mod code;
 mod ends;
 mod libraries;

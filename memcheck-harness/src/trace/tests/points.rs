@@ -197,6 +197,7 @@ fn exit_is_reached_without_the_filter_too() {
             hits: 0,
             since: None,
             done_at: None,
+            met: None,
         });
         let (stopped, _) = paused(running);
         let tid = stopped.threads().last().unwrap().tid;
