@@ -131,3 +131,34 @@ fn a_round_that_is_not_kept_still_breaks_its_limit() {
     project.write("memcheck.toml", &text);
     let _ = memcheck(&project, &[]).expect_code(0);
 }
+
+/// A pair of more than 100 repetitions: what is left behind by each, and from one to the next.
+#[test]
+fn a_repeated_phase_may_leave_so_much_and_no_more() {
+    // The first malloc makes its own table besides.
+    let source = r#"
+#include <stdlib.h>
+#include <string.h>
+
+static char *volatile block;
+__attribute__((noinline)) void handle(int n) { block = malloc(100); memset(block, n, 100); }
+
+int main(void) {
+    for (int i = 0; i < 120; i++) handle(i);
+    return 0;
+}
+"#;
+    let project = one(
+        "loop",
+        source,
+        "snapshot = false\n[[case.checkpoint]]\nname = \"turn\"\nfrom = { function = \"handle\" }\nto = { returns = \"handle\" }\nlimit = 120\n\
+         budget.main-heap.used = { max_growth = \"1 KiB\", over = \"from\", max_per_round = \"0 B\" }\n",
+    );
+    let _ = memcheck(&project, &[])
+        .expect_code(3)
+        .expect_stderr("Budget exceeded: main-heap.used grows 112 B per round, limit 0 B")
+        .expect_stderr("measured 240 checkpoints in 1 case: 1 failed (1 budget)");
+    let text = project.read("memcheck.toml").replace("\"0 B\"", "\"112 B\"");
+    project.write("memcheck.toml", &text);
+    let _ = memcheck(&project, &[]).expect_code(0).expect_no_stderr("nothing is gated");
+}

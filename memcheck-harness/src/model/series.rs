@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Case, Every, Metric, Place};
+use super::{Case, Every, Limit, Metric, Over, Place};
 
 /// Fewer rounds after the warm-up tell nothing about growth.
 pub const MIN_ROUNDS: u64 = 8;
@@ -97,13 +97,19 @@ impl Every {
 
 impl Case {
     /// True when the memory of a checkpoint (by index) is kept; false for the rounds in between of a long series that is not in
-    /// the snapshot: of these only [`Series::readings`] stay.
+    /// the snapshot, unless another checkpoint is compared with it: of these only [`Series::readings`] stay.
     #[must_use]
     pub fn keeps(&self, checkpoint: usize) -> bool {
         let Some(spec) = self.checkpoints.get(checkpoint) else {
             return true;
         };
-        (spec.snapshot && !self.snapshot.off) || spec.every.as_ref().is_none_or(Every::is_kept)
+        let compared = |limit: &Limit| {
+            let growth = limit.growth.as_ref();
+            growth.is_some_and(|growth| matches!(&growth.over, Over::Checkpoint(name) if *name == spec.name))
+        };
+        (spec.snapshot && !self.snapshot.off)
+            || spec.every.as_ref().is_none_or(Every::is_kept)
+            || self.checkpoints.iter().flat_map(|other| other.limits.values()).any(compared)
     }
 }
 

@@ -30,7 +30,12 @@ pub(super) fn ungated_checkpoints(case: &CaseReport) -> Vec<&str> {
     let rounds: Vec<String> = case
         .series
         .iter()
-        .map(|series| format!("{}.", series.name))
+        // Of a pair the two ends are `name.from` and `name.to`, their rounds `name.3.from` and `name.3.to`.
+        .map(|series| {
+            let name = series.name.as_str();
+            let name = name.strip_suffix(".from").or(name.strip_suffix(".to")).unwrap_or(name);
+            format!("{name}.")
+        })
         .filter(|prefix| rates.iter().any(|last| last.name.starts_with(prefix)))
         .collect();
     case.checkpoints
