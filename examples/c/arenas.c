@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
     int alive = argc > 1 && !strcmp(argv[1], "alive");
     int n = argc > 2 ? atoi(argv[2]) : 1;
     if (n < 1 || n > 100) return 2;
-    static pthread_t threads[100];
+    pthread_t threads[100];
     stay = alive;
     MEMCHECK_CHECKPOINT(start);
     for (int i = 0; i < n; i++) {
