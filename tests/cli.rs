@@ -41,6 +41,8 @@ mod doors;
 mod elf_files;
 #[path = "cli/endings.rs"]
 mod endings;
+#[path = "cli/environments.rs"]
+mod environments;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/first_contact.rs"]

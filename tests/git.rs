@@ -16,6 +16,8 @@ mod edits;
 mod regressions;
 #[path = "git/toolchain.rs"]
 mod toolchain;
+#[path = "git/upgrade.rs"]
+mod upgrade;
 
 /// The command under test.
 const TOOL: &str = env!("CARGO_BIN_EXE_cargo-memcheck");

@@ -16,7 +16,7 @@ use crate::project::{self, Project};
 use crate::{harness, terminal};
 
 /// How often a case is measured before it is approved: what differs between the runs is written `varies`.
-const RUNS: usize = 3;
+pub(crate) const RUNS: usize = 3;
 
 /// A case that may be approved, with what was there before its target ran.
 struct Candidate {
@@ -39,7 +39,8 @@ pub(crate) fn accept(invocation: &Invocation, names: &[String]) -> Result<ExitCo
     accept_built(&project, &mut actions, &mut tally)?;
     let is_waiting = |candidate: &Candidate| candidate.approved.is_none() || candidate.pending.is_some();
     let is_asked = |candidate: &Candidate| !names.is_empty() || is_waiting(candidate);
-    let environment = waiting(&project)?.into_iter().any(|pending| pending.is_environment());
+    let on_record = compare::environment_path(&project.plan);
+    let environment = waiting(&project)?.into_iter().any(|pending| pending.target == on_record);
     let compares_only =
         !candidates.iter().any(is_asked) && !environment && tally.accepted == 0 && actions.code() == report::exit::OK;
     let chosen: Vec<Candidate> = candidates
@@ -129,6 +130,14 @@ fn candidates(project: &Project, actions: &mut Actions<'_>) -> Result<Vec<Candid
         let path = compare::path(case);
         let of_case = pending.iter().find(|pending| pending.target == path);
         let approved = compare::approved(case);
+        for other in pending.iter().filter(|other| is_of(case, other) && other.target != path) {
+            let remark = format!(
+                "it belongs to another environment; to accept it: cargo memcheck accept --env {} {}",
+                other.environment().unwrap_or("default"),
+                case.name
+            );
+            actions.done("Skipped", Some(&case.name), &other.path, &remark)?;
+        }
         let damage = of_case.and_then(|pending| pending.damage.clone()).map(Error::from);
         match (approved, damage) {
             (Err(error), _) | (Ok(Some(_)), Some(error)) => actions.failed(Some(&case.name), &path, &error)?,
@@ -155,7 +164,12 @@ fn candidates(project: &Project, actions: &mut Actions<'_>) -> Result<Vec<Candid
 
 /// A pending file of no case of the file.
 fn is_orphan(project: &Project, pending: &Pending) -> bool {
-    !pending.is_environment() && !project.plan.cases.iter().any(|case| compare::path(case) == pending.target)
+    !pending.is_environment() && !project.plan.cases.iter().any(|case| is_of(case, pending))
+}
+
+/// A pending file of the case, in whatever environment.
+fn is_of(case: &Case, pending: &Pending) -> bool {
+    pending.case() == Some(&case.name) && pending.target.parent() == compare::path(case).parent()
 }
 
 /// Pending files of cases that are built in Rust: only their tests measure them, so they are taken as they are.
@@ -313,7 +327,7 @@ fn varies(rows: &[String], name: Option<&str>, path: &Path, actions: &mut Action
 }
 
 /// The one way a snapshot becomes approved: through a pending file beside it.
-fn approve(plan: &Plan, case: &Case, recorded: &Recorded, approved: Option<&Approved>) -> Result<()> {
+pub(crate) fn approve(plan: &Plan, case: &Case, recorded: &Recorded, approved: Option<&Approved>) -> Result<()> {
     let options = Options {
         write: true,
         pending_dir: None,
@@ -343,7 +357,8 @@ fn accept_environment(
     if !is_first && (!names.is_empty() || all_failed) {
         return Ok(());
     }
-    for pending in waiting(project)?.iter().filter(|pending| pending.is_environment()) {
+    let record = compare::environment_path(&project.plan);
+    for pending in waiting(project)?.iter().filter(|pending| pending.target == record) {
         match compare::accept(pending) {
             Ok(()) => {
                 tally.accepted += 1;
@@ -353,26 +368,6 @@ fn accept_environment(
         }
     }
     Ok(())
-}
-
-/// Makes this machine the environment of record: the one reviewed change after an upgrade of its image.
-pub(crate) fn environment(invocation: &Invocation) -> Result<ExitCode> {
-    let project = project::open(invocation)?;
-    let progress = terminal::Progress::new(invocation);
-    let here = pipeline::environment(&project.plan, project.workspace.as_ref(), &project.cancel, &|event| {
-        progress.show(&event);
-    })?;
-    progress.finish()?;
-    compare::propose_environment(&project.plan, &here, None)?;
-    let actions = Actions::new("accept", invocation, &project.plan);
-    for pending in compare::pending(&project.plan, Options::default())? {
-        if pending.is_environment() {
-            compare::accept(&pending)?;
-            actions.done("Accepted", None, &pending.target, "")?;
-            return actions.finish("this machine is on record now");
-        }
-    }
-    actions.finish("this machine is on record already")
 }
 
 /// A file's path relative to the root, for people.

@@ -77,9 +77,9 @@ pub(crate) fn compare(invocation: &Invocation, options: &BaseOptions) -> Result<
 }
 
 /// One side's plan and the text of the `memcheck.toml` it comes from.
-struct Planned {
-    project: Project,
-    written: Option<String>,
+pub(crate) struct Planned {
+    pub(crate) project: Project,
+    pub(crate) written: Option<String>,
 }
 
 impl Planned {
@@ -97,7 +97,7 @@ impl Planned {
 }
 
 /// The plan of the base: its own `memcheck.toml`; the working tree's where it has none.
-fn at_base(invocation: &Invocation, head: &Planned, base: &Base) -> Result<(Planned, Vec<String>)> {
+pub(crate) fn at_base(invocation: &Invocation, head: &Planned, base: &Base) -> Result<(Planned, Vec<String>)> {
     let mut notes = Vec::new();
     let cancel = head.project.cancel.clone();
     let mut workspace = build::discover(&base.root)?.filter(|workspace| workspace.root.starts_with(&base.root));
@@ -106,6 +106,7 @@ fn at_base(invocation: &Invocation, head: &Planned, base: &Base) -> Result<(Plan
     }
     let mut asked = invocation.clone();
     asked.start.clone_from(&base.root);
+    asked.overrides.environment_may_lack = true;
     // Built where nothing of the working tree's can be taken for it.
     let target_dir = base.target_dir.display().to_string();
     asked.overrides.cargo_args.extend(["--target-dir".to_owned(), target_dir]);

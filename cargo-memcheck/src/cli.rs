@@ -273,6 +273,9 @@ struct GlobalArgs {
     /// human, or json lines on standard output
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "human", global = true)]
     message_format: MessageFormat,
+    /// Judge by this environment of memcheck.toml, whatever it matches (default: the one without a name)
+    #[arg(long, value_name = "NAME", global = true)]
+    env: Option<String>,
     /// Directory or Cargo.toml to start from instead of the current directory
     #[arg(long, value_name = "PATH", global = true)]
     manifest_path: Option<PathBuf>,
@@ -406,10 +409,10 @@ impl Typed {
 /// It contradicts itself.
 pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
     if typed.command.is_some() && typed.run != RunArgs::default() {
-        return Err(
-            Error::config("only -j, -v, --color, --message-format and --manifest-path may stand before a command")
-                .detail("write everything else after it; a case called like a command: cargo memcheck run NAME"),
-        );
+        return Err(Error::config(
+            "only -j, -v, --color, --message-format, --env and --manifest-path may stand before a command",
+        )
+        .detail("write everything else after it; a case called like a command: cargo memcheck run NAME"));
     }
     let no_ci = match &typed.command {
         None => typed.run.no_ci,
@@ -417,7 +420,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         Some(TypedCommand::Report(_)) => false,
         Some(_) => true,
     };
-    let (command, overrides) = match typed.command {
+    let (command, mut overrides) = match typed.command {
         None => run_command(typed.run),
         Some(TypedCommand::Run(args)) => run_command(args),
         Some(TypedCommand::Show(args)) => show_command(args),
@@ -440,6 +443,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         Some(TypedCommand::Report(args)) => (Command::Report(report::report_options(args)), Overrides::default()),
     };
     let global = typed.global;
+    overrides.environment.clone_from(&global.env);
     let start = match &global.manifest_path {
         None => std::env::current_dir().map_err(|e| Error::config(format!("the current directory cannot be read: {e}")))?,
         Some(path) => {
@@ -464,11 +468,11 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         style: style::style(&global, std::io::stderr().is_terminal()),
         output_style: style::style(&global, std::io::stdout().is_terminal()),
         format: global.message_format,
-        ci: is_set("CI"),
+        ci: github::is_set("CI"),
         pending_dir: variable("INSTA_PENDING_DIR").filter(|v| !v.is_empty()).map(PathBuf::from),
         prefix: github::prefix(&start, variable("GITHUB_WORKSPACE")),
         base_branch: base_branch(),
-        github: (is_set("GITHUB_ACTIONS") && !no_ci).then(|| {
+        github: (github::is_set("GITHUB_ACTIONS") && !no_ci).then(|| {
             let job = ["GITHUB_RUN_ID", "GITHUB_REPOSITORY", "MEMCHECK_ARTIFACT"].map(text);
             Github::new(["GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT"].map(variable), job)
         }),
@@ -493,6 +497,7 @@ fn run_command(args: RunArgs) -> (Command, Overrides) {
         cargo_args: cargo_args(&args.build),
         as_is: args.as_is,
         partition: args.partition,
+        ..Overrides::default()
     };
     (Command::Run(options), overrides)
 }
@@ -629,11 +634,6 @@ fn text(name: &str) -> Option<String> {
 /// The branch that a change is for: GitHub's name of it, or GitLab's.
 fn base_branch() -> Option<String> {
     text("GITHUB_BASE_REF").or_else(|| text("CI_MERGE_REQUEST_TARGET_BRANCH_NAME"))
-}
-
-/// As insta reads `CI`: set, and neither empty nor `0` nor `false`.
-fn is_set(name: &str) -> bool {
-    variable(name).is_some_and(|value| !matches!(value.to_str(), Some("" | "0" | "false")))
 }
 
 #[cfg(test)]

@@ -19,9 +19,12 @@ use crate::{harness, terminal};
 
 /// Shows what each pending snapshot of an artifact means, and approves it.
 pub(crate) fn accept(invocation: &Invocation, from: &Path, names: &[String]) -> Result<ExitCode> {
-    let project = project::open(invocation)?;
     let artifact = artifact::read(from, report::MAX_RESULTS_BYTES)?;
     let results = results(from, &artifact)?;
+    // The environment of memcheck.toml is the job's, not this machine's.
+    let mut asked = invocation.clone();
+    asked.overrides.here = project::facts(results.environment.facts.clone(), results.ci);
+    let project = project::open(&asked)?;
     let mut actions = Actions::new("accept", invocation, &project.plan);
     let is_first = of_record(&project, &results, from)?;
     let mut found = Vec::new();
@@ -90,9 +93,12 @@ fn results(from: &Path, artifact: &Artifact) -> Result<RunReport> {
 
 /// The job ran in the environment of record, or there is none yet (true).
 fn of_record(project: &Project, results: &RunReport, from: &Path) -> Result<bool> {
+    if !compare::environment_path(&project.plan).exists() {
+        return Ok(true);
+    }
     let status = compare::environment(&project.plan, &results.environment, compare::Options::default())?;
     if status.differences.is_empty() {
-        return Ok(status.recorded.is_none());
+        return Ok(false);
     }
     Err(Error::config(format!(
         "{} was measured in another environment than that of record: {}",
@@ -152,7 +158,11 @@ fn one(project: &Project, results: &RunReport, is_first: bool, path: &str, bytes
 fn is_built_in_rust(project: &Project, case: &CaseReport, target: &Path) -> bool {
     let mut packages = project.workspace.iter().flat_map(|workspace| &workspace.packages);
     harness::is_there(project)
-        && target.file_name().is_some_and(|name| *name == *format!("{}.snap", case.name))
+        && target.file_name().is_some_and(|name| {
+            let environment = project.plan.defaults.environment.as_ref();
+            let environment = environment.map_or_else(String::new, |name| format!("@{name}"));
+            *name == *format!("{}{environment}.snap", case.name)
+        })
         && packages.any(|package| !package.harness_tests.is_empty() && target.parent() == Some(&package.dir.join(SNAPSHOT_DIR)))
 }
 

@@ -26,6 +26,7 @@ mod revision;
 mod selftest;
 mod show;
 mod terminal;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
             cli::Command::Init { c } => init::init(&invocation, c),
             cli::Command::Accept(ref names) => accept::accept(&invocation, names),
             cli::Command::AcceptFrom { ref from, ref names } => from::accept(&invocation, from, names),
-            cli::Command::AcceptEnvironment => accept::environment(&invocation),
+            cli::Command::AcceptEnvironment => upgrade::environment(&invocation),
             cli::Command::Reject(ref names) => review::reject(&invocation, names),
             cli::Command::Review(ref names) => review::review(&invocation, names),
             cli::Command::List(ref filters) => list::list(&invocation, filters),

@@ -26,13 +26,13 @@ pub(crate) fn tell(invocation: &Invocation, project: &Project, built: &BTreeSet<
         .map(|case| case.package_dir.as_path())
         .chain(packages.map(|package| package.dir.as_path()))
         .chain([project.plan.root.as_path()]);
-    for path in compare::orphans(directories, &names) {
+    for path in compare::orphans(directories, &names, &project.plan.defaults.environments) {
         let path = path.strip_prefix(&project.plan.root).unwrap_or(&path);
         if invocation.format == MessageFormat::Json {
             terminal::print(|out| report::unreferenced_json(path, out))?;
         }
         let text = format!(
-            "{} belongs to no case: delete it, or give its case back its name",
+            "{} belongs to no case (or environment): delete it, or give it back its name",
             path.display()
         );
         terminal::say(|out| report::warning(invocation.style, &text, out))?;

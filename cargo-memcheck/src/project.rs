@@ -1,5 +1,6 @@
 //! From where we stand to a plan: locate `memcheck.toml`, ask cargo about the workspace, read the configuration.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use memcheck_harness::config::{Overrides, Source};
@@ -65,7 +66,14 @@ pub(crate) fn read_with(
 ) -> Result<Project> {
     let page_bytes = capture::page_bytes_here()
         .ok_or_else(|| Error::machine("the size of a page is unknown: /proc is not mounted or not readable"))?;
-    let plan = config::plan(source, workspace.as_ref(), &invocation.overrides, page_bytes)?;
+    let overrides = Overrides {
+        here: match &invocation.overrides.here {
+            none if none.is_empty() => facts(capture::environment().facts, invocation.ci),
+            given => given.clone(),
+        },
+        ..invocation.overrides.clone()
+    };
+    let plan = config::plan(source, workspace.as_ref(), &overrides, page_bytes)?;
     let nothing_matches = if plan.cases.is_empty() && !invocation.overrides.filters.is_empty() {
         let all = config::plan(source, workspace.as_ref(), &Overrides::default(), page_bytes)?;
         Some(config::nothing_matches(&all, &invocation.overrides.filters))
@@ -96,6 +104,12 @@ pub(crate) fn read_with(
 /// Where a job's pending snapshots go when nobody says.
 pub(crate) fn job_pending(plan: &Plan) -> PathBuf {
     plan.data_dir.join("pending")
+}
+
+/// What `[environment.NAME]` may match: the facts of a machine, and whether `CI` is set.
+pub(crate) fn facts(mut facts: BTreeMap<String, String>, ci: bool) -> BTreeMap<String, String> {
+    facts.insert("CI".to_owned(), ci.to_string());
+    facts
 }
 
 /// Each name must be a case of the plan: a typing error must not pass for "nothing to do".

@@ -106,6 +106,12 @@ fn again(invocation: &Invocation, file: &Path, recorded: &RunReport) -> Result<R
         .map(|first| first.kept.capture.page_bytes)
         .or_else(capture::page_bytes_here)
         .unwrap_or(4096);
-    let plan = config::plan(&source, workspace.as_ref(), &Overrides::default(), page_bytes)?;
+    // The environment is the one it was recorded in, not this machine's.
+    let overrides = Overrides {
+        environment: invocation.overrides.environment.clone(),
+        here: project::facts(recorded.environment.facts.clone(), recorded.ci),
+        ..Overrides::default()
+    };
+    let plan = config::plan(&source, workspace.as_ref(), &overrides, page_bytes)?;
     replay::replay(&plan, recorded, &captures)
 }

@@ -157,7 +157,7 @@ pub fn approved(bytes: &[u8]) {
 /// The text of an environment of record.
 pub fn environment(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
-    let _ = compare::fuzzed::parse_environment(text);
+    let _ = compare::fuzzed::parse_environment(text, None);
 }
 
 /// A results file, and every format it can be rendered in.

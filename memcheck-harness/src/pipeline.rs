@@ -35,7 +35,7 @@ use crate::model::{
     RunReport, Snapshot, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
-use crate::{budget, classify, config, ending, normalize, prepare};
+use crate::{budget, classify, config, ending, explain, normalize, prepare};
 
 pub(crate) use judge::judge;
 pub(crate) use measured::Measured;
@@ -157,6 +157,7 @@ pub fn run_built(
             return None;
         }
         let mut case_report = run_case(plan, case, binary, &own, options, &turns, cancel);
+        explain::surroundings(&report.environment_status, &mut case_report);
         lines.finish(plan, case, &report.environment, cancel, &mut case_report);
         let done = finished.fetch_add(1, Ordering::SeqCst) + 1;
         observe(Event::Finished {
@@ -328,8 +329,11 @@ pub fn environment(
     Ok(facts(built.iter()))
 }
 
-fn facts<'a>(binaries: impl Iterator<Item = &'a Binary>) -> Environment {
+fn facts<'a>(binaries: impl Iterator<Item = &'a Binary> + Clone) -> Environment {
     let mut environment = capture::environment();
+    // What the programs run on counts, where it is another C library than this tool's.
+    let libc = capture::libc_of(binaries.clone().map(|binary| binary.path.as_path()));
+    environment.facts.extend(libc.map(|libc| ("libc".to_owned(), libc)));
     environment.facts.extend(build::facts(binaries));
     environment
 }

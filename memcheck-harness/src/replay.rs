@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::pipeline::Options;
 use crate::report::NamedCapture;
-use crate::{classify, compare, pipeline};
+use crate::{classify, compare, explain, pipeline};
 
 /// The classified memory of a recorded capture.
 #[must_use]
@@ -60,7 +60,11 @@ pub fn replay(plan: &Plan, recorded: &RunReport, captures: &[NamedCapture]) -> R
     let mut cases: Vec<CaseReport> = recorded
         .cases
         .iter()
-        .map(|case| again(plan, case, captures, &options))
+        .map(|case| {
+            let mut judged = again(plan, case, captures, &options);
+            explain::surroundings(&environment_status, &mut judged);
+            judged
+        })
         .collect();
     pipeline::judge_again(plan, &recorded.environment, &mut cases);
     let mut report = RunReport {

@@ -8,7 +8,8 @@ use super::{Command, NamesArgs};
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct AcceptArgs {
-    /// Make this machine the environment of record (after an upgrade of its image), and accept no case
+    /// Make this machine the environment of record (after an upgrade of its image), with the snapshots of the cases that differ
+    /// for no other reason: the commit that approved them, built here as well, gives the same
     #[arg(long, conflicts_with = "names")]
     environment: bool,
     /// Approve what a job left pending: its artifact, a directory or a ZIP; measures nothing

@@ -42,3 +42,8 @@ pub(super) fn prefix(start: &Path, workspace: Option<OsString>) -> String {
         .map(|path| path.display().to_string());
     relative.unwrap_or_default()
 }
+
+/// As insta reads `CI`: set, and neither empty nor `0` nor `false`.
+pub(super) fn is_set(name: &str) -> bool {
+    super::variable(name).is_some_and(|value| !matches!(value.to_str(), Some("" | "0" | "false")))
+}

@@ -104,6 +104,30 @@ pub fn base(
     })
 }
 
+/// The commit that last changed a file, when the working tree has it as that commit left it; `None` when it was changed since,
+/// or is not in a commit. The flag says that it is the commit of the working tree and nothing else is changed either.
+///
+/// # Errors
+/// There is no git or no repository; the clone is shallow, so that nobody can tell.
+pub fn last_change(root: &Path, file: &Path, cancel: &Cancel) -> Result<Option<(String, bool)>> {
+    let git = Git { dir: root, cancel };
+    git.top()?;
+    let path = file.display().to_string();
+    if git.commit("HEAD")?.is_none() || !git.line(&["status", "--porcelain", "--", &path])?.is_empty() {
+        return Ok(None);
+    }
+    if git.is_shallow()? {
+        return Err(shallow(Error::config("git cannot tell which commit a snapshot comes from")));
+    }
+    let commit = git.line(&["log", "-1", "--format=%H", "--", &path])?;
+    if commit.is_empty() {
+        return Ok(None);
+    }
+    let unchanged = git.line(&["status", "--porcelain", "--untracked-files=normal"])?.is_empty();
+    let head = git.commit("HEAD")?.is_some_and(|head| head == commit);
+    Ok(Some((commit, unchanged && head)))
+}
+
 impl Base {
     /// Removes the worktree, as dropping does, and tells when that fails.
     ///

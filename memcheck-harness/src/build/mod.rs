@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::model::{Binary, Cancel, Case, Environment, Name, Package, Plan, ProblemKind, Target, Workspace};
 
-pub use self::base::{Base, base};
+pub use self::base::{Base, base, last_change};
 pub use self::changed::{Changed, ChangedFile, changed};
 pub use self::harness_test::TestEnd;
 use self::tools::Tools;

@@ -17,7 +17,7 @@ const AT_PAGESZ: u64 = 6;
 /// |---|---|---|
 /// | `arch` | `x86_64` | sizes of everything |
 /// | `kernel` | `6.18` | region layout, guards, merging of regions; patch releases do not change these |
-/// | `libc` | `glibc 2.36` | allocator, thread stacks, loader; absent when this tool does not run on glibc |
+/// | `libc` | `glibc 2.36` | allocator, thread stacks, loader: of this tool (absent when it does not run on glibc), unless the programs of a run name another: [`libc_of`](super::libc_of) |
 /// | `page-size` | `4 KiB` | everything is a multiple of it |
 /// | `thp` | `madvise` | `always` makes anonymous memory grow in 2 MiB steps (where the launch settings do not turn it off) |
 /// | `cpus` | `2` | glibc allows 8 arenas per online CPU |

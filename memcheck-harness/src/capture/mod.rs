@@ -5,6 +5,7 @@ mod contents;
 mod environment;
 mod fast;
 mod functions;
+mod libc;
 mod maps;
 mod memory;
 mod objects;
@@ -18,6 +19,7 @@ use std::os::unix::ffi::OsStringExt;
 
 pub use contents::{ContentReader, Counted, Strings, content_reader};
 pub use environment::{environment, page_bytes_here, today};
+pub use libc::libc_of;
 pub use maps::parse_maps;
 pub use memory::LiveMemory;
 pub use objects::ObjectCache;

@@ -7,38 +7,43 @@ use std::path::{Path, PathBuf};
 use super::file::{self, Header};
 use super::{ENVIRONMENT, Options, SNAPSHOT_DIR, pending};
 use crate::error::{Error, Result};
-use crate::model::{Environment, EnvironmentStatus, Plan};
+use crate::model::{Environment, EnvironmentStatus, Plan, environment_file};
 use crate::normalize::{escape_line, escape_word, unescape};
-
-/// Its file name beside the snapshots.
-pub(super) use crate::model::ENVIRONMENT_FILE as FILE;
 
 /// Stands for a fact that one side does not have.
 const ABSENT: &str = "absent";
 
-/// Compares this machine with the environment of record; with [`Options::write`], leaves a pending file when there is none
+/// Compares this machine with the environment of record: that of the name that holds here, or, where there is none of that
+/// name yet, the one without a name; with [`Options::write`], leaves a pending file when there is none
 /// on record and a selected case has a snapshot, and removes one that says what is on record. A pending file that cannot be written is no error here.
 ///
 /// # Errors
 /// The file on record cannot be read, or is none.
 pub fn environment(plan: &Plan, here: &Environment, options: Options<'_>) -> Result<EnvironmentStatus> {
-    let path = path(plan);
-    let Some(file) = file::read(&path)? else {
-        if options.write && plan.cases.iter().any(super::has_snapshot) {
-            // The run still tells that nothing is on record, and a case's own pending file tells what is in the way.
-            let _ = propose_environment(plan, here, options.pending_dir);
-        }
+    let mut name = plan.defaults.environment.as_deref();
+    let own = path(plan);
+    let mut found = file::read(&own)?;
+    if found.is_none() && options.write && plan.cases.iter().any(super::has_snapshot) {
+        // The run still tells that nothing is on record, and a case's own pending file tells what is in the way.
+        let _ = propose_environment(plan, here, options.pending_dir);
+    }
+    if found.is_none() && name.is_some() {
+        name = None;
+        found = file::read(&path_of(plan, None))?;
+    }
+    let path = path_of(plan, name);
+    let Some(file) = found else {
         return Ok(EnvironmentStatus::default());
     };
-    let recorded = parse(&file.text).map_err(|error| {
+    let recorded = parse(&file.text, name).map_err(|error| {
         Error::not_judged(format!("{} is no environment: {error}", path.display()))
             .detail("restore it, or delete it and accept again")
     })?;
     let status = EnvironmentStatus {
-        recorded: Some(FILE.to_owned()),
+        recorded: Some(environment_file(name)),
         differences: differences(&recorded, here),
     };
-    if options.write && status.differences.is_empty() {
+    if options.write && status.differences.is_empty() && path == own {
         let _ = pending::place(plan, &path, None, options.pending_dir);
     }
     Ok(status)
@@ -56,15 +61,19 @@ pub fn propose_environment(plan: &Plan, here: &Environment, pending_dir: Option<
         environment: None,
     };
     let path = path(plan);
-    let bytes = file::pending_bytes(&header, &render(here));
+    let bytes = file::pending_bytes(&header, &render(here, plan.defaults.environment.as_deref()));
     Ok(pending::place(plan, &path, Some(&bytes), pending_dir)?.unwrap_or(path))
 }
 
-/// Where the environment of record lies: in the directory that the plan names.
+/// Where the environment of record that holds here lies, or is to lie: in the directory that the plan names.
 #[must_use]
 pub fn path(plan: &Plan) -> PathBuf {
+    path_of(plan, plan.defaults.environment.as_deref())
+}
+
+fn path_of(plan: &Plan, name: Option<&str>) -> PathBuf {
     let directory = plan.defaults.environment_dir.as_deref().unwrap_or(&plan.root);
-    directory.join(SNAPSHOT_DIR).join(FILE)
+    directory.join(SNAPSHOT_DIR).join(environment_file(name))
 }
 
 fn differences(recorded: &BTreeMap<String, String>, here: &Environment) -> Vec<(String, String, String)> {
@@ -83,8 +92,8 @@ fn of_a_build(name: &str) -> bool {
     name.starts_with(crate::model::Environment::BUILT_WITH)
 }
 
-fn render(here: &Environment) -> String {
-    let mut out = format!("environment {ENVIRONMENT}\n\n");
+fn render(here: &Environment, name: Option<&str>) -> String {
+    let mut out = format!("environment {}\n\n", name.unwrap_or(ENVIRONMENT));
     for (name, value) in &here.facts {
         let line = format!("  {:<14} {}", escape_word(name), escape_line(value));
         out.push_str(line.trim_end());
@@ -93,15 +102,13 @@ fn render(here: &Environment) -> String {
     out
 }
 
-/// The facts of an environment's text.
-pub(crate) fn parse(text: &str) -> Result<BTreeMap<String, String>> {
+/// The facts of the text of the environment of a name.
+pub(crate) fn parse(text: &str, name: Option<&str>) -> Result<BTreeMap<String, String>> {
+    let head = format!("environment {}", name.unwrap_or(ENVIRONMENT));
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let bad = |index: usize, why: &str| Error::not_judged(format!("line {}: {why}", index + 1));
-    if lines
-        .next()
-        .is_none_or(|(_, line)| line.trim_end() != format!("environment {ENVIRONMENT}"))
-    {
-        return Err(bad(0, &format!("not `environment {ENVIRONMENT}`")));
+    if lines.next().is_none_or(|(_, line)| line.trim_end() != head) {
+        return Err(bad(0, &format!("not `{head}`")));
     }
     let mut facts = BTreeMap::new();
     for (index, line) in lines {
@@ -177,6 +184,31 @@ mod tests {
     }
 
     #[test]
+    fn an_environment_with_a_name_has_its_own_file_and_begins_with_that_of_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut plan = plan(dir.path(), &[case(dir.path(), "a")]);
+        let (here, there) = (facts(&[("libc", "glibc 2.36")]), facts(&[("libc", "musl 1.2.3")]));
+        propose_environment(&plan, &here, None).unwrap();
+        accept(&pending::pending(&plan, WRITE).unwrap()[0]).unwrap();
+        plan.defaults.environment = Some("musl".to_owned());
+        let status = environment(&plan, &there, WRITE).unwrap();
+        assert_eq!(status.recorded.as_deref(), Some("environment.snap"));
+        assert_eq!(status.differences.len(), 1);
+        let waiting = pending::pending(&plan, WRITE).unwrap().remove(0);
+        assert_eq!(waiting.target, dir.path().join("memcheck/snapshots/environment.musl.snap"));
+        assert!(waiting.is_environment() && waiting.text.starts_with("environment musl\n"));
+        accept(&waiting).unwrap();
+        let status = environment(&plan, &there, WRITE).unwrap();
+        assert_eq!(status.recorded.as_deref(), Some("environment.musl.snap"));
+        assert!(status.is_of_record());
+        plan.defaults.environment = None;
+        assert!(
+            environment(&plan, &here, WRITE).unwrap().is_of_record(),
+            "the other stays as it was"
+        );
+    }
+
+    #[test]
     fn a_compiler_that_was_not_used_is_no_difference() {
         let recorded = BTreeMap::from([
             ("arch".to_owned(), "x".to_owned()),
@@ -208,13 +240,13 @@ mod tests {
     proptest! {
         #[test]
         fn facts_read_back(facts in prop::collection::btree_map("(?s).{1,8}", any::<String>(), 0..6)) {
-            prop_assert_eq!(parse(&render(&Environment { facts: facts.clone() })).unwrap(), facts);
+            prop_assert_eq!(parse(&render(&Environment { facts: facts.clone() }, Some("x")), Some("x")).unwrap(), facts);
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in any::<String>()) {
-            prop_assert!(parse(&text).is_err());
-            let _ = parse(&format!("environment default\n{text}"));
+            prop_assert!(parse(&text, None).is_err());
+            let _ = parse(&format!("environment default\n{text}"), None);
         }
     }
 }

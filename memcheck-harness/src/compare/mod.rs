@@ -37,7 +37,7 @@ use crate::model::{Case, Plan, SNAPSHOT_DIR, Snapshot, SnapshotOutcome, Snapshot
 use crate::normalize::{self, Weighed};
 use file::Header;
 
-/// The only environment of record so far; a snapshot's `info:` names it.
+/// The environment of record without a name; a snapshot's `info:` names the one it belongs to.
 const ENVIRONMENT: &str = "default";
 
 /// Bounds the time spent on showing a difference, which a forged file could make quadratic. The verdict needs no diff.
@@ -70,20 +70,34 @@ impl Approved {
     }
 }
 
-/// `<package>/memcheck/snapshots/<case>.snap`
+/// `<package>/memcheck/snapshots/<case>.snap`, in an environment with a name `<case>@NAME.snap`: what is accepted here goes
+/// there.
 #[must_use]
 pub fn path(case: &Case) -> PathBuf {
+    let file = match &case.environment {
+        None => format!("{}.snap", case.name),
+        Some(name) => format!("{}@{name}.snap", case.name),
+    };
+    case.package_dir.join(SNAPSHOT_DIR).join(file)
+}
+
+/// The file that holds the approved snapshot of a case: its own in the environment that holds here, else the one of all.
+#[must_use]
+pub fn approved_path(case: &Case) -> PathBuf {
+    let own = path(case);
+    if case.environment.is_none() || own.symlink_metadata().is_ok() {
+        return own;
+    }
     case.package_dir.join(SNAPSHOT_DIR).join(format!("{}.snap", case.name))
 }
 
-/// Reads the approved snapshot of a case; `None` when there is none. To be called before the target runs: it could rewrite
-/// its own snapshot.
+/// Reads the approved snapshot of a case; `None` when there is none. A case without one of its own in the environment that
+/// holds here has that of all environments. To be called before the target runs: it could rewrite its own snapshot.
 ///
 /// # Errors
 /// The file is no regular file, is reached through a link, is too large, holds conflict markers or has no insta header.
 pub fn approved(case: &Case) -> Result<Option<Approved>> {
-    let path = path(case);
-    let Some(file) = file::read(&path)? else {
+    let Some(file) = file::read(&approved_path(case))? else {
         return Ok(None);
     };
     let snapshot = normalize::parse(&file.text).and_then(|snapshot| {
@@ -262,7 +276,7 @@ fn header<'a>(plan: &'a Plan, case: &'a Case, description: &'a str) -> Header<'a
         source,
         line: Some(case.place.line),
         description,
-        environment: Some(ENVIRONMENT),
+        environment: Some(case.environment.as_deref().unwrap_or(ENVIRONMENT)),
     }
 }
 

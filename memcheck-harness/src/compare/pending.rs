@@ -42,7 +42,14 @@ impl Pending {
     /// True for the environment of record, which belongs to no case.
     #[must_use]
     pub fn is_environment(&self) -> bool {
-        self.target.file_name().is_some_and(|name| name == super::environment::FILE)
+        let name = self.target.file_name().and_then(|name| name.to_str());
+        name.and_then(|name| name.strip_suffix(".snap")).is_some_and(is_environment)
+    }
+
+    /// The environment it belongs to; absent for the one without a name.
+    #[must_use]
+    pub fn environment(&self) -> Option<&str> {
+        environment_name(self.path.file_name().and_then(|name| name.to_str()).and_then(stem)?)
     }
 
     /// The name of the case it belongs to; absent for the environment of record.
@@ -204,8 +211,16 @@ fn case_name(stem: &str) -> &str {
     stem.split('@').next().unwrap_or(stem)
 }
 
-fn is_environment(stem: &str) -> bool {
+pub(super) fn is_environment(stem: &str) -> bool {
     stem == "environment" || stem.starts_with("environment.")
+}
+
+/// `arm64` of `case@arm64` and of `environment.arm64`.
+fn environment_name(stem: &str) -> Option<&str> {
+    match stem.strip_prefix("environment.") {
+        Some(name) => Some(name),
+        None => Some(stem.split_once('@')?.1),
+    }
 }
 
 fn is_wanted(plan: &Plan, name: &str) -> bool {
@@ -261,7 +276,7 @@ pub(super) fn check_content(pending: &Pending) -> Result<()> {
     let name = pending.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let stem = stem(name).unwrap_or_default();
     let checked = if is_environment(stem) {
-        environment::parse(&pending.text).map(drop)
+        environment::parse(&pending.text, environment_name(stem)).map(drop)
     } else {
         normalize::parse(&pending.text).and_then(|snapshot| {
             if snapshot.case == case_name(stem) {

@@ -1,12 +1,14 @@
 //! An approved file at a base and now, as an edit for reviewers: both texts without their headers, and the difference.
 
+use super::pending::is_environment;
 use super::{file, unified};
-use crate::model::{ENVIRONMENT_FILE, Revised, RevisedKind};
+use crate::model::{Revised, RevisedKind};
 
 /// The edit of a snapshot or of an environment of record. `path` is only named.
 #[must_use]
 pub fn revised(path: &str, old: Option<&[u8]>, new: Option<&[u8]>) -> Revised {
-    let is_environment = path.rsplit('/').next() == Some(ENVIRONMENT_FILE);
+    let name = path.rsplit('/').next().and_then(|name| name.strip_suffix(".snap"));
+    let is_environment = name.is_some_and(is_environment);
     let (old, new) = (old.map(text), new.map(text));
     let diff = unified(old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default());
     Revised {
@@ -43,6 +45,8 @@ mod tests {
             (RevisedKind::Snapshot, Some("case a\n  threads 1\n"))
         );
         assert!(edit.diff.contains("-  threads 1\n+  threads 2\n"), "{}", edit.diff);
+        let named = revised("memcheck/snapshots/environment.arm64.snap", None, None);
+        assert_eq!(named.kind, RevisedKind::Environment);
         let gone = revised("memcheck/snapshots/environment.snap", Some(b"no header"), None);
         assert_eq!((gone.kind, gone.new), (RevisedKind::Environment, None));
         assert_eq!(gone.old.as_deref(), Some("no header"));

@@ -233,13 +233,14 @@ pub(super) fn over_beginning(budget: &Budget, word: &str, beginning: &str) -> Bu
     budget
 }
 
-/// Limits of one checkpoint. `layers` are the levels, the most specific first; `names` all checkpoints of the case and
-/// `index` the one in question, `series` its number in its series. Each field comes from the most specific level that has it; growth over a checkpoint that
-/// is not an earlier one holds elsewhere and is passed over (but for the checkpoint's own level, where it is a mistake; the
-/// first of a series may be what the others are compared with); so is growth per round where there is no series.
+/// Limits of one checkpoint. `layers` are the levels, the most specific first, of which the first `own` are the checkpoint's;
+/// `names` all checkpoints of the case and `index` the one in question, `series` its number in its series. Each field comes from
+/// the most specific level that has it; growth over a checkpoint that is not an earlier one holds elsewhere and is passed over
+/// (but for the checkpoint's own levels, where it is a mistake; the first of a series may be what the others are compared
+/// with); so is growth per round where there is no series.
 pub(super) fn effective(
     doc: &Document<'_>,
-    layers: [&Budget; 3],
+    (layers, own): (&[&Budget], usize),
     names: &[&str],
     index: usize,
     series: Option<u64>,
@@ -247,7 +248,7 @@ pub(super) fn effective(
 ) -> BTreeMap<Metric, Limit> {
     let earlier = names.get(..index).unwrap_or_default();
     let itself = names.get(index).filter(|_| series == Some(1));
-    for written in layers[0].values() {
+    for written in layers.iter().take(own).flat_map(|layer| layer.values()) {
         check_own_growth(doc, written, earlier, names, itself);
         if let Some(per_round) = written.per_round.as_ref().filter(|_| series.is_none()) {
             let title = "`max_per_round` needs a checkpoint that is passed many times";

@@ -14,6 +14,7 @@ use super::budget::{self, Budget};
 use super::checkpoint;
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
+use super::environment;
 use super::kind;
 use super::matrix::{self, Matrix};
 use super::name;
@@ -24,7 +25,7 @@ use super::step;
 use super::suggest::{self, listed};
 use super::target::{self, CargoContext, TargetForm};
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "name",
     "package",
     "target",
@@ -41,6 +42,7 @@ const KEYS: [&str; 16] = [
     "group",
     "detach",
     "matrix",
+    "environment",
 ];
 
 /// More checkpoints in one case are a mistake.
@@ -61,6 +63,8 @@ pub(super) struct Written {
     detach: bool,
     features: Option<Spot<Vec<Spot<String>>>>,
     pub(super) settings: Settings,
+    /// `environment.NAME.budget`
+    environments: environment::Budgets,
     pub(super) checkpoints: Vec<checkpoint::Written>,
     steps: Vec<step::Written>,
     tty: bool,
@@ -100,6 +104,20 @@ pub(super) struct Context<'a> {
     pub(super) workspace: Option<&'a Workspace>,
     pub(super) overrides: &'a Overrides,
     pub(super) defaults: &'a Settings,
+    /// The names of all environments of the file, and the one that holds here.
+    pub(super) environments: &'a [&'a str],
+    pub(super) environment: Option<&'a environment::Written>,
+}
+
+impl Context<'_> {
+    /// What is written at one level, the more specific first: for the environment that holds here, and for all.
+    fn layers<'b>(&self, environments: &'b environment::Budgets, all: &'b Budget) -> Vec<&'b Budget> {
+        let here = self
+            .environment
+            .and_then(|environment| environments.get(&environment.name.value))
+            .map(|(_, budget)| budget);
+        here.into_iter().chain([all]).collect()
+    }
 }
 
 /// Reads one case. Absent when something was reported that leaves it without meaning.
@@ -156,6 +174,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
             .unwrap_or(false),
         features,
         settings: settings::read(table),
+        environments: environment::budgets(table),
         checkpoints: checkpoints?,
         steps,
         tty: tty.unwrap_or(false),
@@ -257,6 +276,15 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     budget::check_growth(doc, &written.settings.budget, std::slice::from_ref(&names));
     budget::check_per_round(doc, &written.settings.budget, written.has_series());
     budget::check_per_unit(doc, &written.settings.budget, written.is_scaled());
+    environment::check(doc, &written.environments, context.environments);
+    for (_, budget) in written.environments.values() {
+        budget::check_growth(doc, budget, std::slice::from_ref(&names));
+        budget::check_per_round(doc, budget, written.has_series());
+        budget::check_per_unit(doc, budget, written.is_scaled());
+    }
+    for checkpoint in &written.checkpoints {
+        environment::check(doc, &checkpoint.environments, context.environments);
+    }
     // The target is watched from its start on: what a checkpoint asks for holds for its case.
     let watched = written.checkpoints.iter().any(|checkpoint| checkpoint.watch_stacks);
     let limits: Vec<_> = written
@@ -264,20 +292,21 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         .iter()
         .enumerate()
         .map(|(i, checkpoint)| {
-            let layers: [&Budget; 3] = [&checkpoint.budget, &written.settings.budget, &context.defaults.budget];
+            let mut layers = context.layers(&checkpoint.environments, &checkpoint.budget);
+            let own = layers.len();
+            layers.extend(context.layers(&written.environments, &written.settings.budget));
+            layers.extend(context.environment.map(|environment| &environment.budget));
+            layers.push(&context.defaults.budget);
             let series = checkpoint.every.as_ref().map(|every| every.number);
-            budget::effective(doc, layers, &names, i, series, written.is_scaled())
+            budget::effective(doc, (&layers, own), &names, i, series, written.is_scaled())
         })
         .collect();
     let none = Budget::default();
-    let child_limits = budget::effective(
-        doc,
-        [&none, &written.settings.budget, &context.defaults.budget],
-        &names,
-        0,
-        None,
-        written.is_scaled(),
-    );
+    let mut layers = vec![&none];
+    layers.extend(context.layers(&written.environments, &written.settings.budget));
+    layers.extend(context.environment.map(|environment| &environment.budget));
+    layers.push(&context.defaults.budget);
+    let child_limits = budget::effective(doc, (&layers, 1), &names, 0, None, written.is_scaled());
     let package = match &written.package {
         Some(package) => Some(target::package(doc, context.workspace, package)?),
         None => None,
@@ -384,6 +413,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.alone = written.alone;
     case.run = written.run;
     case.snapshot = snapshot::options(settings.snapshot);
+    case.environment = context.environment.map(|environment| environment.name.value.clone());
     Some(case)
 }
 

@@ -10,7 +10,7 @@ use super::budget::{self, Budget};
 use super::child::{self, Child};
 use super::cursor::{Form, Spot, Table};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
-use super::{at, duration, kind, name, settings};
+use super::{at, duration, environment, kind, name, settings};
 
 /// How many passes of a series are captured when nobody says.
 const DEFAULT_LIMIT: u64 = 100;
@@ -19,8 +19,22 @@ const MAX_LIMIT: u64 = 10_000;
 /// As `hit`, it counts passes; this many between two captures are a mistake.
 const MAX_STEP: u64 = 1_000_000;
 
-const KEYS: [&str; 14] = [
-    "name", "at", "child", "from", "to", "hit", "every", "limit", "warm_up", "hardware", "settle", "snapshot", "budget", "watch",
+const KEYS: [&str; 15] = [
+    "name",
+    "at",
+    "child",
+    "from",
+    "to",
+    "hit",
+    "every",
+    "limit",
+    "warm_up",
+    "hardware",
+    "settle",
+    "snapshot",
+    "budget",
+    "watch",
+    "environment",
 ];
 
 /// The two ends of a repetition, as they are called in the names of its checkpoints and in `over`.
@@ -50,6 +64,8 @@ pub(super) struct Written {
     pub(super) settle: Option<Duration>,
     pub(super) snapshot: bool,
     pub(super) budget: Budget,
+    /// `environment.NAME.budget`
+    pub(super) environments: environment::Budgets,
     /// `watch = "stacks"`
     pub(super) watch_stacks: bool,
 }
@@ -129,6 +145,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         settle,
         snapshot: snapshot?,
         budget,
+        environments: environment::budgets(table),
         watch_stacks: table.get("watch").and_then(|value| settings::watch(&value)).unwrap_or(false),
     })
 }
@@ -416,10 +433,14 @@ fn repetition(pair: &Written, to: &Spot<At>, number: u64, limit: u64) -> [Writte
     let mut begins = end(FROM);
     begins.in_turn = number > 1;
     begins.budget = Budget::new();
+    begins.environments = environment::Budgets::new();
     let mut ends = end(TO);
     ends.at = to.clone();
     ends.in_turn = true;
     ends.budget = budget::over_beginning(&pair.budget, FROM, &begins.name.value);
+    for (_, budget) in ends.environments.values_mut() {
+        *budget = budget::over_beginning(budget, FROM, &begins.name.value);
+    }
     [begins, ends]
 }
 

@@ -18,6 +18,7 @@ pub(super) fn to_text(overrides: &Overrides) -> String {
         ("profile", &overrides.profile),
         ("triple", &overrides.triple),
         ("partition", &partition),
+        ("environment", &overrides.environment),
     ];
     let flags = [("exact", overrides.exact), ("as-is", overrides.as_is)];
     let mut lines: Vec<String> = Vec::new();
@@ -45,6 +46,7 @@ pub(super) fn from_text(text: &str) -> Result<Overrides> {
             "profile" => overrides.profile = Some(value),
             "triple" => overrides.triple = Some(value),
             "partition" => overrides.partition = Some(value.parse()?),
+            "environment" => overrides.environment = Some(value),
             "exact" => overrides.exact = true,
             "as-is" => overrides.as_is = true,
             _ => {
@@ -72,6 +74,8 @@ mod tests {
             cargo_args: vec!["--features".to_owned(), "a b".to_owned()],
             as_is: true,
             partition: Some("hash:2/3".parse().unwrap()),
+            environment: Some("arm64".to_owned()),
+            ..Overrides::default()
         };
         assert_eq!(from_text(&to_text(&overrides)).unwrap(), overrides);
         assert_eq!(from_text("").unwrap(), Overrides::default());

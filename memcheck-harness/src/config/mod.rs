@@ -11,6 +11,7 @@ mod cursor;
 mod diagnostic;
 mod duration;
 mod edit;
+mod environment;
 mod handed;
 mod kind;
 mod locate;
@@ -29,6 +30,7 @@ mod suggest;
 mod target;
 mod waiver;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
@@ -70,6 +72,13 @@ pub struct Overrides {
     pub as_is: bool,
     /// `--partition count:1/3`
     pub partition: Option<Partition>,
+    /// `--env NAME`
+    pub environment: Option<String>,
+    /// The file may well lack it: the one without a name holds then. Of a base, which is older. Not handed on.
+    pub environment_may_lack: bool,
+    /// Facts about this machine that `[environment.NAME]` may match, and `CI` as `true` or `false`. Not handed on: they are
+    /// those of the machine.
+    pub here: BTreeMap<String, String>,
 }
 
 impl Overrides {

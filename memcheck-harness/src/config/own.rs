@@ -21,6 +21,11 @@ pub(super) fn mistake(text: &str) -> Option<String> {
     glob(text).err().map(|error| error.kind().to_string())
 }
 
+/// True when a text fits a pattern; one that is none fits nothing.
+pub(super) fn fits(pattern: &str, text: &str) -> bool {
+    glob(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(text))
+}
+
 /// `*` stays within a directory, `**` does not.
 fn glob(text: &str) -> std::result::Result<Glob, globset::Error> {
     GlobBuilder::new(text).literal_separator(true).build()
@@ -91,9 +96,7 @@ mod tests {
             data_dir: PathBuf::from("/build/target/memcheck-data"),
             defaults: Defaults {
                 own: patterns.iter().map(|&pattern| pattern.to_owned()).collect(),
-                cargo_args: Vec::new(),
-                environment_dir: None,
-                waivers: Vec::new(),
+                ..Defaults::default()
             },
             cases: Vec::new(),
             cases_in_file: 0,

@@ -14,7 +14,7 @@ use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::locate::{self, FILE};
 use super::settings::{self, Settings};
 use super::suggest::{self, listed};
-use super::{BuiltLine, Overrides, Source, added, budget, matrix, own, partition, record, waiver};
+use super::{BuiltLine, Overrides, Source, added, budget, environment, matrix, own, partition, record, waiver};
 
 /// More cases in one file are a mistake.
 const MAX_CASES: usize = 5000;
@@ -23,6 +23,7 @@ const MAX_CASES: usize = 5000;
 struct Written {
     own: Vec<String>,
     defaults: Settings,
+    environments: Vec<environment::Written>,
     cases: Vec<case::Written>,
     waivers: Vec<Waiver>,
 }
@@ -56,12 +57,25 @@ pub(super) fn plan(
     let has_series = written.cases.iter().any(case::Written::has_series);
     budget::check_per_round(&doc, &defaults.budget, has_series);
     budget::check_per_unit(&doc, &defaults.budget, written.cases.iter().any(case::Written::is_scaled));
+    for environment in &written.environments {
+        budget::check_growth(&doc, &environment.budget, &names);
+        budget::check_per_round(&doc, &environment.budget, has_series);
+        budget::check_per_unit(&doc, &environment.budget, written.cases.iter().any(case::Written::is_scaled));
+    }
+    let environment = environment::chosen(
+        &written.environments,
+        (overrides.environment.as_deref(), overrides.environment_may_lack),
+        &overrides.here,
+    )?;
+    let environment_names: Vec<&str> = written.environments.iter().map(|one| one.name.value.as_str()).collect();
     let context = Context {
         doc: &doc,
         root,
         workspace,
         overrides,
         defaults: &defaults,
+        environments: &environment_names,
+        environment,
     };
     let mut cases: Vec<Case> = written
         .cases
@@ -87,8 +101,10 @@ pub(super) fn plan(
         defaults: Defaults {
             own: written.own,
             cargo_args: overrides.cargo_args.clone(),
-            environment_dir: environment_dir(root, workspace, &cases_of)?,
+            environment_dir: environment_dir(root, workspace, &cases_of, &environment_names)?,
             waivers: written.waivers,
+            environment: environment.map(|environment| environment.name.value.clone()),
+            environments: environment_names.into_iter().map(str::to_owned).collect(),
         },
         cases,
         cases_in_file,
@@ -124,7 +140,12 @@ fn cases_by_directory<'a>(cases: impl Iterator<Item = &'a Case>) -> BTreeMap<Pat
 /// Where the environment of record lies, whatever is selected: where it is already; else in the root package (or, without
 /// cargo, the root); in a virtual workspace, where cargo-insta looks into packages only, in the package with most cases, the
 /// first by path among equals.
-fn environment_dir(root: &Path, workspace: Option<&Workspace>, cases: &BTreeMap<PathBuf, usize>) -> Result<Option<PathBuf>> {
+fn environment_dir(
+    root: &Path,
+    workspace: Option<&Workspace>,
+    cases: &BTreeMap<PathBuf, usize>,
+    names: &[&str],
+) -> Result<Option<PathBuf>> {
     let packages = || {
         workspace
             .iter()
@@ -139,7 +160,7 @@ fn environment_dir(root: &Path, workspace: Option<&Workspace>, cases: &BTreeMap<
         first.map(|(dir, _)| dir.as_path()).or_else(|| packages().next())
     };
     preferred
-        .map(|preferred| record::directory(packages(), preferred))
+        .map(|preferred| record::directory(packages(), preferred, names))
         .transpose()
 }
 
@@ -161,6 +182,7 @@ fn read(doc: &Document<'_>) -> Written {
     let mut written = Written {
         own: Vec::new(),
         defaults: Settings::default(),
+        environments: Vec::new(),
         cases: Vec::new(),
         waivers: Vec::new(),
     };
@@ -168,7 +190,8 @@ fn read(doc: &Document<'_>) -> Written {
         return written;
     };
     let table = Table::root(doc, &tree);
-    table.only(&["defaults", "case", "waiver"], &[]);
+    table.only(&["defaults", "environment", "case", "waiver"], &[]);
+    written.environments = environment::read(&table);
     if let Some(defaults) = table.get("defaults").and_then(|value| value.table("[defaults]")) {
         let known: Vec<&str> = settings::KEYS.into_iter().chain(["own"]).collect();
         defaults.only(&known, &[]);

@@ -8,9 +8,11 @@ mod memory;
 mod names;
 mod objects;
 mod step;
+mod surroundings;
 mod threads;
 
 pub use step::{between, checkpoint};
+pub use surroundings::surroundings;
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

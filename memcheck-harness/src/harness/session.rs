@@ -64,7 +64,10 @@ impl Session {
             .ok_or_else(|| Error::machine("the size of a page is unknown: /proc is not mounted or not readable"))?;
         let (source, workspace) = source(&start, suite.file)?;
         let lines = lines(&suite, &source.root);
-        let plan = config::plan_with(&source, &lines, workspace.as_ref(), &environment.overrides, page_bytes)?;
+        let mut overrides = environment.overrides.clone();
+        overrides.here = capture::environment().facts;
+        overrides.here.insert("CI".to_owned(), environment.ci.to_string());
+        let plan = config::plan_with(&source, &lines, workspace.as_ref(), &overrides, page_bytes)?;
         let built = suite
             .cases
             .into_iter()

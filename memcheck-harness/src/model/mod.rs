@@ -52,8 +52,8 @@ pub use metric::{Metric, MetricError, ProcessMeasure, RoleMeasure, Subject, Tier
 pub use name::Name;
 pub use object::{Class, ElfFacts, ElfType, Hardening, Object, ObjectKind, Relro, Segment, SegmentKind};
 pub use plan::{
-    AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ENVIRONMENT_FILE, ExpectedEnd, Growth, GrowthBound, LaunchLimits,
-    Limit, MatrixRun, Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind,
+    AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ExpectedEnd, Growth, GrowthBound, LaunchLimits, Limit, MatrixRun,
+    Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind, environment_file,
 };
 pub use region::{Perms, Region, Usage, UsageDetail, VmFlags};
 pub use report::{

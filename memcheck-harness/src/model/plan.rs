@@ -13,8 +13,14 @@ use super::{CheckpointSpec, Metric, Name, Role, Shard, StepSpec, Waiver};
 /// The place of snapshots in a package's directory, where cargo-insta finds them.
 pub const SNAPSHOT_DIR: &str = "memcheck/snapshots";
 
-/// The file of the environment of record there.
-pub const ENVIRONMENT_FILE: &str = "environment.snap";
+/// The file of the environment of record there: `environment.snap`, or `environment.NAME.snap`.
+#[must_use]
+pub fn environment_file(name: Option<&str>) -> String {
+    match name {
+        None => "environment.snap".to_owned(),
+        Some(name) => format!("environment.{name}.snap"),
+    }
+}
 
 /// Where something was written: a place in `memcheck.toml`, or the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,6 +77,10 @@ pub struct Defaults {
     pub environment_dir: Option<PathBuf>,
     /// `[[waiver]]`, in the order of the file.
     pub waivers: Vec<Waiver>,
+    /// The environment of `[environment.NAME]` that holds here; absent: the one without a name.
+    pub environment: Option<String>,
+    /// The names of all of them.
+    pub environments: Vec<String>,
 }
 
 /// One case: one launch of one target with its checkpoints.
@@ -126,6 +136,8 @@ pub struct Case {
     pub alone: Alone,
     /// What the snapshot holds.
     pub snapshot: SnapshotOptions,
+    /// The environment that holds here: `<case>@NAME.snap` comes before `<case>.snap` then.
+    pub environment: Option<String>,
     /// One of the runs of a matrix.
     pub run: Option<MatrixRun>,
 }
@@ -439,6 +451,7 @@ impl Case {
             alone: Alone::default(),
             snapshot: SnapshotOptions::default(),
             run: None,
+            environment: None,
         }
     }
 

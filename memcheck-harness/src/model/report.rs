@@ -417,6 +417,17 @@ pub enum Outcome {
     Pass,
 }
 
+impl ChangeCause {
+    /// First word of what is said of the environment: where the approved state was recorded.
+    pub const RECORDED: &str = "Recorded ";
+
+    /// True when it names a difference of the environment, which may explain a change and proves nothing.
+    #[must_use]
+    pub fn is_of_environment(&self) -> bool {
+        self.cause.starts_with(Self::RECORDED)
+    }
+}
+
 impl CaseReport {
     /// A case of which nothing is known but its name.
     #[must_use]

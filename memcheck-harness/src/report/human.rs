@@ -96,7 +96,14 @@ fn status(
         millis % 1000,
         paint(style, Ink::Strong, &case.name),
         clean(&format!("{place}{remark}"))
-    )
+    )?;
+    if outcome == Outcome::Warning && style.verbose == 0 {
+        let causes = case.checkpoints.iter().flat_map(|checkpoint| &checkpoint.causes);
+        for cause in causes.filter(|cause| cause.is_of_environment()) {
+            labelled(style, "", 13, &cause.cause, out)?;
+        }
+    }
+    Ok(())
 }
 
 /// The checkpoints of a case that have something to say.

@@ -55,13 +55,32 @@ fn result(finding: &Finding, prefix: &str) -> Value {
             Level::Warning => "warning",
             Level::Note => "note",
         },
-        "message": { "text": text },
+        "message": { "text": plain(&text) },
         "locations": [{ "physicalLocation": {
             "artifactLocation": { "uri": uri(&inside(prefix, file)) },
             "region": { "startLine": finding.place.line.max(1) },
         } }],
         "partialFingerprints": { "memcheck/v1": fingerprint(finding) },
     })
+}
+
+/// Brackets of a message make links, and braces stand for arguments (3.11.5 and 3.11.6 of the standard): a backslash and a
+/// doubled brace make them ordinary. Backslashes right before a bracket are of the text, so they are doubled.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut backslashes = 0;
+    for char in text.chars() {
+        match char {
+            '[' | ']' => {
+                out.extend(std::iter::repeat_n('\\', backslashes + 1));
+                out.push(char);
+            }
+            '{' | '}' => out.extend([char, char]),
+            _ => out.push(char),
+        }
+        backslashes = if char == '\\' { backslashes + 1 } else { 0 };
+    }
+    out
 }
 
 /// Independent of values and lines, so that an alert stays one alert while the figures move.
@@ -91,6 +110,16 @@ mod tests {
     use super::super::fixtures::unjoined;
     use super::*;
     use crate::model::{Hardening, Relro};
+
+    #[test]
+    fn nothing_in_a_message_is_a_link_or_an_argument() {
+        assert_eq!(plain(r"[heap] of {0} a\b \\]"), r"\[heap\] of {{0}} a\b \\\\\]");
+        let mut report = unjoined();
+        report.cases[0].checkpoints[0].name = "a[0]{1}".to_owned();
+        report.cases[0].checkpoints[1].name = "b](http://x)".to_owned();
+        let text = String::from_utf8(sarif(&report, "")).unwrap();
+        assert!(!text.contains("b](") && text.contains("b\\\\]("), "{text}");
+    }
 
     #[test]
     fn findings_and_hardening_have_rules_lines_and_fingerprints() {
