@@ -81,6 +81,8 @@ mod racing;
 mod readme;
 #[path = "cli/scaling.rs"]
 mod scaling;
+#[path = "cli/rust_targets.rs"]
+mod rust_targets;
 #[path = "cli/show.rs"]
 mod show;
 #[path = "cli/stacks.rs"]

@@ -2,10 +2,15 @@
 //! nobody prepared.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 
+use memcheck_harness::capture;
 use memcheck_harness::model::{At, Cancel, Case, CheckpointSpec, Defaults, Plan, Target};
 use memcheck_harness::pipeline::{self, Event, Options};
+
+use crate::stop::visit;
+use crate::tools::system_program;
 
 /// As `cargo memcheck show` does it: as is.
 fn totals_are_the_kernels(program: &str, args: &[&str]) {
@@ -89,4 +94,37 @@ fn sqlite3() {
         "sqlite3",
         &[":memory:", "create table t(x); insert into t values (randomblob(5000000));"],
     );
+}
+
+/// Every resident byte of a process, as `show --strings` and `--dump` read it: the bytes are those of `/proc/PID/mem`, and the
+/// kernel's figures are the same before and after.
+#[test]
+fn reading_contents_changes_nothing() {
+    let program = system_program("python3");
+    let args = ["-S", "-c", "x = [bytes(100) for i in range(100000)]"];
+    visit(&program, &args, &[At::Exit], |_, stopped, _, map| {
+        let pid = stopped.pid();
+        let figures = || {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+            let of = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+            ["Rss:", "Anonymous:", "Swap:"].map(of)
+        };
+        let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+        let (before, mut all) = (figures(), 0);
+        let reader = capture::content_reader(pid, map).unwrap();
+        for piece in &map.pieces {
+            let counted = reader.read(piece, &mut |offset, bytes| {
+                let mut theirs = vec![0; bytes.len()];
+                memory.read_exact_at(&mut theirs, piece.start + offset).unwrap();
+                assert!(theirs == bytes, "{:x} + {offset:x}", piece.start);
+                Ok(())
+            });
+            let counted = counted.unwrap();
+            let resident = piece.resident_bytes.unwrap();
+            assert_eq!(counted.read_bytes + counted.unreadable_bytes, resident, "{:x}", piece.start);
+            all += counted.read_bytes;
+        }
+        assert!(all > 4_000_000, "{all}");
+        assert_eq!(figures(), before);
+    });
 }
