@@ -119,7 +119,10 @@ pub fn run(
             crate::capture::page_bytes_here().unwrap_or(4096),
         )
     };
-    let (before, after) = (plan(cases(|plant| plant.before))?, plan(cases(|plant| plant.after))?);
+    let (before, after) = (
+        plan(cases(|plant| plant.before, "-DBEFORE"))?,
+        plan(cases(|plant| plant.after, "-DAFTER"))?,
+    );
     let party = |plan| Party { plan, workspace: None };
     let terms = Terms {
         blind,
@@ -140,8 +143,9 @@ pub fn run(
     Ok(found)
 }
 
-/// The cases: one for each plant with its flags of one side, and one that is the same on both.
-fn cases(flags: impl Fn(&Plant) -> &'static [&'static str]) -> String {
+/// The cases: one for each plant with its flags of one side, and one that is the same on both but for the name of the side,
+/// which no code asks for: two sides are never built into one file.
+fn cases(flags: impl Fn(&Plant) -> &'static [&'static str], side: &str) -> String {
     let case = |name: &str, flags: &[&str]| {
         let (cflags, ldflags): (Vec<&str>, Vec<&str>) = flags.iter().partition(|flag| flag.starts_with("-D"));
         let list = |first: &[&str], more: &[&str]| {
@@ -157,7 +161,7 @@ fn cases(flags: impl Fn(&Plant) -> &'static [&'static str]) -> String {
         )
     };
     let plants = PLANTS.iter().map(|plant| case(plant.name, flags(plant)));
-    plants.chain([case(UNCHANGED, &[])]).collect()
+    plants.chain([case(UNCHANGED, &[side])]).collect()
 }
 
 /// Nothing planted: nothing may be told.
