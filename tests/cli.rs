@@ -25,6 +25,8 @@ mod attach;
 mod broken;
 #[path = "cli/cargo.rs"]
 mod cargo;
+#[path = "cli/children.rs"]
+mod children;
 #[path = "cli/ci.rs"]
 mod ci;
 #[path = "cli/compare.rs"]

@@ -162,7 +162,11 @@ fn not_reached(
             },
             spec.hit
         ));
-    } else {
+    } else if spec
+        .child
+        .as_ref()
+        .is_none_or(|child| ended.children.iter().any(|name| child.means(name)))
+    {
         let mut found = suggest(&spec.at);
         if fell {
             found.others.clear();

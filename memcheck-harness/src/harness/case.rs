@@ -190,6 +190,12 @@ impl Case {
         self.set("tty", tty)
     }
 
+    /// `"ignore"`, `"follow"` or `"capture"`: what happens to child processes.
+    #[track_caller]
+    pub fn children(self, word: &str) -> Self {
+        self.set("children", word)
+    }
+
     /// Never at the same time as any other case.
     #[track_caller]
     pub fn serial(self, serial: bool) -> Self {
@@ -275,6 +281,18 @@ impl Checkpoint {
     #[track_caller]
     pub fn hit(self, hit: u64) -> Self {
         self.set("hit", hit)
+    }
+
+    /// In a child process: `worker.2`, the second child, running `worker`.
+    #[track_caller]
+    pub fn child(self, name: &str) -> Self {
+        self.set("child", name)
+    }
+
+    /// In each child of the target that runs a program, `limit` at most, as `name.1`, `name.2`, ….
+    #[track_caller]
+    pub fn each_child(self, program: &str, limit: u64) -> Self {
+        self.set("child", format!("{program}.*")).set("limit", limit)
     }
 
     /// Every pass counts, `limit` at most, each as a checkpoint of its own: `name.1`, `name.2`, ….
