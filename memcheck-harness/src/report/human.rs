@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::Style;
-use super::text::{Ink, clean, columns, labelled, paint, plural, wrap};
+use super::text::{Ink, clean, columns, differences, labelled, paint, plural, wrap};
 use super::{problem, progress, scaling, series, table, unsteady};
 use crate::model::{
-    AppliedSetting, CaseReport, ChangeCause, CheckpointReport, EnvironmentStatus, LimitResult, Outcome, Place, ProblemKind,
-    RunReport, SnapshotStatus, Verdict,
+    AppliedSetting, CaseReport, ChangeCause, CheckpointReport, LimitResult, Outcome, Place, ProblemKind, RunReport,
+    SnapshotStatus, Verdict,
 };
 
 /// Checkpoints explained in full before the rest is only named.
@@ -434,17 +434,6 @@ fn environment(report: &RunReport, case: &CaseReport, style: Style, out: &mut dy
     writeln!(out)
 }
 
-/// `glibc 2.36 → 2.41, kernel 6.1 → 6.18`
-#[must_use]
-pub fn differences(status: &EnvironmentStatus) -> String {
-    let all: Vec<String> = status
-        .differences
-        .iter()
-        .map(|(name, recorded, here)| clean(&format!("{name} {recorded} → {here}")))
-        .collect();
-    all.join(", ")
-}
-
 /// What to do next: remedies, then how to approve, then how to see more. Only commands that exist.
 fn commands(case: &CaseReport, sections: &Sections<'_>, style: Style, out: &mut dyn Write) -> io::Result<()> {
     remedies(sections, style, out)?;
@@ -469,7 +458,14 @@ fn commands(case: &CaseReport, sections: &Sections<'_>, style: Style, out: &mut 
         .collect();
     match (lift(&limits), &accept) {
         (Some(lift), Some(accept)) if case.problem.is_none() => {
-            command("intended?", &format!("{lift}, then  {accept}"))?;
+            let both = format!("{lift}, then  {accept}");
+            // A command is never broken: it is copied.
+            if REMEDY_COLUMN + both.chars().count() > columns(style) {
+                command("intended?", &format!("{lift}, then"))?;
+                command("", accept)?;
+            } else {
+                command("intended?", &both)?;
+            }
             command("", "(accept alone does not lift a budget)")?;
         }
         (Some(lift), _) => command("intended?", &lift)?,

@@ -55,7 +55,7 @@ pub use contents::{Where, contents, contents_json};
 pub use doctor::{doctor, doctor_json};
 pub use elf_file::{elf_differences, elf_differences_json, elf_file, elf_file_json};
 pub use exit::{code as exit_code, of_comparison};
-pub use human::{case, case_counted, differences};
+pub use human::{case, case_counted};
 pub use json::json;
 pub use limits::{limits, limits_exit_code, limits_json, line_diff};
 pub use listed_json::{listed_in_rust_json, listed_json, metrics_json, unreferenced_json};
@@ -68,6 +68,7 @@ pub use results::{MAX_RESULTS_BYTES, read_results, results};
 pub use show::show;
 pub use show_json::show_json;
 pub use summary::summary;
+pub use text::differences;
 pub use waiver::{waiver_text, waivers};
 
 /// How to print.

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::human::differences;
-use super::text::{Ink, clean, paint, plural};
+use super::text::{Ink, clean, differences, paint, plural};
 use super::{Style, gated, progress, revision, waiver};
 use crate::model::{CaseReport, Outcome, ProblemKind, RunReport, SnapshotStatus, Verdict};
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style as Ansi};
 
 use super::Style;
-use crate::model::Name;
+use crate::model::{EnvironmentStatus, Name};
 
 /// Columns of a message when the terminal does not say.
 const COLUMNS: usize = 80;
@@ -98,6 +98,17 @@ pub(super) fn labelled(style: Style, label: &str, start: usize, text: &str, out:
         writeln!(out, "  {}{line}", paint(style, Ink::Strong, &head))?;
     }
     Ok(())
+}
+
+/// `glibc 2.36 → 2.41, kernel 6.1 → 6.18`
+#[must_use]
+pub fn differences(status: &EnvironmentStatus) -> String {
+    let all: Vec<String> = status
+        .differences
+        .iter()
+        .map(|(name, recorded, here)| clean(&format!("{name} {recorded} → {here}")))
+        .collect();
+    all.join(", ")
 }
 
 /// A foreign line that could be taken for a command of a log viewer (`::error …`) gets a bar in front.

@@ -59,7 +59,8 @@ fn one_more_unjoined_thread() {
   join threads   pthread_join or pthread_detach each; in C a thread may call
                  pthread_detach(pthread_self()), in Rust join or drop its
                  JoinHandle
-  intended?      raise memcheck.toml:8, then  cargo memcheck accept threads-unjoined
+  intended?      raise memcheck.toml:8, then
+                 cargo memcheck accept threads-unjoined
                  (accept alone does not lift a budget)
   look closer    cargo memcheck -v threads-unjoined
 
@@ -344,4 +345,18 @@ fn a_broken_pipe_is_the_callers() {
     let report = unjoined();
     let error = case(&report, &report.cases[0], PLAIN, &mut Closed).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_long_name_breaks_no_command_and_no_column() {
+    let mut run = unjoined();
+    run.cases[0].name = "a-name-of-more-than-thirty-characters".to_owned();
+    let text = text(&run);
+    assert!(
+        text.contains(
+            "  intended?      raise memcheck.toml:8, then\n                 cargo memcheck accept a-name-of-more-than-thirty-characters\n"
+        ),
+        "{text}"
+    );
+    fits(&text);
 }
