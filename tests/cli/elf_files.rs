@@ -46,6 +46,14 @@ fn a_file_is_shown_by_its_headers() {
     let _ = memcheck(&project, &["show", "no", "--at", "main"])
         .expect_code(2)
         .expect_stderr("cargo memcheck show -- no");
+    // An object file has nothing yet that could be judged.
+    let _ = project.run("cc".as_ref(), &["-c", "-o", "main.o", "main.c"]).expect_code(0);
+    let text = memcheck(&project, &["show", "./main.o"]).expect_code(0).stdout;
+    assert!(
+        text.contains("object file (REL)") && text.contains("no program headers"),
+        "{text}"
+    );
+    assert!(!text.contains("RELRO") && !text.contains("NX"), "{text}");
     // What is cut off, or no ELF file, is refused with its name.
     project.write("torn", "\x7fELF");
     let _ = memcheck(&project, &["show", "./torn"])

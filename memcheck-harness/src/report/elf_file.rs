@@ -34,6 +34,9 @@ pub fn elf_file(file: &ElfFile, layout: &MemoryMap, style: Style, out: &mut dyn 
         labelled(style, name, FACTS, &value, out)?;
     }
     writeln!(out)?;
+    if file.facts.segments.is_empty() {
+        return writeln!(out, "  no program headers: nothing of it can be loaded");
+    }
     let text = format!(
         "  {:<14}{:>12}{:>20}{:>12}{:>12}  {:<5} {:>8}",
         "header", "offset", "address", "in file", "in memory", "flags", "align"
@@ -256,7 +259,25 @@ fn facts(file: &ElfFile) -> Vec<(&'static str, String)> {
     found.extend(facts.soname.as_ref().map(|name| ("soname", name.to_string())));
     found.extend((!facts.needed.is_empty()).then(|| ("needed", names(&facts.needed))));
     found.extend(facts.build_id.as_ref().map(|id| ("build-id", id.clone())));
+    // What is linked later has none of it yet.
+    if !matches!(facts.elf_type, ElfType::Other(_)) {
+        found.extend(hardening(file));
+    }
+    found.push((
+        "symbols",
+        file.symbols.map_or("stripped".to_owned(), |count| count.to_string()),
+    ));
+    for (_, value) in &mut found {
+        *value = clean(value);
+    }
+    found
+}
+
+/// What checksec tells, but for the symbols.
+fn hardening(file: &ElfFile) -> Vec<(&'static str, String)> {
+    let facts = &file.facts;
     let hardening = facts.hardening;
+    let mut found = Vec::new();
     let yes = |has: bool| if has { "yes" } else { "no" }.to_owned();
     found.push((
         "RELRO",
@@ -281,14 +302,7 @@ fn facts(file: &ElfFile) -> Vec<(&'static str, String)> {
     ));
     found.push(("RPATH", facts.rpath.as_ref().map_or("none".to_owned(), Name::to_string)));
     found.push(("RUNPATH", facts.runpath.as_ref().map_or("none".to_owned(), Name::to_string)));
-    found.push((
-        "symbols",
-        file.symbols.map_or("stripped".to_owned(), |count| count.to_string()),
-    ));
     found.push(("FORTIFY", fortify(file)));
-    for (_, value) in &mut found {
-        *value = clean(value);
-    }
     found
 }
 
