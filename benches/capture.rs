@@ -2,16 +2,16 @@
 //! threads; header facts of large objects. Each ratio is of one run. Ends with 1 when one is above its limit.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use benches::{Contender, medians, ratio};
+use benches::{Contender, Fallible, Table, times};
 use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::error::Result;
-use memcheck_harness::model::{At, Cancel, CaptureLevel, LaunchLimits, Name, Stdin};
+use memcheck_harness::model::{At, Cancel, CaptureLevel, LaunchLimits, MemoryMap, Name, Stdin};
 use memcheck_harness::trace::{self, Launch, Next, Point, Running, Stopped};
 
 /// Makes ARGV[1] regions of one page each, starts ARGV[2] threads that wait, and passes the marker again and again.
@@ -54,79 +54,57 @@ int main(int argc, char **argv) {
 const LARGE: u64 = 300 << 20;
 const SMALL: u64 = 1 << 20;
 
-type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let mut table = Table::from_arguments();
+    let result = run(&mut table);
+    table.end(result)
 }
 
-fn run() -> Fallible<bool> {
+fn run(table: &mut Table) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
     let program = build(dir.path())?;
-    let mut kept = true;
-    kept &= levels(&program, "45 regions", 0, 201, Some(1.8), None)?;
-    kept &= levels(&program, "200 regions", 160, 101, None, Some(0.35))?;
-    kept &= levels(&program, "60 000 regions", 60_000, 11, Some(1.25), Some(0.35))?;
-    kept &= against_pmap(&program)?;
-    kept &= many_threads(&program)?;
-    kept &= headers(dir.path())?;
-    Ok(kept)
+    levels(table, &program, "45 regions", 0, 201, (Some(1.8), None))?;
+    levels(table, &program, "200 regions", 160, 101, (None, Some(0.35)))?;
+    levels(table, &program, "60 000 regions", 60_000, 11, (Some(1.25), Some(0.35)))?;
+    against_pmap(table, &program)?;
+    many_threads(table, &program)?;
+    headers(table, dir.path())
 }
 
-/// Full capture against the raw text, and the fast level against the full one.
+/// Full capture against the raw text, and the fast level against the full one; with their limits.
 fn levels(
+    table: &mut Table,
     program: &Path,
     what: &str,
     regions: u64,
     rounds: usize,
-    full_limit: Option<f64>,
-    fast_limit: Option<f64>,
-) -> Fallible<bool> {
+    limits: (Option<f64>, Option<f64>),
+) -> Fallible<()> {
+    let names = [format!("{what}: capture + classify / raw smaps"), format!("{what}: fast level / full level")];
+    if !table.wants(&[&names[0], &names[1]]) {
+        return Ok(());
+    }
     let stopped = stopped(program, regions, 0)?;
-    let mut times = {
+    let times = {
         let (mut full, mut fast) = (ObjectCache::default(), ObjectCache::default());
         let mut contenders = [
-            Contender {
-                name: "raw smaps",
-                work: Box::new(|| raw_smaps(stopped.pid())),
-            },
-            Contender {
-                name: "full",
-                work: Box::new(|| capture_at(&stopped, CaptureLevel::Full, &mut full)),
-            },
-            Contender {
-                name: "fast",
-                work: Box::new(|| capture_at(&stopped, CaptureLevel::Fast, &mut fast)),
-            },
+            Contender::new(|| raw_smaps(stopped.pid())),
+            Contender::new(|| drop(capture_at(&stopped, CaptureLevel::Full, &mut full))),
+            Contender::new(|| drop(capture_at(&stopped, CaptureLevel::Fast, &mut fast))),
         ];
-        medians(&mut contenders, rounds).into_iter()
-    };
-    let (Some(raw), Some(full), Some(fast)) = (times.next(), times.next(), times.next()) else {
-        return Ok(false);
+        times(&mut contenders, table.rounds(rounds))
     };
     stopped.kill()?;
-    let mut out = std::io::stdout();
-    let full_limit = full_limit.unwrap_or(f64::INFINITY);
-    let fast_limit = fast_limit.unwrap_or(f64::INFINITY);
-    let mut kept = ratio(
-        &mut out,
-        &format!("{what}: full capture + classification / raw smaps"),
-        full,
-        raw,
-        full_limit,
-    )?;
-    kept &= ratio(&mut out, &format!("{what}: fast / full"), fast, full, fast_limit)?;
-    Ok(kept)
+    if let Some(limit) = limits.0 {
+        table.row(&names[0], &times[1], &times[0], limit)?;
+    }
+    if let Some(limit) = limits.1 {
+        table.row(&names[1], &times[2], &times[1], limit)?;
+    }
+    Ok(())
 }
 
-fn capture_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) {
+fn capture_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) -> MemoryMap {
     let captured = capture::read_at(stopped, level, objects);
     let memory = capture::memory(stopped);
     let (Ok(captured), Ok(memory)) = (captured, memory) else {
@@ -134,6 +112,7 @@ fn capture_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache)
     };
     let map = classify(&captured, &memory, &|_| true);
     assert!(map.process.anon.is_some());
+    map
 }
 
 /// As fast as the text can be had: one buffer, used again.
@@ -152,44 +131,29 @@ fn raw_smaps(pid: i32) {
     assert!(read().is_ok_and(|bytes| bytes > 0), "smaps");
 }
 
-fn against_pmap(program: &Path) -> Fallible<bool> {
+fn against_pmap(table: &mut Table, program: &Path) -> Fallible<()> {
+    let names = [
+        "60 000 regions: capture + classify / pmap -x",
+        "60 000 regions: capture + classify / pmap -X",
+    ];
+    if !table.wants(&names) {
+        return Ok(());
+    }
     let stopped = stopped(program, 60_000, 0)?;
     let pid = stopped.pid().to_string();
     let times = {
         let mut cache = ObjectCache::default();
         let mut contenders = [
-            Contender {
-                name: "full",
-                work: Box::new(|| capture_at(&stopped, CaptureLevel::Full, &mut cache)),
-            },
-            Contender {
-                name: "pmap -x",
-                work: Box::new(|| pmap("-x", &pid)),
-            },
-            Contender {
-                name: "pmap -X",
-                work: Box::new(|| pmap("-X", &pid)),
-            },
+            Contender::new(|| drop(capture_at(&stopped, CaptureLevel::Full, &mut cache))),
+            Contender::new(|| pmap("-x", &pid)),
+            Contender::new(|| pmap("-X", &pid)),
         ];
-        medians(&mut contenders, 5)
+        times(&mut contenders, table.rounds(5))
     };
     stopped.kill()?;
-    let mut out = std::io::stdout();
-    let mut kept = ratio(
-        &mut out,
-        "60 000 regions: full capture + classification / pmap -x",
-        times[0],
-        times[1],
-        0.55,
-    )?;
-    kept &= ratio(
-        &mut out,
-        "60 000 regions: full capture + classification / pmap -X",
-        times[0],
-        times[2],
-        0.22,
-    )?;
-    Ok(kept)
+    table.row(names[0], &times[0], &times[1], 0.55)?;
+    table.row(names[1], &times[0], &times[2], 0.22)?;
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the peer of the bench is pmap")]
@@ -199,32 +163,56 @@ fn pmap(mode: &str, pid: &str) {
 }
 
 /// Run to the next pass of the marker, stop every thread, read registers, find every stack.
-fn many_threads(program: &Path) -> Fallible<bool> {
-    let time = |threads: u64| -> Fallible<Duration> {
-        let mut stopped = stopped(program, 0, threads)?;
-        let mut cache = ObjectCache::default();
-        let mut times = Vec::new();
-        for round in 0..6 {
-            let start = Instant::now();
-            stopped = paused(stopped.resume())?;
-            let captured = capture::read_at(&stopped, CaptureLevel::Fast, &mut cache)?;
-            let map = classify(&captured, &capture::memory(&stopped)?, &|_| true);
-            if round > 0 {
-                times.push(start.elapsed());
-            }
-            assert_eq!(map.threads.len() as u64, threads + 1);
-        }
-        stopped.kill()?;
-        times.sort_unstable();
-        Ok(times[times.len() / 2])
+fn many_threads(table: &mut Table, program: &Path) -> Fallible<()> {
+    let name = "stop + registers + stacks: 10 000 threads / 1 000";
+    if !table.wants(&[name]) {
+        return Ok(());
+    }
+    let (mut few, mut many) = (Threads::start(program, 1_000)?, Threads::start(program, 10_000)?);
+    let times = {
+        let mut contenders = [Contender::new(|| many.round()), Contender::new(|| few.round())];
+        times(&mut contenders, table.rounds(5))
     };
-    let (few, many) = (time(1_000)?, time(10_000)?);
-    let what = "stop + registers + stacks: 10 000 threads / 1 000";
-    Ok(ratio(&mut std::io::stdout(), what, many, few, 15.0)?)
+    (few.end()?, many.end()?);
+    Ok(table.row(name, &times[0], &times[1], 15.0)?)
+}
+
+/// A target with so many threads besides the main one.
+struct Threads {
+    threads: u64,
+    stopped: Option<Stopped>,
+    cache: ObjectCache,
+}
+
+impl Threads {
+    fn start(program: &Path, threads: u64) -> Fallible<Self> {
+        Ok(Self {
+            threads,
+            stopped: Some(stopped(program, 0, threads)?),
+            cache: ObjectCache::default(),
+        })
+    }
+
+    fn round(&mut self) {
+        let Some(stopped) = self.stopped.take().and_then(|stopped| paused(stopped.resume()).ok()) else {
+            panic!("the target does not stop again");
+        };
+        let map = capture_at(&stopped, CaptureLevel::Fast, &mut self.cache);
+        assert_eq!(map.threads.len() as u64, self.threads + 1);
+        self.stopped = Some(stopped);
+    }
+
+    fn end(self) -> Result<()> {
+        self.stopped.map_or(Ok(()), |stopped| stopped.kill().map(drop))
+    }
 }
 
 /// Header facts of a large and of a small object.
-fn headers(dir: &Path) -> Fallible<bool> {
+fn headers(table: &mut Table, dir: &Path) -> Fallible<()> {
+    let name = "ELF facts of a 300 MB object / of a 1 MB one";
+    if !table.wants(&[name]) {
+        return Ok(());
+    }
     let (small, large) = (blob(dir, "small", SMALL)?, blob(dir, "large", LARGE)?);
     let facts = |path: &Path| {
         for _ in 0..20 {
@@ -232,19 +220,9 @@ fn headers(dir: &Path) -> Fallible<bool> {
             assert!(facts.is_ok_and(|facts| facts.is_ok()));
         }
     };
-    let mut contenders = [
-        Contender {
-            name: "large",
-            work: Box::new(|| facts(&large)),
-        },
-        Contender {
-            name: "small",
-            work: Box::new(|| facts(&small)),
-        },
-    ];
-    let times = medians(&mut contenders, 51);
-    let what = "ELF facts of a 300 MB object / of a 1 MB one";
-    Ok(ratio(&mut std::io::stdout(), what, times[0], times[1], 1.5)?)
+    let mut contenders = [Contender::new(|| facts(&large)), Contender::new(|| facts(&small))];
+    let times = times(&mut contenders, table.rounds(51));
+    Ok(table.row(name, &times[0], &times[1], 1.5)?)
 }
 
 /// A shared object with so many bytes beside its code, as debug information lies there.

@@ -1,12 +1,11 @@
 //! The line on prebuilt binaries, against its peers in the same run: `gdb -batch` with three `info proc mappings`, and
 //! plainly spawning the same processes. Ends with 1 when a ratio is above its limit or a peer is missing.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use benches::{Contender, medians, ratio};
+use benches::{Contender, Fallible, Table, times};
 use memcheck_harness::error::Result;
 use memcheck_harness::model::{At, Binary, Cancel, Case, CheckpointSpec, Defaults, Name, Plan, Target};
 use memcheck_harness::pipeline::{self, Options};
@@ -31,64 +30,38 @@ int main(void) {
 
 /// Cases of the suite bench.
 const CASES: usize = 100;
-/// Counted rounds.
-const ROUNDS: usize = 11;
-/// Counted rounds with `--quick`, as CI asks for.
-const QUICK_ROUNDS: usize = 5;
+
+const AGAINST_GDB: &str = "whole run, 3 checkpoints / gdb -batch";
+const SUITE: &str = "100 cases with 3 checkpoints / plain spawns";
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let mut table = Table::from_arguments();
+    let result = run(&mut table);
+    table.end(result)
 }
 
-fn run() -> std::result::Result<bool, Box<dyn std::error::Error>> {
+fn run(table: &mut Table) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
     let program = build(dir.path())?;
-    let rounds = if std::env::args().any(|argument| argument == "--quick") {
-        QUICK_ROUNDS
-    } else {
-        ROUNDS
-    };
-    let mut out = std::io::stdout();
-    let one = plan(dir.path(), 1);
-    let mut gdb_and_us = [
-        Contender {
-            name: "the library, 3 checkpoints",
-            work: Box::new(|| measure(&one, &program)),
-        },
-        Contender {
-            name: "gdb, 3 info proc mappings",
-            work: Box::new(|| gdb(&program)),
-        },
-    ];
-    let times = medians(&mut gdb_and_us, rounds);
-    let mut kept = ratio(&mut out, "whole run, 3 checkpoints / gdb -batch", times[0], times[1], 0.10)?;
-    let many = plan(dir.path(), CASES);
-    let mut suite = [
-        Contender {
-            name: "the library, 100 cases",
-            work: Box::new(|| measure(&many, &program)),
-        },
-        Contender {
-            name: "spawn and wait, 100 times",
-            work: Box::new(|| spawn_all(&program)),
-        },
-    ];
-    let times = medians(&mut suite, rounds);
-    kept &= ratio(
-        &mut out,
-        "100 cases with 3 checkpoints / plain spawns",
-        times[0],
-        times[1],
-        2.5,
-    )?;
-    Ok(kept)
+    if table.wants(&[AGAINST_GDB]) {
+        let one = plan(dir.path(), 1);
+        let mut contenders = [
+            Contender::new(|| measure(&one, &program)),
+            Contender::new(|| gdb(&program)),
+        ];
+        let times = times(&mut contenders, table.rounds(11));
+        table.row(AGAINST_GDB, &times[0], &times[1], 0.10)?;
+    }
+    if table.wants(&[SUITE]) {
+        let many = plan(dir.path(), CASES);
+        let mut contenders = [
+            Contender::new(|| measure(&many, &program)),
+            Contender::new(|| spawn_all(&program)),
+        ];
+        let times = times(&mut contenders, table.rounds(11));
+        table.row(SUITE, &times[0], &times[1], 2.5)?;
+    }
+    Ok(())
 }
 
 /// Measures every case of the plan; a bench of something that failed would be a lie.

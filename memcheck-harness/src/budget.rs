@@ -341,7 +341,7 @@ mod tests {
                     committed: None,
                     noreserve: None,
                     evidence: Evidence {
-                        text: String::new(),
+                        text: "".into(),
                         confidence: Confidence::Certain,
                     },
                 };

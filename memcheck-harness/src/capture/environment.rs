@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::SystemTime;
 
-use super::status::parse_auxv;
-use crate::model::{ByteSize, Class, Date, Environment};
+use crate::model::{ByteSize, Date, Environment};
 use crate::sys::libc_version::libc_version;
+use crate::sys::process;
 
 /// `AT_PAGESZ` (getauxval(3)).
 const AT_PAGESZ: u64 = 6;
@@ -59,15 +59,10 @@ pub fn today() -> Date {
     Date::from_unix_seconds(since.map_or(u64::MAX, |since| since.as_secs()))
 }
 
-/// Bytes per page of this machine, from our own auxiliary vector (`AT_PAGESZ`, getauxval(3)); absent when it cannot be read.
+/// Bytes per page of this machine (`_SC_PAGESIZE`, sysconf(3)); absent when that makes no sense.
 #[must_use]
 pub fn page_bytes_here() -> Option<u64> {
-    let class = if cfg!(target_pointer_width = "64") {
-        Class::Elf64
-    } else {
-        Class::Elf32
-    };
-    page_bytes(&parse_auxv(&fs::read("/proc/self/auxv").ok()?, class))
+    page_bytes(&[(AT_PAGESZ, process::page_bytes())])
 }
 
 /// `AT_PAGESZ` of an auxiliary vector, if it makes sense.

@@ -89,7 +89,9 @@ impl LiveMemory {
         };
         let mut bytes = vec![0; usize::try_from(count * 8).unwrap_or(0)];
         let mut filled = 0;
-        while let Some(at) = first_page.checked_mul(8).and_then(|at| at.checked_add(filled as u64)) {
+        while filled < bytes.len()
+            && let Some(at) = first_page.checked_mul(8).and_then(|at| at.checked_add(filled as u64))
+        {
             // Beyond the address space the file ends; what is not there is not resident.
             match pagemap.read_at(&mut bytes[filled..], at) {
                 Ok(n) if n > 0 => filled += n,

@@ -35,6 +35,8 @@ use self::objects::Process;
 use self::procdir::ProcDir;
 use crate::error::{Error, Result};
 use crate::model::{Capture, CaptureLevel, Class, MemoryMap, Name, PatchedPage, Recording, Region, Status, Thread};
+use crate::sys::limits::STACK;
+use crate::sys::process;
 use crate::trace::{Attached, Stopped};
 
 /// Reads everything of a stopped process, before anything reads its memory.
@@ -50,7 +52,8 @@ pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
 /// # Errors
 /// As [`read`].
 pub fn read_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) -> Result<Capture> {
-    let capture = read_process_at(stopped.pid(), stopped.threads(), stopped.patched(), level, objects)?;
+    let how = (level, Some(stopped.images()));
+    let capture = read_process_at(stopped.pid(), stopped.threads(), stopped.patched(), how, objects)?;
     Ok(Capture {
         finished_stacks: stopped.finished_stacks(),
         joined_mappings: stopped.joined_mappings(),
@@ -98,37 +101,56 @@ pub fn name_starts(capture: &Capture, map: &mut MemoryMap, objects: &mut ObjectC
     if map.threads.iter().all(|thread| thread.start_address.is_none()) {
         return Ok(());
     }
-    let (dir, _) = live_directory(capture.pid, &capture.threads)?;
-    functions::name_starts(&dir, capture, map, objects);
-    Ok(())
+    functions::name_starts(capture, map, objects, &|| {
+        live_directory(capture.pid, &capture.threads).map(|(dir, _)| dir)
+    })
 }
 
 pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPage>, cache: &mut ObjectCache) -> Result<Capture> {
-    read_process_at(pid, threads, patched, CaptureLevel::Full, cache)
+    read_process_at(pid, threads, patched, (CaptureLevel::Full, None), cache)
 }
 
+/// What a program is started with: it stays as it is until another one is loaded. (Only a process that writes its own, by
+/// `prctl(PR_SET_MM)`, changes it, as tools do that restore processes from files.)
+#[derive(Debug)]
+struct Start {
+    /// Process, and how many programs it had loaded when this was read; absent where nobody counts.
+    of: (i32, Option<u64>),
+    auxv: Vec<(u64, u64)>,
+    stat: status::Stat,
+}
+
+/// `image` tells one program of the process from the next, where somebody counts.
 pub(crate) fn read_process_at(
     pid: i32,
     threads: &[Thread],
     patched: Vec<PatchedPage>,
-    level: CaptureLevel,
+    (level, image): (CaptureLevel, Option<u64>),
     cache: &mut ObjectCache,
 ) -> Result<Capture> {
     let (dir, _) = live_directory(pid, threads)?;
     // The figures of smaps come first: nothing that follows may change them.
     let (regions, status) = consistent(pid, &dir, level)?;
-    let stack_limit_bytes = status::parse_limits(&dir.read("limits")?)?;
-    let auxv = status::parse_auxv(&dir.read("auxv")?, class(&regions));
-    let stat = status::parse_stat(&dir.read("stat")?)?;
-    let page_bytes = page_bytes(&auxv)?;
+    let stack_limit_bytes = stack_limit(pid, &dir)?;
+    let start = match cache.start.take() {
+        Some(known) if image.is_some() && known.of == (pid, image) => known,
+        _ => Start {
+            of: (pid, image),
+            auxv: status::parse_auxv(&dir.read("auxv")?, class(&regions)),
+            stat: status::parse_stat(&dir.read("stat")?)?,
+        },
+    };
+    let page_bytes = page_bytes(&start.auxv)?;
     let process = Process {
         dir: &dir,
         pid,
         regions: &regions,
-        auxv: &auxv,
+        auxv: &start.auxv,
         page_bytes,
     };
     let objects = objects::objects(&process, cache);
+    let (auxv, stat) = (start.auxv.clone(), start.stat);
+    cache.start = Some(start);
     Ok(Capture {
         page_bytes,
         pid,
@@ -165,7 +187,9 @@ fn memory_with(pid: i32, threads: &[Thread], records: bool) -> Result<LiveMemory
 /// zombie shows no memory.
 fn live_directory(pid: i32, threads: &[Thread]) -> Result<(ProcDir, i32)> {
     let dir = ProcDir::open(pid, None)?;
-    if dir.has_memory()? {
+    // A thread that stands still for us, with its registers, is no zombie.
+    let stands_still = |thread: &Thread| thread.tid == pid && thread.program_counter.is_some();
+    if threads.iter().any(stands_still) || dir.has_memory()? {
         return Ok((dir, pid));
     }
     for tid in threads.iter().map(|thread| thread.tid).filter(|tid| *tid != pid) {
@@ -179,6 +203,15 @@ fn live_directory(pid: i32, threads: &[Thread]) -> Result<(ProcDir, i32)> {
     Err(Error::not_judged(format!(
         "process {pid} has no memory any more: it ended, or was killed, while it was measured"
     )))
+}
+
+/// The soft stack limit in bytes; `None` when unlimited.
+fn stack_limit(pid: i32, dir: &ProcDir) -> Result<Option<u64>> {
+    match process::limit_of(pid, STACK) {
+        Ok((soft, _)) => Ok(Some(soft).filter(|soft| *soft != u64::MAX)),
+        // Another user's process, which may be read all the same.
+        Err(_) => status::parse_limits(&dir.read("limits")?),
+    }
 }
 
 /// Regions that add up to what `status` says. The process is stopped, so a difference means that the text was torn or that

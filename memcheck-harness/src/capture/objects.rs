@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::stat::{SFlag, major, minor};
@@ -68,6 +69,8 @@ pub(super) type FileId = ((u32, u32), u64);
 #[derive(Debug, Default)]
 pub struct ObjectCache {
     files: BTreeMap<FileId, Cached>,
+    /// Of the program that was read last.
+    pub(super) start: Option<super::Start>,
     /// Names of functions that were asked for.
     pub(super) functions: super::functions::Names,
 }
@@ -76,13 +79,11 @@ pub struct ObjectCache {
 struct Cached {
     /// The process in which the file was last looked at: while that has it mapped, the inode is this file.
     pid: i32,
-    /// Size and modification time; absent when the file could not be opened.
-    stamp: Option<(u64, i64, i64)>,
-    content: Content,
+    content: Arc<Content>,
 }
 
 /// Facts and symbols, or why there are none.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Content {
     facts: Result<ElfFacts, String>,
     symbols: BTreeMap<String, u64>,
@@ -230,39 +231,38 @@ fn loads<'a>(regions: &[&'a Region], facts: Option<&ElfFacts>, page: u64) -> Vec
 }
 
 impl ObjectCache {
-    fn content(&mut self, process: &Process<'_>, id: FileId, regions: &[&Region], is_exe: bool) -> Content {
+    fn content(&mut self, process: &Process<'_>, id: FileId, regions: &[&Region], is_exe: bool) -> Arc<Content> {
         if let Some(known) = self.files.get(&id).filter(|known| known.pid == process.pid) {
-            return known.content.clone();
+            return Arc::clone(&known.content);
         }
-        let (stamp, content) = match open(process.dir, id, regions, is_exe) {
-            Ok((file, stamp)) => match self.files.get(&id).filter(|known| known.stamp == Some(stamp)) {
-                Some(known) => (Some(stamp), known.content.clone()),
-                None => (Some(stamp), read(&file, regions, is_exe)),
-            },
-            Err(why) => (
-                None,
-                Content {
-                    facts: Err(why),
-                    symbols: BTreeMap::new(),
-                },
-            ),
-        };
+        let by_path = regions.first().is_some_and(|region| is_c_library(&region.name));
+        let found = open(process.dir, id, regions, is_exe).and_then(|file| {
+            let question = format!("content of {by_path} {is_exe}");
+            elf::remembered(&file, &question, || Ok(read(&file, by_path, is_exe))).map_err(|error| error.problem().title.clone())
+        });
+        let content = found.unwrap_or_else(|why| {
+            Arc::new(Content {
+                facts: Err(why),
+                symbols: BTreeMap::new(),
+            })
+        });
         let cached = Cached {
             pid: process.pid,
-            stamp,
-            content: content.clone(),
+            content: Arc::clone(&content),
         };
         self.files.insert(id, cached);
         content
     }
 }
 
-fn read(file: &File, regions: &[&Region], is_exe: bool) -> Content {
+fn is_c_library(name: &Name) -> bool {
+    C_LIBRARIES.iter().any(|start| name.file_name().as_bytes().starts_with(start))
+}
+
+fn read(file: &File, is_named_so: bool, is_exe: bool) -> Content {
     let facts = elf::facts(file).map_err(|error| error.problem().title.clone());
     let wanted = facts.as_ref().is_ok_and(|facts| {
-        let is_c_library = |name: &Name| C_LIBRARIES.iter().any(|start| name.file_name().as_bytes().starts_with(start));
-        let by_path = regions.first().is_some_and(|region| is_c_library(&region.name));
-        by_path || facts.soname.as_ref().is_some_and(is_c_library) || (is_exe && facts.interpreter.is_none())
+        is_named_so || facts.soname.as_ref().is_some_and(is_c_library) || (is_exe && facts.interpreter.is_none())
     });
     // A symbol table that cannot be read is one without the symbols: what depends on them is then not known.
     let mut symbols = if wanted {
@@ -276,31 +276,31 @@ fn read(file: &File, regions: &[&Region], is_exe: bool) -> Content {
     Content { facts, symbols }
 }
 
-/// Opens the mapped file itself, with its size and modification time; else says why not.
+/// Opens the mapped file itself; else says why not.
 ///
 /// `map_files` and `exe` lead to the file whatever became of its path; the first needs a capability. A path only counts if
 /// the file there has the device and inode of the mapping.
-pub(super) fn open(dir: &ProcDir, id: FileId, regions: &[&Region], is_exe: bool) -> Result<(File, (u64, i64, i64)), String> {
+pub(super) fn open(dir: &ProcDir, id: FileId, regions: &[&Region], is_exe: bool) -> Result<File, String> {
     let Some(first) = regions.first() else {
         return Err("not mapped".to_owned());
     };
     let by_mapping = format!("map_files/{:x}-{:x}", first.start, first.end);
     if let Ok((file, _)) = open_regular(dir, by_mapping.as_bytes()) {
-        return stamped(file);
+        return Ok(file);
     }
     if is_exe {
         // On stacked filesystems, `maps` may show the identity of a lower layer: then the link is all there is, and enough.
         if let Ok((file, found)) = open_regular(dir, b"exe")
             && (found == Some(id) || is_stacked(&file))
         {
-            return stamped(file);
+            return Ok(file);
         }
     }
     let mut path = b"root/".to_vec();
     path.extend_from_slice(first.name.as_bytes());
     match open_regular(dir, &path) {
         Ok((file, found)) if found == Some(id) || (found.is_some_and(|found| found.1 == id.1) && is_stacked(&file)) => {
-            stamped(file)
+            Ok(file)
         }
         Ok(_) => Err("another file stands at its path now".to_owned()),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Err("the file was deleted or moved".to_owned()),
@@ -317,14 +317,6 @@ fn open_regular(dir: &ProcDir, path: &[u8]) -> nix::Result<(File, Option<FileId>
     let file = dir.try_file(path)?;
     let meta = file.metadata().map_err(|_| Errno::EIO)?;
     Ok((file, file_id(meta.dev(), meta.ino())))
-}
-
-fn stamped(file: File) -> Result<(File, (u64, i64, i64)), String> {
-    let meta = file
-        .metadata()
-        .map_err(|error| format!("could not inspect the file: {error}"))?;
-    let stamp = (meta.len(), meta.mtime(), meta.mtime_nsec());
-    Ok((file, stamp))
 }
 
 /// Filesystems whose `st_dev` is not the device `maps` shows (overlayfs, btrfs): there the inode alone must do.

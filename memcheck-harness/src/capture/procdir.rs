@@ -11,14 +11,16 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 
 use super::smaps::Parser;
-use super::{fast, maps, parse_maps};
+use super::{fast, maps};
 use crate::error::{Error, Result};
 use crate::model::{CaptureLevel, Region};
 
 /// The small files of /proc are a few KiB; `auxv` and `status` too.
 const MAX_SMALL_FILE: u64 = 1 << 20;
-/// The kernel hands out at most a page per read of `smaps`; a larger buffer only saves moving the rest of a line.
-const SMAPS_BUFFER: usize = 64 << 10;
+/// Room for a small file of usual size, so that one read has it all.
+const SMALL_FILE: usize = 4 << 10;
+/// The kernel hands out at most a page per read of `maps` and `smaps`; a larger buffer only saves moving the rest of a line.
+const MAP_BUFFER: usize = 16 << 10;
 /// A name is at most a page of the kernel's; a line beyond this is none of its.
 const MAX_LINE: usize = 1 << 20;
 
@@ -61,18 +63,19 @@ impl ProcDir {
 
     /// A small file, whole.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(SMALL_FILE);
         let read = self.file(name)?.take(MAX_SMALL_FILE).read_to_end(&mut bytes);
         read.map_err(|error| io_failed(self.pid, name, &error))?;
         Ok(bytes)
     }
 
-    /// True when the process or thread has an address space: the map of a zombie is empty.
+    /// True when the process or thread has an address space: that of a zombie is gone, and has no pages (`statm`, proc(5)).
     pub(super) fn has_memory(&self) -> Result<bool> {
-        match self.file("maps")?.read(&mut [0; 64]) {
-            Ok(count) => Ok(count > 0),
+        let mut text = [0; 8];
+        match self.file("statm")?.read(&mut text) {
+            Ok(count) => Ok(!text[..count].starts_with(b"0 ") && count > 0),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
-            Err(error) => Err(io_failed(self.pid, "maps", &error)),
+            Err(error) => Err(io_failed(self.pid, "statm", &error)),
         }
     }
 
@@ -80,7 +83,7 @@ impl ProcDir {
     /// process or thread that has no memory any more.
     pub(super) fn regions(&self, level: CaptureLevel) -> Result<Vec<Region>> {
         if level == CaptureLevel::Fast {
-            let mut regions = parse_maps(&self.whole("maps")?)?;
+            let mut regions = self.map("maps", self.file("maps")?)?;
             if let Ok(pagemap) = self.try_file("pagemap")
                 && fast::measure(&pagemap, &mut regions).is_ok()
             {
@@ -88,30 +91,21 @@ impl ProcDir {
             }
         }
         match self.try_file("smaps") {
-            Ok(file) => self.smaps(file),
-            Err(Errno::ENOENT) => parse_maps(&self.whole("maps")?),
+            Ok(file) => self.map("smaps", file),
+            Err(Errno::ENOENT) => self.map("maps", self.file("maps")?),
             Err(errno) => Err(failed(self.pid, "open", "smaps", errno)),
         }
     }
 
-    fn whole(&self, name: &str) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        match self.file(name)?.read_to_end(&mut bytes) {
-            Ok(_) => Ok(bytes),
-            // The thread is gone between opening and reading.
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(Vec::new()),
-            Err(error) => Err(io_failed(self.pid, name, &error)),
-        }
-    }
-
-    fn smaps(&self, mut file: File) -> Result<Vec<Region>> {
-        let mut parser = Parser::default();
-        let mut buffer = vec![0; SMAPS_BUFFER];
+    /// Parses `maps` or `smaps` as it is read.
+    fn map(&self, name: &'static str, mut file: File) -> Result<Vec<Region>> {
+        let mut parser = Parser::new(name);
+        let mut buffer = vec![0; MAP_BUFFER];
         let mut filled = 0;
         loop {
             if filled == buffer.len() {
                 if filled >= MAX_LINE {
-                    return Err(maps::torn("smaps", "a line without end"));
+                    return Err(maps::torn(name, "a line without end"));
                 }
                 buffer.resize(filled * 2, 0);
             }
@@ -120,7 +114,7 @@ impl ProcDir {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // The thread is gone between opening and reading.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(Vec::new()),
-                Err(error) => return Err(io_failed(self.pid, "smaps", &error)),
+                Err(error) => return Err(io_failed(self.pid, name, &error)),
             };
             filled += count;
             let whole = buffer[..filled]
@@ -135,7 +129,7 @@ impl ProcDir {
             }
         }
         if filled > 0 {
-            return Err(maps::torn("smaps", "the last line is cut"));
+            return Err(maps::torn(name, "the last line is cut"));
         }
         Ok(parser.finish())
     }

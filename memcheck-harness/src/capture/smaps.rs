@@ -15,7 +15,7 @@ use crate::model::{Region, Usage, UsageDetail, VmFlags};
 /// As [`parse_maps`](super::parse_maps); and figures before the first region, a figure that is no number of kB, a `Size`
 /// that is not that of its region.
 pub fn parse_smaps(bytes: &[u8]) -> Result<Vec<Region>> {
-    let mut parser = Parser::default();
+    let mut parser = Parser::new("smaps");
     parser.lines(bytes)?;
     Ok(parser.finish())
 }
@@ -61,8 +61,10 @@ const MAX_LAYOUT: usize = 64;
 const MAX_FLAGS: usize = 16;
 
 /// Regions so far, and what was learnt of the layout.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Parser {
+    /// Name of the file, for errors.
+    file: &'static str,
     regions: Vec<Region>,
     /// The first 16 bytes of each line of a record, and what they mean.
     layout: Vec<([u8; VALUE], Field)>,
@@ -73,6 +75,17 @@ pub(super) struct Parser {
 }
 
 impl Parser {
+    /// Of a file of this name: `smaps`, or `maps`, which has head lines only.
+    pub(super) fn new(file: &'static str) -> Self {
+        Self {
+            file,
+            regions: Vec::new(),
+            layout: Vec::new(),
+            flags: Vec::new(),
+            line: 0,
+        }
+    }
+
     /// Takes whole lines.
     pub(super) fn lines(&mut self, mut bytes: &[u8]) -> Result<()> {
         while let Some(&first) = bytes.first() {
@@ -87,15 +100,15 @@ impl Parser {
             let end = bytes
                 .iter()
                 .position(|&b| b == b'\n')
-                .ok_or_else(|| torn("smaps", "the last line is cut"))?;
+                .ok_or_else(|| torn(self.file, "the last line is cut"))?;
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             // Addresses are printed in lower case, keys begin with a capital letter.
             if first.is_ascii_uppercase() {
                 self.by_key(line)?;
                 self.line += 1;
             } else {
-                let region = head(line).ok_or_else(|| torn("smaps", "a line that is neither region nor figure"))?;
-                check_order(self.regions.last(), &region, "smaps")?;
+                let region = head(line).ok_or_else(|| torn(self.file, "a line that is neither region nor figure"))?;
+                check_order(self.regions.last(), &region, self.file)?;
                 self.regions.push(region);
                 self.line = 0;
             }
@@ -137,7 +150,7 @@ impl Parser {
         let colon = line
             .iter()
             .position(|&b| b == b':')
-            .ok_or_else(|| torn("smaps", "a figure without key"))?;
+            .ok_or_else(|| torn(self.file, "a figure without key"))?;
         let (key, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         let field = FIELDS
             .iter()
@@ -147,7 +160,7 @@ impl Parser {
             let number = value.strip_suffix(b" kB").and_then(decimal);
             self.store(
                 field,
-                number.ok_or_else(|| torn("smaps", "a figure that is no number of kB"))?,
+                number.ok_or_else(|| torn(self.file, "a figure that is no number of kB"))?,
             )?;
         }
         self.learn(line, field);
@@ -189,20 +202,20 @@ impl Parser {
     fn region(&mut self) -> Result<&mut Region> {
         self.regions
             .last_mut()
-            .ok_or_else(|| torn("smaps", "a figure before the first region"))
+            .ok_or_else(|| torn(self.file, "a figure before the first region"))
     }
 
     fn store(&mut self, field: Field, kib: u64) -> Result<()> {
         let bytes = kib
             .checked_mul(1024)
-            .ok_or_else(|| torn("smaps", "a figure beyond 2^64 bytes"))?;
+            .ok_or_else(|| torn(self.file, "a figure beyond 2^64 bytes"))?;
         let region = self.region()?;
         if field == Field::Skip {
             return Ok(());
         }
         if field == Field::Size {
             if bytes != region.size_bytes() {
-                return Err(torn("smaps", "a size that is not its region's"));
+                return Err(torn(self.file, "a size that is not its region's"));
             }
             return Ok(());
         }

@@ -207,7 +207,7 @@ fn the_fast_level_says_what_smaps_says_in_every_region() {
         target.pid(),
         &target.threads(),
         Vec::new(),
-        CaptureLevel::Fast,
+        (CaptureLevel::Fast, None),
         &mut ObjectCache::default(),
     )
     .unwrap();

@@ -1,6 +1,7 @@
 //! `Claims`: who says that a range is what, and how strongly; and the cut of the regions by the strongest claims.
 //! It decides nothing about roles itself.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -70,7 +71,7 @@ pub(super) struct Cut {
 }
 
 /// Evidence that follows from a checked structure.
-pub(super) fn certain(text: impl Into<String>) -> Evidence {
+pub(super) fn certain(text: impl Into<Cow<'static, str>>) -> Evidence {
     Evidence {
         text: text.into(),
         confidence: Confidence::Certain,
@@ -78,7 +79,7 @@ pub(super) fn certain(text: impl Into<String>) -> Evidence {
 }
 
 /// Evidence from a shape or by elimination.
-pub(super) fn likely(text: impl Into<String>) -> Evidence {
+pub(super) fn likely(text: impl Into<Cow<'static, str>>) -> Evidence {
     Evidence {
         text: text.into(),
         confidence: Confidence::Likely,
@@ -186,7 +187,7 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>
                     subject: Name::default(),
                     tid: None,
                 });
-                let text = "nobody knows".to_owned();
+                let text = Cow::Borrowed("nobody knows");
                 (
                     Role::Unclassified,
                     kept.len() - 1,

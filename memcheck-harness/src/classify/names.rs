@@ -143,7 +143,7 @@ fn by_name(area: &Area<'_>) -> Label {
     if region.perms.shared {
         return plain(Role::SharedMap, certain("a shared mapping"));
     }
-    let text = "a region whose name is not known".to_owned();
+    let text = "a region whose name is not known".into();
     (
         Role::Unclassified,
         region.name.clone(),

@@ -120,7 +120,7 @@ fn add(map: &mut MemoryMap, name: &Name, role: Role, (start, end): (u64, u64), f
         committed: None,
         noreserve: None,
         evidence: Evidence {
-            text: "program header".to_owned(),
+            text: "program header".into(),
             confidence: Confidence::Certain,
         },
     });

@@ -28,7 +28,7 @@ fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
                 committed: None,
                 noreserve: None,
                 evidence: Evidence {
-                    text: String::new(),
+                    text: "".into(),
                     confidence: Confidence::Certain,
                 },
             }

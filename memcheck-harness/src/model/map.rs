@@ -1,5 +1,6 @@
 //! `MemoryMap`: the classified process: pieces that cover every byte once, and the facts behind them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +24,7 @@ pub enum Confidence {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// For example "TCB of thread 3 in the used list".
-    pub text: String,
+    pub text: Cow<'static, str>,
     /// How sure.
     pub confidence: Confidence,
 }

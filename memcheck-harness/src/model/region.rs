@@ -1,6 +1,7 @@
 //! `Region`: one line of `/proc/PID/maps` with what `smaps` adds. A region is the kernel's grain; pieces of it get roles later.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,21 @@ impl fmt::Display for Perms {
 /// The two-letter codes of `smaps`' `VmFlags` line, sorted; unknown ones are kept.
 /// Source: `show_smap_vma_flags` in the kernel's fs/proc/task_mmu.c.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmFlags(Vec<[u8; 2]>);
+#[serde(from = "Vec<[u8; 2]>", into = "Vec<[u8; 2]>")]
+// Tens of thousands of regions share a few combinations.
+pub struct VmFlags(Arc<[[u8; 2]]>);
+
+impl From<Vec<[u8; 2]>> for VmFlags {
+    fn from(codes: Vec<[u8; 2]>) -> Self {
+        Self::new(codes)
+    }
+}
+
+impl From<VmFlags> for Vec<[u8; 2]> {
+    fn from(flags: VmFlags) -> Self {
+        flags.0.to_vec()
+    }
+}
 
 impl VmFlags {
     /// Sorts and keeps the codes.
@@ -45,7 +60,7 @@ impl VmFlags {
     pub fn new(mut codes: Vec<[u8; 2]>) -> Self {
         codes.sort_unstable();
         codes.dedup();
-        Self(codes)
+        Self(codes.into())
     }
 
     /// True when the flag (for example `b"nr"`) is set.

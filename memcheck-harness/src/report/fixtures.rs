@@ -39,7 +39,7 @@ pub(crate) fn map(items: &[(Role, u64, u64)]) -> MemoryMap {
             committed: None,
             noreserve: None,
             evidence: Evidence {
-                text: String::new(),
+                text: "".into(),
                 confidence: Confidence::Certain,
             },
         });

@@ -359,7 +359,7 @@ mod tests {
         second.process.reserved = Some(1140 * KIB);
         second.process.anon = Some(72 * KIB);
         second.pieces[1].evidence.confidence = Confidence::Likely;
-        second.pieces[1].evidence.text = "the brk\x1b[31m".to_owned();
+        second.pieces[1].evidence.text = "the brk\x1b[31m".into();
         second.notes.push(Note {
             text: "something is approximate".to_owned(),
         });

@@ -78,6 +78,22 @@ pub(crate) fn limit(resource: u32) -> io::Result<(u64, u64)> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
+/// As [`limit`], of another process.
+///
+/// # Errors
+/// It is gone; it runs as another user and we are not privileged (prlimit(2)).
+pub(crate) fn limit_of(pid: i32, resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: nothing is set, and `limit` is a valid place for the result.
+    if unsafe { libc::prlimit64(pid, resource as _, std::ptr::null(), &raw mut limit) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
 /// The same open file under a number of at least 3, so that it survives when 0, 1 and 2 are replaced. Close-on-exec.
 pub(crate) fn above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
     if file.as_raw_fd() > 2 {
@@ -145,6 +161,7 @@ mod tests {
         assert!(cpus >= 1);
         let (soft, hard) = limit(libc::RLIMIT_NOFILE).unwrap();
         assert!(soft > 0 && soft <= hard);
+        assert_eq!(limit_of(0, libc::RLIMIT_NOFILE as _).unwrap(), (soft, hard));
         let us = i32::try_from(std::process::id()).unwrap();
         assert!(same_memory(us, us).unwrap_or(true));
         assert!((1..64).contains(&platform_bytes()));

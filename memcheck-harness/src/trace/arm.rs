@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::elf::{self, Function, ProbeSite};
 use crate::error::{Error, Result};
@@ -30,9 +31,9 @@ struct Searched {
     path: PathBuf,
     lines: BTreeMap<String, BTreeMap<u64, BTreeSet<u64>>>,
     variables: Option<Vec<Function>>,
-    facts: OnceCell<ElfFacts>,
+    facts: OnceCell<Arc<ElfFacts>>,
     functions: Option<Vec<Function>>,
-    probes: Option<Vec<ProbeSite>>,
+    probes: Option<Arc<Vec<ProbeSite>>>,
 }
 
 impl Searched {
@@ -58,12 +59,30 @@ impl Searched {
         if let Some(facts) = self.facts.get() {
             return Ok(facts);
         }
-        let facts = elf::facts(&self.file)?;
+        let facts = elf::remembered(&self.file, "facts", || elf::facts(&self.file))?;
         Ok(self.facts.get_or_init(|| facts))
     }
 
     fn symbol(&self, name: &str) -> Result<BTreeSet<u64>> {
-        Ok(elf::symbols(&self.file, &[name])?.get(name).copied().into_iter().collect())
+        let found = elf::remembered(&self.file, &format!("symbol {name}"), || elf::symbols(&self.file, &[name]))?;
+        Ok(found.get(name).copied().into_iter().collect())
+    }
+
+    /// Addresses of a function. Of its table, which can be large, nothing is remembered but what was found.
+    fn function(&mut self, name: &str) -> Result<BTreeSet<u64>> {
+        let (file, functions) = (&self.file, &mut self.functions);
+        let find = || {
+            if functions.is_none() {
+                *functions = Some(elf::functions(file)?);
+            }
+            match resolve::function(functions.as_deref().unwrap_or_default(), name) {
+                Found::Nowhere => Ok(BTreeSet::new()),
+                Found::At(addresses) => Ok(addresses),
+                Found::Ambiguous(names) => Err(Error::config(format!("function `{name}` is the end of several names"))
+                    .detail(format!("write one of them in full: {}", names.join(", ")))),
+            }
+        };
+        elf::remembered(file, &format!("function {name}"), find).map(Arc::unwrap_or_clone)
     }
 
     /// Addresses (without bias) of the semaphores of a probe: counters that tell the program that somebody looks.
@@ -71,7 +90,7 @@ impl Searched {
         let At::Probe { provider, name } = at else {
             return BTreeSet::new();
         };
-        let sites = self.probes.iter().flatten();
+        let sites = self.probes.iter().flat_map(|sites| sites.iter());
         sites
             .filter(|site| site.semaphore != 0 && site.provider == *provider && site.name == *name)
             .map(|site| site.semaphore)
@@ -94,23 +113,11 @@ impl Searched {
             At::Main => self.symbol("main")?,
             At::Probe { provider, name } => {
                 if self.probes.is_none() {
-                    self.probes = Some(elf::probes(&self.file)?);
+                    self.probes = Some(elf::remembered(&self.file, "probes", || elf::probes(&self.file))?);
                 }
-                resolve::probe(self.probes.as_deref().unwrap_or_default(), provider, name)
+                resolve::probe(self.probes.as_deref().map_or(&[], Vec::as_slice), provider, name)
             }
-            At::Function(name) | At::Returns(name) => {
-                if self.functions.is_none() {
-                    self.functions = Some(elf::functions(&self.file)?);
-                }
-                match resolve::function(self.functions.as_deref().unwrap_or_default(), name) {
-                    Found::Nowhere => BTreeSet::new(),
-                    Found::At(addresses) => addresses,
-                    Found::Ambiguous(names) => {
-                        return Err(Error::config(format!("function `{name}` is the end of several names"))
-                            .detail(format!("write one of them in full: {}", names.join(", "))));
-                    }
-                }
-            }
+            At::Function(name) | At::Returns(name) => self.function(name)?,
             At::Line { file, line } => {
                 if !self.lines.contains_key(file) {
                     let mut lines = elf::lines(&self.file, file)?;

@@ -2,6 +2,10 @@
 //! debuggers when it changes them.
 
 use std::collections::BTreeSet;
+use std::io::IoSliceMut;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
 
 use crate::model::{ElfFacts, SegmentKind};
 use crate::sys::ptrace;
@@ -27,6 +31,10 @@ pub(super) struct Loader {
 /// `DT_DEBUG`: the loader puts the address of its `r_debug` there (gABI, and `link.h`).
 const DT_DEBUG: u64 = 21;
 const DT_NULL: u64 = 0;
+/// Most bytes of a dynamic section looked through: real ones have some thirty entries.
+const MAX_SECTION: u64 = 64 << 10;
+/// Pages are never smaller.
+const SMALLEST_PAGE: u64 = 4096;
 /// Offset of `r_brk` in a 64-bit `struct r_debug`: after `int r_version` with its padding, and `r_map`.
 const R_BRK: u64 = 16;
 
@@ -49,14 +57,20 @@ impl Loader {
     /// Its section is resident by then: the loader itself has written to it.
     pub(super) fn breakpoint(&self, tid: i32) -> Option<u64> {
         let (address, bytes) = self.dynamic?;
-        let entry = |index: u64| {
-            let at = address.checked_add(index * 16)?;
-            Some((ptrace::peek(tid, at).ok()?, ptrace::peek(tid, at.checked_add(8)?).ok()?))
+        let end = address.checked_add(bytes.min(MAX_SECTION))?;
+        let mut from = address;
+        let r_debug = loop {
+            // Not further than the loader has read: what follows the last entry may lie on a page that is not resident.
+            let to = end.min((from | (SMALLEST_PAGE - 1)) + 1);
+            let entries = entries(tid, from, to)?;
+            if let Some(found) = entries.iter().find(|(tag, _)| [DT_NULL, DT_DEBUG].contains(tag)) {
+                break Some(found.1).filter(|value| *value != 0)?;
+            }
+            if to >= end {
+                return None;
+            }
+            from = to;
         };
-        let r_debug = (0..bytes / 16)
-            .map_while(entry)
-            .take_while(|(tag, _)| *tag != DT_NULL)
-            .find_map(|(tag, value)| (tag == DT_DEBUG && value != 0).then_some(value))?;
         ptrace::peek(tid, r_debug.checked_add(R_BRK)?)
             .ok()
             .filter(|address| *address != 0)
@@ -74,6 +88,21 @@ impl Loader {
     pub(super) fn take_new(&mut self, mapped: &MappedFile) -> bool {
         self.known.insert(key(mapped))
     }
+}
+
+/// Entries of a dynamic section: tags and values.
+fn entries(tid: i32, from: u64, to: u64) -> Option<Vec<(u64, u64)>> {
+    let mut bytes = vec![0; usize::try_from(to - from).ok()?];
+    let remote = RemoteIoVec {
+        base: usize::try_from(from).ok()?,
+        len: bytes.len(),
+    };
+    let read = process_vm_readv(Pid::from_raw(tid), &mut [IoSliceMut::new(&mut bytes)], &[remote]).ok()?;
+    if read != bytes.len() {
+        return None;
+    }
+    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    Some(words.as_chunks::<2>().0.iter().map(|[tag, value]| (*tag, *value)).collect())
 }
 
 fn key(mapped: &MappedFile) -> Mapping {

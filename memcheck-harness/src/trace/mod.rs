@@ -274,6 +274,12 @@ impl Stopped {
         self.session.pages.joined()
     }
 
+    /// How many programs the process has loaded so far: more than at the last stop when it has called `exec` since.
+    #[must_use]
+    pub fn images(&self) -> u64 {
+        self.session.images
+    }
+
     /// Stacks of threads that ended, by TLS base; absent when the launch does not watch them.
     #[must_use]
     pub fn finished_stacks(&self) -> Option<Vec<FinishedStack>> {

@@ -1,7 +1,8 @@
 //! The table of everything we trace: threads (which run or are held at a stop) and the processes they belong to.
 //! Bookkeeping only; it makes no ptrace request and no decision.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sys::wait::{self, Status};
 
@@ -66,10 +67,15 @@ pub(super) enum Space {
 pub(super) struct Tasks {
     tasks: BTreeMap<i32, Task>,
     spaces: BTreeMap<i32, Space>,
+    /// Threads of each process.
+    threads: BTreeMap<i32, usize>,
     /// Held threads.
     held: BTreeSet<i32>,
-    /// Held threads with an unhandled event, in the order of arrival.
-    queue: VecDeque<i32>,
+    /// Held threads with an unhandled event, in the order of arrival; and where each stands there.
+    queue: BTreeMap<u64, i32>,
+    queued: BTreeMap<i32, u64>,
+    /// Arrivals so far.
+    arrivals: u64,
     /// Every process that was ever traced: marks its descendants as ours even when it is gone.
     ever: BTreeSet<i32>,
 }
@@ -79,16 +85,19 @@ impl Tasks {
     pub(super) fn add(&mut self, tid: i32, process: i32) {
         self.ever.insert(process);
         self.spaces.entry(process).or_insert(Space::New);
-        self.tasks.entry(tid).or_insert(Task {
-            process,
-            state: State::Running,
-            step_over: None,
-            fault: None,
-            retry: None,
-            in_vfork: false,
-            leaving: false,
-            born: false,
-        });
+        if let Entry::Vacant(place) = self.tasks.entry(tid) {
+            place.insert(Task {
+                process,
+                state: State::Running,
+                step_over: None,
+                fault: None,
+                retry: None,
+                in_vfork: false,
+                leaving: false,
+                born: false,
+            });
+            *self.threads.entry(process).or_default() += 1;
+        }
     }
 
     /// Adds a thread that an event names, unless it is known; finds out its process.
@@ -168,8 +177,10 @@ impl Tasks {
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.state = State::Held(Some(event), How::Continue(0));
             self.held.insert(tid);
-            if !self.queue.contains(&tid) {
-                self.queue.push_back(tid);
+            if let Entry::Vacant(place) = self.queued.entry(tid) {
+                self.arrivals += 1;
+                place.insert(self.arrivals);
+                self.queue.insert(self.arrivals, tid);
             }
         }
     }
@@ -183,16 +194,14 @@ impl Tasks {
 
     /// The next unhandled event of a thread that `wanted` accepts, taken from the queue.
     pub(super) fn next_event(&mut self, wanted: impl Fn(&Task) -> bool) -> Option<(i32, Status)> {
-        let tasks = &self.tasks;
-        let at = self.queue.iter().position(|tid| tasks.get(tid).is_some_and(&wanted))?;
-        let tid = *self.queue.get(at)?;
+        let tid = *self.queue.values().find(|tid| self.tasks.get(tid).is_some_and(&wanted))?;
         self.next_event_of(tid)
     }
 
     /// The unhandled event of one held thread, taken from the queue.
     pub(super) fn next_event_of(&mut self, tid: i32) -> Option<(i32, Status)> {
-        let at = self.queue.iter().position(|queued| *queued == tid)?;
-        self.queue.remove(at);
+        let at = self.queued.remove(&tid)?;
+        self.queue.remove(&at);
         match self.tasks.get(&tid)?.state {
             State::Held(Some(event), how) => {
                 self.settle(tid, how);
@@ -222,11 +231,16 @@ impl Tasks {
     /// Forgets a thread that is gone, and its process with its last thread.
     pub(super) fn remove(&mut self, tid: i32) {
         self.held.remove(&tid);
-        self.queue.retain(|queued| *queued != tid);
-        if let Some(task) = self.tasks.remove(&tid)
-            && !self.tasks.values().any(|other| other.process == task.process)
-        {
-            self.spaces.remove(&task.process);
+        if let Some(at) = self.queued.remove(&tid) {
+            self.queue.remove(&at);
+        }
+        let Some(task) = self.tasks.remove(&tid) else { return };
+        if let Some(count) = self.threads.get_mut(&task.process) {
+            *count -= 1;
+            if *count == 0 {
+                self.threads.remove(&task.process);
+                self.spaces.remove(&task.process);
+            }
         }
     }
 

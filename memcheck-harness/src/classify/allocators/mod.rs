@@ -121,7 +121,7 @@ struct Claimer<'p, 'c> {
 }
 
 impl Claimer<'_, '_> {
-    fn take(&mut self, which: Allocator, range: (u64, u64), why: &str, sure: bool) {
+    fn take(&mut self, which: Allocator, range: (u64, u64), why: &'static str, sure: bool) {
         let item = self.claims.item(Role::Allocator(which), Name::default(), None);
         let evidence = if sure { certain(why) } else { likely(why) };
         self.claims.add(range, Priority::Name, item, evidence);
@@ -172,7 +172,7 @@ impl Claimer<'_, '_> {
         }
     }
 
-    fn all_anonymous(&mut self, which: Allocator, why: &str) {
+    fn all_anonymous(&mut self, which: Allocator, why: &'static str) {
         for area in &self.process.areas {
             if area.private_anonymous() && area.region.name.is_empty() {
                 self.take(which, (area.start, area.end), why, false);

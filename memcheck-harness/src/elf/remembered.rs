@@ -1,0 +1,78 @@
+//! What was read of ELF files, kept for the whole process: the cases of a run load the same files again and again.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// A file as it is now: device, inode, size, then seconds and nanoseconds of the last change of its content and of the file itself.
+/// Who changes a file changes one of these; the last is set by the kernel alone.
+type Stamp = (u64, u64, u64, [i64; 4]);
+
+/// Answers by file and question.
+type Answers = BTreeMap<(Stamp, String), Arc<dyn Any + Send + Sync>>;
+
+static ANSWERS: Mutex<Answers> = Mutex::new(BTreeMap::new());
+
+/// Answers kept; beyond, all are forgotten and read again when they are needed.
+const MAX_ANSWERS: usize = 4096;
+
+/// The answer to a question about a file, read only if it was not asked before of this very content. `question` must name
+/// everything the answer depends on besides the file. Errors are not kept.
+///
+/// # Errors
+/// Those of `read`; the file cannot be inspected.
+pub(crate) fn remembered<T: Any + Send + Sync>(file: &File, question: &str, read: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    let meta = file
+        .metadata()
+        .map_err(|error| Error::not_judged(format!("could not inspect the ELF file: {error}")))?;
+    let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+    let key = ((meta.dev(), meta.ino(), meta.len(), times), question.to_owned());
+    let known = answers(|all| all.get(&key).cloned());
+    if let Some(known) = known.and_then(|known| known.downcast().ok()) {
+        return Ok(known);
+    }
+    let answer = Arc::new(read()?);
+    answers(|all| {
+        if all.len() >= MAX_ANSWERS {
+            all.clear();
+        }
+        all.insert(key, Arc::<T>::clone(&answer) as Arc<dyn Any + Send + Sync>)
+    });
+    Ok(answer)
+}
+
+fn answers<T>(look: impl FnOnce(&mut Answers) -> T) -> T {
+    look(&mut ANSWERS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn a_question_is_asked_once_of_each_content() {
+        let mut file = tempfile::tempfile().unwrap();
+        let asked = std::cell::Cell::new(0);
+        let ask = |file: &File, question: &str| {
+            let read = || {
+                asked.set(asked.get() + 1);
+                Ok(asked.get())
+            };
+            *remembered(file, question, read).unwrap()
+        };
+        assert_eq!((ask(&file, "a"), ask(&file, "a"), ask(&file, "b")), (1, 1, 2));
+        file.write_all(b"longer").unwrap();
+        assert_eq!((ask(&file, "a"), ask(&file, "a")), (3, 3));
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(9)).unwrap();
+        assert_eq!(ask(&file, "a"), 4);
+        assert!(remembered(&file, "c", || -> Result<u8> { Err(Error::not_judged("no")) }).is_err());
+        assert_eq!(ask(&file, "c"), 5, "an error is no answer");
+    }
+}
