@@ -1,10 +1,11 @@
 //! `LiveMemory`: the memory of a stopped process, read without changing what is measured. Only resident pages are touched
 //! (reading an absent one would fault it in), and what was read is remembered for a recording.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IoSliceMut;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
@@ -46,14 +47,77 @@ pub struct LiveMemory {
 struct State {
     /// Residency by `address / page / ENTRIES`, one bit a page.
     resident: BTreeMap<u64, u64>,
-    /// Contents by address; absent for a page that could not be read.
-    pages: BTreeMap<u64, Option<Rc<[u8]>>>,
+    /// By address; absent for a page that could not be read.
+    pages: BTreeMap<u64, Option<Rc<Page>>>,
     /// The page that was read last.
-    last: Option<(u64, Rc<[u8]>)>,
-    /// Ranges that were asked for: disjoint, none touching the next.
+    last: Option<(u64, Rc<Page>)>,
+    /// Ranges that were asked for of pages no longer kept: disjoint, none touching the next.
     read: BTreeMap<u64, Vec<u8>>,
     /// By start and end.
     scans: BTreeMap<(u64, u64), Option<Vec<PageRun>>>,
+}
+
+/// A page that was fetched, and which of its bytes were asked for, one bit each.
+#[derive(Debug)]
+struct Page {
+    bytes: Vec<u8>,
+    asked: Vec<Cell<u64>>,
+}
+
+impl Page {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self {
+            asked: vec![Cell::new(0); bytes.len().div_ceil(64)],
+            bytes,
+        }
+    }
+
+    /// Notes that bytes were asked for.
+    fn ask(&self, from: usize, count: usize) {
+        let mut at = from;
+        while at < from + count {
+            let bit = at % 64;
+            let bits = (64 - bit).min(from + count - at);
+            if let Some(word) = self.asked.get(at / 64) {
+                word.set(word.get() | (u64::MAX >> (64 - bits)) << bit);
+            }
+            at += bits;
+        }
+    }
+
+    /// The ranges of bytes that were asked for.
+    fn ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for (index, word) in self.asked.iter().enumerate() {
+            let mut left = word.get();
+            while left != 0 {
+                let bit = left.trailing_zeros() as usize;
+                let count = (left >> bit).trailing_ones() as usize;
+                let range = index * 64 + bit..index * 64 + bit + count;
+                match ranges.last_mut() {
+                    Some(last) if last.end == range.start => last.end = range.end,
+                    _ => ranges.push(range),
+                }
+                left = left.checked_shr(u32::try_from(bit + count).unwrap_or(64)).unwrap_or(0);
+                left = left.checked_shl(u32::try_from(bit + count).unwrap_or(64)).unwrap_or(0);
+            }
+        }
+        ranges
+    }
+}
+
+impl State {
+    /// Forgets all pages, but not what was asked for of them.
+    fn forget_pages(&mut self) {
+        self.last = None;
+        for (address, page) in std::mem::take(&mut self.pages) {
+            let Some(page) = page else { continue };
+            for range in page.ranges() {
+                let start = address + range.start as u64;
+                remember(&mut self.read, start, page.bytes.get(range).unwrap_or_default());
+            }
+        }
+    }
 }
 
 impl LiveMemory {
@@ -72,7 +136,8 @@ impl LiveMemory {
     /// without recording.
     #[must_use]
     pub fn into_recording(self) -> Recording {
-        let state = self.state.into_inner();
+        let mut state = self.state.into_inner();
+        state.forget_pages();
         Recording {
             bytes: state.read.into_iter().collect(),
             scans: state
@@ -118,7 +183,7 @@ impl LiveMemory {
     }
 
     /// The contents of a page, if it is resident and readable.
-    fn page(&self, state: &mut State, address: u64) -> Option<Rc<[u8]>> {
+    fn page(&self, state: &mut State, address: u64) -> Option<Rc<Page>> {
         if let Some((at, page)) = &state.last
             && *at == address
         {
@@ -127,7 +192,7 @@ impl LiveMemory {
         if !state.pages.contains_key(&address) {
             let content = self.is_resident(state, address).then(|| self.fetch(address)).flatten();
             if state.pages.len() >= MAX_PAGES {
-                state.pages.clear();
+                state.forget_pages();
             }
             state.pages.insert(address, content);
         }
@@ -136,14 +201,14 @@ impl LiveMemory {
         Some(page)
     }
 
-    fn fetch(&self, address: u64) -> Option<Rc<[u8]>> {
+    fn fetch(&self, address: u64) -> Option<Rc<Page>> {
         let mut page = vec![0; usize::try_from(self.page_bytes).ok()?];
         let remote = RemoteIoVec {
             base: usize::try_from(address).ok()?,
             len: page.len(),
         };
         let read = process_vm_readv(self.task, &mut [IoSliceMut::new(&mut page)], &[remote]).ok()?;
-        (read == page.len()).then(|| page.into())
+        (read == page.len()).then(|| Rc::new(Page::new(page)))
     }
 
     /// Fills the buffer from resident pages.
@@ -154,12 +219,33 @@ impl LiveMemory {
             let at = address + done as u64;
             let inside = at % self.page_bytes;
             let page = self.page(state, at - inside)?;
-            let from = &page[usize::try_from(inside).ok()?..];
+            let inside = usize::try_from(inside).ok()?;
+            let from = page.bytes.get(inside..)?;
             let count = from.len().min(buffer.len() - done);
             buffer[done..done + count].copy_from_slice(&from[..count]);
+            if self.records {
+                page.ask(inside, count);
+            }
             done += count;
         }
         Some(())
+    }
+
+    /// Whether a range that reaches into another page can be read: what cannot is not remembered in part.
+    fn is_there(&self, state: &mut State, address: u64, len: usize) -> bool {
+        let Some(end) = address.checked_add(len as u64) else { return false };
+        let mut page = address - address % self.page_bytes;
+        if end <= page.saturating_add(self.page_bytes) {
+            return true;
+        }
+        while page < end {
+            if self.page(state, page).is_none() {
+                return false;
+            }
+            let Some(next) = page.checked_add(self.page_bytes) else { break };
+            page = next;
+        }
+        true
     }
 
     /// The runs of a range, from the ioctl or, on kernels without it, from the entries of `pagemap`.
@@ -198,11 +284,7 @@ impl LiveMemory {
 impl Memory for LiveMemory {
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
         let mut state = self.state.borrow_mut();
-        let found = self.fill(&mut state, address, buffer).is_some();
-        if found && self.records && !buffer.is_empty() {
-            remember(&mut state.read, address, buffer);
-        }
-        found
+        self.is_there(&mut state, address, buffer.len()) && self.fill(&mut state, address, buffer).is_some()
     }
 
     fn pages(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
@@ -225,13 +307,13 @@ impl Memory for LiveMemory {
         let mut at = start - start % self.page_bytes;
         while at < end {
             if let Some(page) = self.page(&mut state, at) {
-                for (i, bytes) in page.as_chunks::<8>().0.iter().enumerate() {
+                for (i, bytes) in page.bytes.as_chunks::<8>().0.iter().enumerate() {
                     let address = at + 8 * i as u64;
                     let inside = address >= start && end - at >= 8 * (i as u64 + 1);
                     if inside && wanted(address, u64::from_le_bytes(*bytes)) {
                         found.push(address);
                         if self.records {
-                            remember(&mut state.read, address, bytes);
+                            page.ask(8 * i, 8);
                         }
                     }
                 }
@@ -338,6 +420,17 @@ mod tests {
         assert!(anon.resident && anon.anon);
         let file = run_of_entry(PM_PRESENT | PM_FILE, 0, 1).flatten().unwrap();
         assert!(file.resident && !file.anon);
+    }
+
+    #[test]
+    fn a_page_knows_which_bytes_were_asked_for() {
+        let page = Page::new(vec![0; 256]);
+        for (from, count) in [(0, 8), (8, 4), (60, 70), (130, 0), (200, 1), (248, 8), (252, 4)] {
+            page.ask(from, count);
+        }
+        assert_eq!(page.ranges(), [0..12, 60..130, 200..201, 248..256]);
+        page.ask(0, 256);
+        assert_eq!(page.ranges().first(), Some(&(0..256)));
     }
 
     proptest! {

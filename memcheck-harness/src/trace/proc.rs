@@ -3,11 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::model::Name;
 use crate::sys::process;
+
+/// Room for a small file of usual size.
+const SMALL_FILE: usize = 8 << 10;
+
+/// More than the name of a thread can have (`TASK_COMM_LEN` is 16), the line's end included.
+const MAX_COMM: usize = 80;
 
 /// Address of the program's entry point in the auxiliary vector (getauxval(3)).
 pub(super) const AT_ENTRY: u64 = 9;
@@ -73,12 +80,19 @@ fn parse_stat(text: &[u8]) -> Option<Kin> {
 
 /// Of a process or thread; absent when it is gone.
 pub(super) fn kin(tid: i32) -> Option<Kin> {
-    parse_stat(&fs::read(format!("/proc/{tid}/stat")).ok()?)
+    parse_stat(&small(format!("/proc/{tid}/stat"))?)
 }
 
 /// True when a thread has ended and only its status is left.
 pub(super) fn is_zombie(tid: i32) -> bool {
     kin(tid).is_some_and(|kin| matches!(kin.state, b'Z' | b'X'))
+}
+
+/// A small file of `/proc`, whole. Such a file says that it is empty, so the usual way would ask again and again for a little.
+fn small(path: String) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(SMALL_FILE);
+    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 fn status_field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -89,7 +103,7 @@ fn status_field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 
 fn status(tid: i32) -> Option<String> {
     // The name of a thread may be no UTF-8.
-    Some(String::from_utf8_lossy(&fs::read(format!("/proc/{tid}/status")).ok()?).into_owned())
+    Some(String::from_utf8_lossy(&small(format!("/proc/{tid}/status"))?).into_owned())
 }
 
 /// The process a thread belongs to.
@@ -150,7 +164,9 @@ pub(super) fn threads(pid: i32) -> BTreeSet<i32> {
 
 /// The name of a thread.
 pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
-    let mut bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    let mut text = [0; MAX_COMM];
+    let count = File::open(format!("/proc/{pid}/task/{tid}/comm")).ok()?.read(&mut text).ok()?;
+    let mut bytes = text.get(..count)?.to_vec();
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
@@ -159,7 +175,7 @@ pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
 
 /// How often a thread has gone to sleep or was put aside; absent when it does not sleep now. A leader that has ended sleeps.
 pub(super) fn asleep(pid: i32, tid: i32) -> Option<u64> {
-    let text = fs::read(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    let text = small(format!("/proc/{pid}/task/{tid}/status"))?;
     let text = String::from_utf8_lossy(&text);
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let sleeps = field("State:")?.starts_with(['S', 'Z']);
@@ -197,7 +213,7 @@ fn parse_syscall(text: &str) -> Option<(u64, u64)> {
 
 /// A value of the auxiliary vector of a 64-bit process.
 pub(super) fn auxiliary(pid: i32, kind: u64) -> Option<u64> {
-    find_auxiliary(&fs::read(format!("/proc/{pid}/auxv")).ok()?, kind)
+    find_auxiliary(&small(format!("/proc/{pid}/auxv"))?, kind)
 }
 
 fn find_auxiliary(bytes: &[u8], kind: u64) -> Option<u64> {
@@ -210,7 +226,7 @@ fn find_auxiliary(bytes: &[u8], kind: u64) -> Option<u64> {
 
 /// Executable mappings of files, in address order; empty when the process is gone.
 pub(super) fn executable_files(tid: i32) -> Vec<MappedFile> {
-    let bytes = fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
+    let bytes = small(format!("/proc/{tid}/maps")).unwrap_or_default();
     bytes.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect()
 }
 
