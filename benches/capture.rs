@@ -80,7 +80,10 @@ fn levels(
     rounds: usize,
     limits: (Option<f64>, Option<f64>),
 ) -> Fallible<()> {
-    let names = [format!("{what}: capture + classify / raw smaps"), format!("{what}: fast level / full level")];
+    let names = [
+        format!("{what}: capture + classify / raw smaps"),
+        format!("{what}: fast level / full level"),
+    ];
     if !table.wants(&[&names[0], &names[1]]) {
         return Ok(());
     }

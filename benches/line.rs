@@ -45,10 +45,7 @@ fn run(table: &mut Table) -> Fallible<()> {
     let program = build(dir.path())?;
     if table.wants(&[AGAINST_GDB]) {
         let one = plan(dir.path(), 1);
-        let mut contenders = [
-            Contender::new(|| measure(&one, &program)),
-            Contender::new(|| gdb(&program)),
-        ];
+        let mut contenders = [Contender::new(|| measure(&one, &program)), Contender::new(|| gdb(&program))];
         let times = times(&mut contenders, table.rounds(11));
         table.row(AGAINST_GDB, &times[0], &times[1], 0.10)?;
     }

@@ -122,7 +122,13 @@ impl Table {
         if self.missed.is_empty() {
             return ExitCode::SUCCESS;
         }
-        let _ = writeln!(err, "{} of {} limits missed: {}", self.missed.len(), self.rows, self.missed.join("; "));
+        let _ = writeln!(
+            err,
+            "{} of {} limits missed: {}",
+            self.missed.len(),
+            self.rows,
+            self.missed.join("; ")
+        );
         ExitCode::FAILURE
     }
 }

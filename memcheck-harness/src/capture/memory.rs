@@ -233,7 +233,9 @@ impl LiveMemory {
 
     /// Whether a range that reaches into another page can be read: what cannot is not remembered in part.
     fn is_there(&self, state: &mut State, address: u64, len: usize) -> bool {
-        let Some(end) = address.checked_add(len as u64) else { return false };
+        let Some(end) = address.checked_add(len as u64) else {
+            return false;
+        };
         let mut page = address - address % self.page_bytes;
         if end <= page.saturating_add(self.page_bytes) {
             return true;
@@ -242,7 +244,9 @@ impl LiveMemory {
             if self.page(state, page).is_none() {
                 return false;
             }
-            let Some(next) = page.checked_add(self.page_bytes) else { break };
+            let Some(next) = page.checked_add(self.page_bytes) else {
+                break;
+            };
             page = next;
         }
         true

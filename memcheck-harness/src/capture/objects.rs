@@ -299,9 +299,7 @@ pub(super) fn open(dir: &ProcDir, id: FileId, regions: &[&Region], is_exe: bool)
     let mut path = b"root/".to_vec();
     path.extend_from_slice(first.name.as_bytes());
     match open_regular(dir, &path) {
-        Ok((file, found)) if found == Some(id) || (found.is_some_and(|found| found.1 == id.1) && is_stacked(&file)) => {
-            Ok(file)
-        }
+        Ok((file, found)) if found == Some(id) || (found.is_some_and(|found| found.1 == id.1) && is_stacked(&file)) => Ok(file),
         Ok(_) => Err("another file stands at its path now".to_owned()),
         Err(Errno::ENOENT | Errno::ENOTDIR) => Err("the file was deleted or moved".to_owned()),
         Err(errno) => Err(format!("could not open the file: {}", errno.desc())),

@@ -101,7 +101,12 @@ fn entries(tid: i32, from: u64, to: u64) -> Option<Vec<(u64, u64)>> {
     if read != bytes.len() {
         return None;
     }
-    let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    let words: Vec<u64> = bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|word| u64::from_ne_bytes(*word))
+        .collect();
     Some(words.as_chunks::<2>().0.iter().map(|[tag, value]| (*tag, *value)).collect())
 }
 
