@@ -176,7 +176,8 @@ fn many_threads(table: &mut Table, program: &Path) -> Fallible<()> {
         let mut contenders = [Contender::new(|| many.round()), Contender::new(|| few.round())];
         times(&mut contenders, table.rounds(5))
     };
-    (few.end()?, many.end()?);
+    few.end()?;
+    many.end()?;
     Ok(table.row(name, &times[0], &times[1], 15.0)?)
 }
 
