@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use benches::{Contender, Fallible, Table, times};
+use benches::{Contender, Fallible, Reach, Table, compile, times};
 use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::error::Result;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn run(table: &mut Table) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
-    let program = build(dir.path())?;
+    let program = compile(dir.path(), "many", SOURCE, &["-pthread"])?;
     levels(table, &program, "45 regions", 0, 201, (Some(1.8), None))?;
     levels(table, &program, "200 regions", 160, 101, (None, Some(0.35)))?;
     levels(table, &program, "60 000 regions", 60_000, 11, (Some(1.25), Some(0.35)))?;
@@ -84,7 +84,7 @@ fn levels(
         format!("{what}: capture + classify / raw smaps"),
         format!("{what}: fast level / full level"),
     ];
-    if !table.wants(&[&names[0], &names[1]]) {
+    if !table.wants(&[&names[0], &names[1]], Reach::Near) {
         return Ok(());
     }
     let stopped = stopped(program, regions, 0)?;
@@ -139,7 +139,7 @@ fn against_pmap(table: &mut Table, program: &Path) -> Fallible<()> {
         "60 000 regions: capture + classify / pmap -x",
         "60 000 regions: capture + classify / pmap -X",
     ];
-    if !table.wants(&names) {
+    if !table.wants(&names, Reach::Near) {
         return Ok(());
     }
     let stopped = stopped(program, 60_000, 0)?;
@@ -168,7 +168,7 @@ fn pmap(mode: &str, pid: &str) {
 /// Run to the next pass of the marker, stop every thread, read registers, find every stack.
 fn many_threads(table: &mut Table, program: &Path) -> Fallible<()> {
     let name = "stop + registers + stacks: 10 000 threads / 1 000";
-    if !table.wants(&[name]) {
+    if !table.wants(&[name], Reach::Near) {
         return Ok(());
     }
     let (mut few, mut many) = (Threads::start(program, 1_000)?, Threads::start(program, 10_000)?);
@@ -214,7 +214,7 @@ impl Threads {
 /// Header facts of a large and of a small object.
 fn headers(table: &mut Table, dir: &Path) -> Fallible<()> {
     let name = "ELF facts of a 300 MB object / of a 1 MB one";
-    if !table.wants(&[name]) {
+    if !table.wants(&[name], Reach::Far) {
         return Ok(());
     }
     let (small, large) = (blob(dir, "small", SMALL)?, blob(dir, "large", LARGE)?);
@@ -233,9 +233,7 @@ fn headers(table: &mut Table, dir: &Path) -> Fallible<()> {
 fn blob(dir: &Path, name: &str, bytes: u64) -> std::io::Result<PathBuf> {
     let source =
         format!("__asm__(\".section .blob,\\\"\\\",@progbits\\n.zero {bytes}\\n.text\");\nint {name}(void) {{ return 1; }}\n");
-    let path = dir.join(format!("{name}.c"));
-    std::fs::write(&path, source)?;
-    compile(&path, &dir.join(format!("lib{name}.so")), &["-shared", "-fPIC"])
+    compile(dir, name, &source, &["-shared", "-fPIC"])
 }
 
 fn stopped(program: &Path, regions: u64, threads: u64) -> Fallible<Stopped> {
@@ -268,27 +266,5 @@ fn paused(running: Running) -> Result<Stopped> {
     match running.next()? {
         Next::Paused(stopped, _) => Ok(stopped),
         Next::Ended(ended) => panic!("the target ended: {:?}", ended.end),
-    }
-}
-
-fn build(dir: &Path) -> std::io::Result<PathBuf> {
-    std::fs::write(dir.join("memcheck.h"), memcheck_probe::HEADER)?;
-    std::fs::write(dir.join("many.c"), SOURCE)?;
-    compile(&dir.join("many.c"), &dir.join("many"), &["-pthread"])
-}
-
-#[expect(clippy::disallowed_methods, reason = "the bench builds its own programs")]
-fn compile(source: &Path, to: &Path, flags: &[&str]) -> std::io::Result<PathBuf> {
-    let status = Command::new("cc")
-        .arg("-O1")
-        .arg(source)
-        .arg("-o")
-        .arg(to)
-        .args(flags)
-        .status()?;
-    if status.success() {
-        Ok(to.to_path_buf())
-    } else {
-        Err(std::io::Error::other("cc failed"))
     }
 }

@@ -1,11 +1,12 @@
 //! The line on prebuilt binaries, against its peers in the same run: `gdb -batch` with three `info proc mappings`, and
+//! massif and heaptrack, and
 //! plainly spawning the same processes. Ends with 1 when a ratio is above its limit or a peer is missing.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use benches::{Contender, Fallible, Table, times};
+use benches::{Contender, Fallible, Reach, Table, compile, times};
 use memcheck_harness::error::Result;
 use memcheck_harness::model::{At, Binary, Cancel, Case, CheckpointSpec, Defaults, Name, Plan, Target};
 use memcheck_harness::pipeline::{self, Options};
@@ -21,6 +22,11 @@ int main(void) {
     first();
     char *block = malloc(1 << 20);
     memset(block, 1, 1 << 20);
+#ifdef ALLOCATIONS
+    static char *blocks[ALLOCATIONS];
+    for (int i = 0; i < ALLOCATIONS; i++) blocks[i] = malloc(16 + i % 97);
+    for (int i = 0; i < ALLOCATIONS; i += 2) free(blocks[i]);
+#endif
     second();
     free(block);
     third();
@@ -31,8 +37,13 @@ int main(void) {
 /// Cases of the suite bench.
 const CASES: usize = 100;
 
-const AGAINST_GDB: &str = "whole run, 3 checkpoints / gdb -batch";
 const SUITE: &str = "100 cases with 3 checkpoints / plain spawns";
+/// Names of the rows of one whole run with its three checkpoints, and their limits.
+const WHOLE: [(&str, f64); 3] = [
+    ("whole run, 3 checkpoints / gdb, 3 info proc mappings", 0.06),
+    ("whole run, 3 checkpoints / massif", 0.05),
+    ("whole run, 3 checkpoints / heaptrack", 0.08),
+];
 
 fn main() -> ExitCode {
     let mut table = Table::from_arguments();
@@ -42,14 +53,28 @@ fn main() -> ExitCode {
 
 fn run(table: &mut Table) -> Fallible<()> {
     let dir = tempfile::tempdir()?;
-    let program = build(dir.path())?;
-    if table.wants(&[AGAINST_GDB]) {
-        let one = plan(dir.path(), 1);
-        let mut contenders = [Contender::new(|| measure(&one, &program)), Contender::new(|| gdb(&program))];
-        let times = times(&mut contenders, table.rounds(11));
-        table.row(AGAINST_GDB, &times[0], &times[1], 0.10)?;
+    let program = compile(dir.path(), "bench", SOURCE, &[])?;
+    let worker = compile(dir.path(), "worker", SOURCE, &["-DALLOCATIONS=60000"])?;
+    let one = plan(dir.path(), 1);
+    let peers: [&dyn Fn(); 3] = [
+        &|| gdb(&worker),
+        &|| profile(&["valgrind", "--tool=massif", "--massif-out-file=/dev/null"], &worker),
+        &|| profile(&["heaptrack", "-o", &dir.path().join("heap").to_string_lossy()], &worker),
+    ];
+    for ((name, limit), peer) in WHOLE.into_iter().zip(peers) {
+        // heaptrack is the only one that CI does not have.
+        let reach = if name.ends_with("heaptrack") {
+            Reach::Near
+        } else {
+            Reach::Far
+        };
+        if table.wants(&[name], reach) {
+            let mut contenders = [Contender::new(|| measure(&one, &worker)), Contender::new(peer)];
+            let times = times(&mut contenders, table.rounds(11));
+            table.row(name, &times[0], &times[1], limit)?;
+        }
     }
-    if table.wants(&[SUITE]) {
+    if table.wants(&[SUITE], Reach::Near) {
         let many = plan(dir.path(), CASES);
         let mut contenders = [
             Contender::new(|| measure(&many, &program)),
@@ -102,6 +127,23 @@ fn spawn_all(program: &Path) {
             });
         }
     });
+}
+
+/// Runs the program below another one that follows its allocations.
+#[expect(clippy::disallowed_methods, reason = "the peers of the bench are other people's programs")]
+fn profile(command: &[&str], program: &Path) {
+    let status = Command::new(command[0])
+        .args(&command[1..])
+        .arg(program)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "{} is needed for this bench",
+        command[0]
+    );
 }
 
 #[expect(clippy::disallowed_methods, reason = "the peer of the bench is gdb")]
@@ -161,24 +203,5 @@ fn plan(dir: &Path, cases: usize) -> Plan {
         cases: (0..cases).map(case).collect(),
         cases_in_file: cases,
         partition: None,
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the bench builds its own program")]
-fn build(dir: &Path) -> std::io::Result<PathBuf> {
-    std::fs::write(dir.join("memcheck.h"), memcheck_probe::HEADER)?;
-    std::fs::write(dir.join("bench.c"), SOURCE)?;
-    let program = dir.join("bench");
-    let status = Command::new("cc")
-        .arg("-O1")
-        .arg("-g")
-        .arg(dir.join("bench.c"))
-        .arg("-o")
-        .arg(&program)
-        .status()?;
-    if status.success() {
-        Ok(program)
-    } else {
-        Err(std::io::Error::other("cc failed"))
     }
 }

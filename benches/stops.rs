@@ -4,10 +4,10 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::{Contender, medians};
+use benches::{Contender, Reach, Table, compile, median, times};
 use memcheck_harness::model::{At, Cancel, End, LaunchLimits, Name, Stdin, Touched};
 use memcheck_harness::trace::{Launch, Next, Point, launch};
 
@@ -38,15 +38,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let dir = tempfile::tempdir()?;
-    let program = dir.path().join("stops");
-    let source = dir.path().join("stops.c");
-    std::fs::write(&source, SOURCE)?;
-    #[expect(clippy::disallowed_methods, reason = "the bench builds its own target")]
-    let built = Command::new("cc").arg("-O1").arg("-o").arg(&program).arg(&source).status()?;
-    if !built.success() {
-        return Err("cc failed".into());
+    if !Table::from_arguments().wants(&["stops by their kind"], Reach::Near) {
+        return Ok(());
     }
+    let dir = tempfile::tempdir()?;
+    let program = compile(dir.path(), "stops", SOURCE, &[])?;
     let tick = || At::Function("tick".to_owned());
     let touch = |name: &str| Point::new(At::Touch(Touched::Symbol(name.to_owned())), PASSES + 1);
     let soft = Point::new(tick(), PASSES + 1);
@@ -63,24 +59,16 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     ];
     let mut contenders: Vec<Contender<'_>> = kinds
         .iter()
-        .map(|(name, point)| Contender {
-            name,
-            work: Box::new(|| through(&program, point.as_ref())),
-        })
+        .map(|(_, point)| Contender::new(|| through(&program, point.as_ref())))
         .collect();
-    let times = medians(&mut contenders, ROUNDS);
+    let times: Vec<Duration> = times(&mut contenders, ROUNDS).iter().map(|times| median(times)).collect();
     let none = times.last().copied().unwrap_or_default();
     let stop = |time: Duration| time.saturating_sub(none).as_secs_f64() / PASSES as f64 * 1e6;
     let first = times.first().map_or(0.0, |time| stop(*time));
     let mut out = std::io::stdout();
-    for (contender, time) in contenders.iter().zip(&times) {
+    for ((name, _), time) in kinds.iter().zip(&times) {
         let cost = stop(*time);
-        writeln!(
-            out,
-            "{:<32} {cost:8.1} µs a stop = {:5.2} of int3",
-            contender.name,
-            cost / first
-        )?;
+        writeln!(out, "{:<32} {cost:8.1} µs a stop = {:5.2} of int3", name, cost / first)?;
     }
     Ok(())
 }

@@ -3,11 +3,48 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 /// What a bench may end with.
 pub type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// A program that was built.
+pub type Program = PathBuf;
+
+/// How near a ratio is to its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// So far that no noise of a machine brings it there: a check for every commit.
+    Far,
+    /// Nearer: to be measured where nothing else runs.
+    Near,
+}
+
+/// Builds a C program in `dir`, with `memcheck.h` beside it.
+///
+/// # Errors
+/// The compiler fails or is missing.
+#[expect(clippy::disallowed_methods, reason = "the benches build their own programs")]
+pub fn compile(dir: &Path, name: &str, source: &str, flags: &[&str]) -> io::Result<Program> {
+    std::fs::write(dir.join("memcheck.h"), memcheck_probe::HEADER)?;
+    let (file, program) = (dir.join(format!("{name}.c")), dir.join(name));
+    std::fs::write(&file, source)?;
+    let mut cc = Command::new("cc");
+    let status = cc
+        .args(["-O1", "-g"])
+        .arg(&file)
+        .arg("-o")
+        .arg(&program)
+        .args(flags)
+        .status()?;
+    if status.success() {
+        Ok(program)
+    } else {
+        Err(io::Error::other("cc failed"))
+    }
+}
 
 /// One thing to time.
 pub struct Contender<'a> {
@@ -61,9 +98,10 @@ impl Table {
 
     /// True when one of the names is to be measured.
     #[must_use]
-    pub fn wants(&self, names: &[&str]) -> bool {
+    pub fn wants(&self, names: &[&str], reach: Reach) -> bool {
         let is_wanted = |name: &&str| self.filters.iter().any(|filter| name.contains(filter.as_str()));
-        self.filters.is_empty() || names.iter().any(is_wanted)
+        let is_due = !self.quick || reach == Reach::Far;
+        is_due && (self.filters.is_empty() || names.iter().any(is_wanted))
     }
 
     /// So many rounds, or with `--quick` a third of them.
@@ -133,7 +171,9 @@ impl Table {
     }
 }
 
-fn median(times: &[Duration]) -> Duration {
+/// The median.
+#[must_use]
+pub fn median(times: &[Duration]) -> Duration {
     let mut times = times.to_vec();
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
