@@ -44,7 +44,8 @@ soak-compare:
 soak-busy TIMES="20":
     bash .ci/soak {{TIMES}} busy
 
-# Ratios against gdb and against plain spawns (needs gdb); `just bench --quick` as CI does.
+# All ratios against peers and limits (needs gdb, valgrind, heaptrack, pmap; a quiet machine); words choose rows, `--quick` those far
+# from their limit.
 bench *ARGS:
     cargo bench --locked --package benches -- {{ARGS}}
 

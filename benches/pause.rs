@@ -220,7 +220,7 @@ fn ours(program: &Path, args: &[String], points: &[Point], mut at_stop: impl FnM
                 at_stop(&stopped);
                 running = stopped.resume();
             }
-            Next::Ended(ended) => return Ok(ended.output.stderr.to_string()),
+            Next::Ended(ended) => return Ok(ended.output.stderr.as_str().unwrap_or_default().to_owned()),
         }
     }
 }

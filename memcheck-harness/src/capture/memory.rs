@@ -120,6 +120,30 @@ impl State {
     }
 }
 
+impl State {
+    /// All ranges that were asked for, in order.
+    fn ranges(&mut self) -> Vec<(u64, Vec<u8>)> {
+        if !self.read.is_empty() {
+            // Pages were forgotten, and may have been fetched again since.
+            self.forget_pages();
+            return std::mem::take(&mut self.read).into_iter().collect();
+        }
+        let mut ranges: Vec<(u64, Vec<u8>)> = Vec::new();
+        for (address, page) in &self.pages {
+            let Some(page) = page else { continue };
+            for range in page.ranges() {
+                let start = address + range.start as u64;
+                let bytes = page.bytes.get(range).unwrap_or_default();
+                match ranges.last_mut() {
+                    Some((before, known)) if *before + known.len() as u64 == start => known.extend_from_slice(bytes),
+                    _ => ranges.push((start, bytes.to_vec())),
+                }
+            }
+        }
+        ranges
+    }
+}
+
 impl LiveMemory {
     /// The memory behind a directory of /proc; `task` is a thread that still has memory.
     pub(super) fn open(dir: &ProcDir, task: i32, page_bytes: u64, records: bool) -> Result<Self> {
@@ -137,9 +161,8 @@ impl LiveMemory {
     #[must_use]
     pub fn into_recording(self) -> Recording {
         let mut state = self.state.into_inner();
-        state.forget_pages();
         Recording {
-            bytes: state.read.into_iter().collect(),
+            bytes: state.ranges(),
             scans: state
                 .scans
                 .into_iter()

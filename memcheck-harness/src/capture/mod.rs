@@ -52,7 +52,7 @@ pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
 /// # Errors
 /// As [`read`].
 pub fn read_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) -> Result<Capture> {
-    let how = (level, Some(stopped.images()));
+    let how = (level, stopped.image());
     let capture = read_process_at(stopped.pid(), stopped.threads(), stopped.patched(), how, objects)?;
     Ok(Capture {
         finished_stacks: stopped.finished_stacks(),
@@ -114,7 +114,7 @@ pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPag
 /// `prctl(PR_SET_MM)`, changes it, as tools do that restore processes from files.)
 #[derive(Debug)]
 struct Start {
-    /// Process, and how many programs it had loaded when this was read; absent where nobody counts.
+    /// Process, and the number of its program; absent where nobody counts.
     of: (i32, Option<u64>),
     auxv: Vec<(u64, u64)>,
     stat: status::Stat,

@@ -1,7 +1,7 @@
 //! `Process`: the capture as classification looks at it: regions in order without overlaps, bounded reads, each page scan
 //! asked once. It knows no role.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -75,6 +75,8 @@ pub(super) struct Process<'a> {
     memory: &'a dyn Memory,
     /// By start of the area. Asking once keeps a recording small and its replay exact.
     scans: RefCell<BTreeMap<u64, Runs>>,
+    /// Index of the area in which words were read last.
+    last: Cell<usize>,
 }
 
 impl<'a> Process<'a> {
@@ -111,6 +113,7 @@ impl<'a> Process<'a> {
             areas,
             memory,
             scans: RefCell::new(BTreeMap::new()),
+            last: Cell::new(0),
         }
     }
 
@@ -153,7 +156,18 @@ impl<'a> Process<'a> {
     pub(super) fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
         let bytes = 8 * N as u64;
         let end = address.checked_add(bytes)?;
-        if !self.covered(address, end, |area| area.region.perms.read && !area.region.perms.shared) {
+        let readable = |area: &Area<'_>| area.region.perms.read && !area.region.perms.shared;
+        // Words that are read one after another mostly lie in one area.
+        let index = self.last.get();
+        let known = self.areas.get(index).filter(|area| area.start <= address && end <= area.end);
+        let is_readable = known.map_or_else(
+            || {
+                self.last.set(self.areas.partition_point(|area| area.end <= address));
+                self.covered(address, end, readable)
+            },
+            readable,
+        );
+        if !is_readable {
             return None;
         }
         let mut buffer = [[0_u8; 8]; N];

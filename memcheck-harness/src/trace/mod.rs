@@ -274,10 +274,10 @@ impl Stopped {
         self.session.pages.joined()
     }
 
-    /// How many programs the process has loaded so far: more than at the last stop when it has called `exec` since.
+    /// The number of the program that the process runs: another one after each `exec`. Absent where that is not followed.
     #[must_use]
-    pub fn images(&self) -> u64 {
-        self.session.images
+    pub fn image(&self) -> Option<u64> {
+        self.session.tasks.image_of(self.pid)
     }
 
     /// Stacks of threads that ended, by TLS base; absent when the launch does not watch them.
