@@ -28,6 +28,18 @@ oracles:
 memcheck *ARGS:
     cargo memcheck {{ARGS}}
 
+# The guide: its commands run, its links followed; `just book --update` writes what they print.
+book *ARGS:
+    .ci/tools
+    cargo build --locked --package cargo-memcheck
+    .ci/book target/debug/cargo-memcheck {{ARGS}}
+
+# action.yml and the workflows, run as GitHub runs them, and linted.
+actions:
+    .ci/tools
+    cargo build --locked --package cargo-memcheck
+    .ci/actions target/debug/cargo-memcheck
+
 # The documentation, warnings as errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps

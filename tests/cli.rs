@@ -55,6 +55,8 @@ mod gate;
 mod growth;
 #[path = "cli/hazards.rs"]
 mod hazards;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/interrupt.rs"]
 mod interrupt;
 #[path = "cli/listed.rs"]

@@ -75,8 +75,23 @@ enum TypedCommand {
     Doctor,
     /// Render, merge or judge again the results of finished runs
     Report(report::ReportArgs),
+    /// Print a part of the guide as Markdown
+    #[command(hide = true)]
+    Docs {
+        #[arg(value_enum)]
+        part: Part,
+    },
     /// Plant one regression of each kind and fail unless each is caught with its right cause
     SelfTest(SelfTestArgs),
+}
+
+/// What of the guide the program writes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Keys of memcheck.toml
+    Reference,
+    /// Metrics
+    Metrics,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -324,6 +339,7 @@ pub(crate) enum Command {
     CompareBase(BaseOptions),
     CompareFiles(FilesOptions),
     SelfTest { blind: Option<String> },
+    Docs(Part),
     Init { c: bool },
     Accept(Vec<String>),
     AcceptFrom { from: PathBuf, names: Vec<String> },
@@ -438,6 +454,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         Some(TypedCommand::Reject(args)) => (Command::Reject(args.names), Overrides::default()),
         Some(TypedCommand::Review(args)) => (Command::Review(args.names), Overrides::default()),
         Some(TypedCommand::Budget(args)) => (Command::Budget(budget::budget_options(&args)), named(&args.names)),
+        Some(TypedCommand::Docs { part }) => (Command::Docs(part), Overrides::default()),
         Some(TypedCommand::Metrics) => (Command::Metrics, Overrides::default()),
         Some(TypedCommand::Doctor) => (Command::Doctor, Overrides::default()),
         Some(TypedCommand::Report(args)) => (Command::Report(report::report_options(args)), Overrides::default()),

@@ -183,7 +183,7 @@ fn show(invocation: &Invocation, found: &[Found]) -> Result<()> {
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         before: side("approved"),
         now: side("pending"),
-        same_machine: true,
+        same_machine: false,
         cases: states
             .values()
             .map(|(approved, now)| pipeline::snapshots(approved, now))

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use memcheck_harness::error::{Error, Result};
-use memcheck_harness::report;
+use memcheck_harness::{config, report};
 
-use crate::cli::{Invocation, MessageFormat};
+use crate::cli::{Invocation, MessageFormat, Part};
 use crate::{harness, orphans, project, terminal};
 
 /// Cases and checkpoints, those of the file and those that harness tests build in Rust.
@@ -68,6 +68,15 @@ pub(crate) fn metrics(invocation: &Invocation) -> Result<ExitCode> {
     terminal::print(|out| match invocation.format {
         MessageFormat::Human => report::metrics(invocation.output_style, out),
         MessageFormat::Json => report::metrics_json(out),
+    })?;
+    Ok(terminal::ok())
+}
+
+/// Prints a part of the guide.
+pub(crate) fn docs(part: Part) -> Result<ExitCode> {
+    terminal::print(|out| match part {
+        Part::Reference => report::reference_markdown(&config::reference(), out),
+        Part::Metrics => report::metrics_markdown(out),
     })?;
     Ok(terminal::ok())
 }

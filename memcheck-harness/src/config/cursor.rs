@@ -120,6 +120,7 @@ impl<'a> Table<'a> {
 
     /// Reports every key that is not `known`; `later` are words of newer versions.
     pub(super) fn only(&self, known: &[&str], later: &[&str]) {
+        self.doc.knows(self.what, known);
         for (key, _) in self.entries() {
             if known.contains(&key.value) {
                 continue;

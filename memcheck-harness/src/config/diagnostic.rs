@@ -2,6 +2,7 @@
 //! Owns the text of the file, places in it, and how mistakes are shown; knows nothing of what the file means.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
@@ -72,6 +73,8 @@ pub(super) struct Document<'a> {
     /// Bytes of a page, for sizes given in pages.
     pub(super) page_bytes: u64,
     found: RefCell<Vec<Diagnostic>>,
+    /// Keys that were known in a kind of table, for the guide.
+    known: RefCell<BTreeMap<&'static str, BTreeSet<String>>>,
 }
 
 impl<'a> Document<'a> {
@@ -87,6 +90,7 @@ impl<'a> Document<'a> {
             built: Vec::new(),
             page_bytes,
             found: RefCell::new(Vec::new()),
+            known: RefCell::default(),
         }
     }
 
@@ -99,6 +103,20 @@ impl<'a> Document<'a> {
     /// The whole text.
     pub(super) fn text(&self) -> &'a str {
         self.text
+    }
+
+    /// Notes which keys a kind of table may have.
+    pub(super) fn knows(&self, table: &'static str, keys: &[&str]) {
+        let mut known = self.known.borrow_mut();
+        known
+            .entry(table)
+            .or_default()
+            .extend(keys.iter().map(|key| (*key).to_owned()));
+    }
+
+    /// The keys that tables may have, as far as there were such tables.
+    pub(super) fn known(&self) -> BTreeMap<&'static str, BTreeSet<String>> {
+        self.known.borrow().clone()
     }
 
     /// Notes a mistake. The same mistake at the same place counts once: a default is read for every checkpoint.

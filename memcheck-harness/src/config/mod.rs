@@ -21,6 +21,7 @@ mod own;
 mod partition;
 mod plan;
 mod record;
+mod reference;
 mod revised;
 mod settings;
 mod signal;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::model::{Name, Place, Plan, Workspace};
 pub use partition::Partition;
+pub use reference::reference;
 pub use revised::{revised, revised_elsewhere, switches};
 
 /// A `memcheck.toml` that was found and read.

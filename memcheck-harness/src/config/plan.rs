@@ -2,7 +2,7 @@
 //! Owns the top level of the file and the selection; each part of a case has a file of its own.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -110,6 +110,13 @@ pub(super) fn plan(
         cases_in_file,
         partition,
     })
+}
+
+/// The keys that each kind of table in a text may have.
+pub(super) fn tables(text: &str) -> BTreeMap<&'static str, BTreeSet<String>> {
+    let doc = Document::new(FILE.to_owned(), text, 4096);
+    let _ = read(&doc);
+    doc.known()
 }
 
 /// The text of the file, then the lines built in Rust, each on a line of its own.

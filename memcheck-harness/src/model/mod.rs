@@ -8,6 +8,7 @@ mod checkpoint;
 mod child;
 mod comparison;
 mod contents;
+mod config_key;
 mod date;
 mod elf_file;
 mod finding;
@@ -38,6 +39,7 @@ pub use capture::{Capture, FinishedStack, KeptCapture, PageRun, PatchedPage, Rec
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use child::ChildName;
 pub use comparison::{CaseComparison, Comparison, Escaped, Planted, Presence, Side};
+pub use config_key::ConfigKey;
 pub use contents::{Contents, FoundString};
 pub use date::Date;
 pub use elf_file::{ElfFile, Fortify, machine_name};

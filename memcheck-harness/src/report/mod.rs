@@ -8,6 +8,7 @@ mod action;
 mod comparison;
 mod comparison_json;
 mod contents;
+mod docs;
 mod doctor;
 mod elf_file;
 mod gated;
@@ -52,6 +53,7 @@ pub use captures::{Digest, MAX_CAPTURES_BYTES, NamedCapture, capture_line, read_
 pub use comparison::comparison;
 pub use comparison_json::comparison_json;
 pub use contents::{Where, contents, contents_json};
+pub use docs::{metrics_markdown, reference_markdown};
 pub use doctor::{doctor, doctor_json};
 pub use elf_file::{elf_differences, elf_differences_json, elf_file, elf_file_json};
 pub use exit::{code as exit_code, of_comparison};

@@ -118,7 +118,7 @@ fn written(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Vec<u8> 
 mod tests {
     use super::super::fixtures::{broken, case, problem, run, snapshot, unjoined};
     use super::*;
-    use crate::model::{Name, ProblemKind, SnapshotStatus};
+    use crate::model::{Job, Name, ProblemKind, Revised, RevisedKind, Revision, SnapshotStatus, Switch};
 
     const FORMATS: [Format; 11] = [
         Format::Human,
@@ -196,6 +196,30 @@ mod tests {
         report.environment.facts.insert("libc".to_owned(), text.to_owned());
         report.environment_status.differences = vec![("libc".to_owned(), text.to_owned(), text.to_owned())];
         report.ci = true;
+        report.revision = Some(Revision {
+            base: text.to_owned(),
+            unknown: text.contains("error").then(|| text.to_owned()),
+            entries: [RevisedKind::Limit, RevisedKind::Snapshot]
+                .map(|kind| Revised {
+                    file: text.to_owned(),
+                    kind,
+                    what: text.to_owned(),
+                    old: Some(text.to_owned()),
+                    new: Some(text.to_owned()),
+                    diff: format!("-{text}\n+{text}\n```\n::error::x\n"),
+                })
+                .to_vec(),
+        });
+        report.switches = vec![Switch {
+            file: text.to_owned(),
+            key: text.to_owned(),
+            value: text.to_owned(),
+        }];
+        report.job = Some(Job {
+            run: 1,
+            repository: text.to_owned(),
+            artifact: text.to_owned(),
+        });
         report
     }
 

@@ -1,0 +1,187 @@
+//! Every key of `memcheck.toml` with its form and its meaning, for the guide. Which keys there are is asked of the parser itself: it
+//! reads a sample that has each kind of table, and notes what it knows there.
+
+use crate::model::ConfigKey;
+
+use super::plan;
+
+/// Holds each kind of table once; what is wrong in it is of no account.
+const SAMPLE: &str = r#"
+[defaults]
+limits = {}
+snapshot = { tolerance = {} }
+budget.own.anon = { max = "1 B" }
+[[case]]
+name = "a"
+target = {}
+[[case.checkpoint]]
+name = "b"
+at = { nowhere = "x" }
+[[case.step]]
+[[case]]
+name = "c"
+target = { c = "x.c" }
+exit = {}
+checkpoint = [{ name = "b", at = { syscall = "pause" } }, { name = "d", at = { output = "x" } }, { name = "e", at = { thread = "end" } }]
+[[case]]
+name = "f"
+target = { path = "x", nothing = 1 }
+checkpoint = [{ name = "b" }]
+[[case]]
+name = "g"
+target = { bin = "x", nothing = 1 }
+checkpoint = [{ name = "b" }]
+[[waiver]]
+"#;
+
+/// Table, key, form and meaning, in the order of the guide. One line a key, so that a change of one is one.
+#[rustfmt::skip]
+const MEANINGS: &[(&str, &str, &str, &str)] = &[
+    ("memcheck.toml", "defaults", "table", "Settings of every case."),
+    ("memcheck.toml", "case", "list of tables", "The cases; each launches one program."),
+    ("memcheck.toml", "waiver", "list of tables", "Limits that may be exceeded for a while, up to a ceiling and a day."),
+    ("[defaults]", "own", "list of patterns", "Shared objects outside of the project that count as the program's own."),
+    ("[[case]]", "name", "`[a-z0-9][a-z0-9.-]*`", "Names the case and its snapshot."),
+    ("[[case]]", "package", "name", "The package whose snapshot directory is used; needed where it is not clear."),
+    ("[[case]]", "target", "table", "What is run, see below."),
+    ("[[case]]", "args", "list of texts", "Arguments of the program."),
+    ("[[case]]", "cwd", "path", "Working directory, relative to the package."),
+    ("[[case]]", "stdin", "`\"null\"` or path", "Standard input: nothing, or a file."),
+    ("[[case]]", "exit", "number, `{ signal = … }`, `\"any\"`", "How the program is to end; anything else fails the case."),
+    ("[[case]]", "features", "list of texts", "Cargo features of the target."),
+    ("[[case]]", "children", "`\"ignore\"`", "Child processes are ended with the case and not measured."),
+    ("[[case]]", "checkpoint", "list of tables", "Where the program is stopped, in any order."),
+    ("[[case]]", "step", "list of tables", "Commands that run while the program goes on."),
+    ("[[case]]", "tty", "flag", "Standard output and error are a terminal: for programs that write line by line only there."),
+    ("[[case]]", "serial", "flag", "No other case runs at the same time."),
+    ("[[case]]", "group", "name", "Cases of one group run one after another."),
+    ("[[case]]", "detach", "flag", "The program is let go after its last checkpoint, no longer traced, and its end is judged."),
+    ("[defaults] and [[case]]", "profile", "name", "Cargo profile; `memcheck` is release with line tables, unstripped."),
+    ("[defaults] and [[case]]", "timeout", "duration", "Time for the whole case: `\"30s\"`, `\"500ms\"`."),
+    ("[defaults] and [[case]]", "env", "table of texts", "Variables of the program, on top of a small fixed environment."),
+    ("[defaults] and [[case]]", "limits", "table", "Resource limits of the program."),
+    ("[defaults] and [[case]]", "cpus", "number", "How many processors the program may use."),
+    ("[defaults] and [[case]]", "after_last", "`\"kill\"`, `\"run\"`", "After the last checkpoint the program is killed, or runs to its end."),
+    ("[defaults] and [[case]]", "as_is", "flag", "Launched as it would be here: no fixed environment, no fixed layout."),
+    ("[defaults] and [[case]]", "watch", "`\"stacks\"`, `\"none\"`", "Sees how deep the stacks of threads were when these ended."),
+    ("[defaults] and [[case]]", "snapshot", "table or `false`", "What is in the snapshot; `false`: there is none."),
+    ("[defaults] and [[case]]", "budget", "table", "Limits by metric, at every checkpoint."),
+    ("[[case.checkpoint]]", "name", "name", "Names the checkpoint; without `at` the marker of that name."),
+    ("[[case.checkpoint]]", "at", "text or table", "Where to stop."),
+    ("[[case.checkpoint]]", "hit", "number", "The N-th pass."),
+    ("[[case.checkpoint]]", "every", "flag", "Each pass, as `name.1`, `name.2`, …"),
+    ("[[case.checkpoint]]", "limit", "number", "At most so many passes of `every`."),
+    ("[[case.checkpoint]]", "warm_up", "number", "So many passes of `every` come before growth is judged."),
+    ("[[case.checkpoint]]", "settle", "duration", "Waits so long after the stop before reading."),
+    ("[[case.checkpoint]]", "snapshot", "flag", "Whether it takes part in the snapshot."),
+    ("[[case.checkpoint]]", "budget", "table", "Limits by metric, here."),
+    ("[[case.checkpoint]]", "watch", "`\"stacks\"`", "As above, up to here."),
+    ("[[case.step]]", "after", "name", "The checkpoint after which it starts."),
+    ("[[case.step]]", "run", "list of texts", "Program and arguments; `MEMCHECK_PID` tells it the process. One that fails, fails the case."),
+    ("[[waiver]]", "case", "name", "The case."),
+    ("[[waiver]]", "checkpoint", "name", "The checkpoint; absent: every one."),
+    ("[[waiver]]", "metric", "metric", "The metric whose limit may be exceeded."),
+    ("[[waiver]]", "ceiling", "size or number", "The highest value that is let pass."),
+    ("[[waiver]]", "expires", "date", "The last day; after it the run fails."),
+    ("[[waiver]]", "issue", "text", "Where it is dealt with."),
+    ("[[waiver]]", "reason", "text", "Why; told on every run."),
+    ("target", "bin", "name", "A bin of the workspace."),
+    ("target", "example", "name", "An example."),
+    ("target", "test", "name", "A test."),
+    ("target", "bench", "name", "A bench."),
+    ("target", "package", "name", "The package of these."),
+    ("target", "features", "list of texts", "Cargo features."),
+    ("target", "c", "path", "A C file that is compiled and linked by itself; `memcheck.h` is found."),
+    ("target", "cflags", "list of texts", "Options for the compiler."),
+    ("target", "ldflags", "list of texts", "Options for the linker."),
+    ("target", "cc", "name", "The compiler."),
+    ("target", "path", "path", "A program that is there, or is made by `build`."),
+    ("target", "build", "text", "The command that makes it."),
+    ("target", "command", "name", "A program on PATH."),
+    ("at", "probe", "name", "A marker, or a USDT `provider:name`."),
+    ("at", "function", "symbol", "The entry of a function."),
+    ("at", "returns", "symbol", "The return of a function."),
+    ("at", "line", "`file:line`", "A line of the source."),
+    ("at", "syscall", "name", "Before a system call."),
+    ("at", "args", "table", "Only with these arguments: `{ 0 = 15 }`."),
+    ("at", "signal", "name", "Before a signal is delivered."),
+    ("at", "output", "regex", "At the write that completes a matching line."),
+    ("at", "stream", "`\"stdout\"`, `\"stderr\"`", "Which stream."),
+    ("at", "thread", "`\"start\"`, `\"end\"`", "At a thread's beginning or end."),
+    ("at", "name", "text", "Of the thread."),
+    ("at", "library", "name", "When its code is mapped."),
+    ("at", "touch", "variable or `\"guard\"`", "When it is written."),
+    ("at", "after", "duration", "So long after the checkpoint before."),
+    ("a limit", "max", "size or number", "The highest value; also written alone: `budget.own.anon = \"16 MiB\"`."),
+    ("a limit", "min", "size or number", "The lowest value."),
+    ("a limit", "max_growth", "size, number or percent", "How much more than at `over`; a percentage allows 16 KiB at least."),
+    ("a limit", "max_per_round", "size or number", "How much one pass of `every` may add, by the slope over all of them."),
+    ("a limit", "over", "checkpoint, `\"approved\"`, `\"base\"`", "What growth is measured against."),
+    ("snapshot", "elf", "`\"large\"`, `\"sizes\"`", "Segments of the program: from 256 KiB on, or all."),
+    ("snapshot", "libraries", "`\"names\"`, `\"sizes\"`", "Own libraries: by name, or with their segments."),
+    ("snapshot", "roles", "list of roles", "Only these rows."),
+    ("snapshot", "metrics", "list of metrics", "Further rows."),
+    ("snapshot", "tolerance", "table by row", "Differences that are let pass."),
+    ("limits", "stack", "size", "Stack limit; stacks of threads follow it."),
+    ("limits", "as", "size", "Address space."),
+    ("limits", "nofile", "number", "Open files."),
+    ("exit", "signal", "name", "The signal that ends it."),
+];
+
+/// Stands for both tables that share the settings of a case.
+const BOTH: &str = "[defaults] and [[case]]";
+
+/// Every key that the parser knows, table by table; one that nobody has described yet comes last and says so.
+#[must_use]
+pub fn reference() -> Vec<ConfigKey> {
+    let mut known = plan::tables(SAMPLE);
+    let mut all = Vec::new();
+    for (table, key, form, meaning) in MEANINGS {
+        let tables: &[&str] = if *table == BOTH {
+            &["[defaults]", "[[case]]"]
+        } else {
+            &[table]
+        };
+        let there = tables
+            .iter()
+            .filter(|table| known.get_mut(*table).is_some_and(|keys| keys.remove(*key)));
+        if there.count() == tables.len() {
+            all.push(entry(table, key, form, meaning));
+        }
+    }
+    for (table, keys) in known {
+        all.extend(keys.iter().map(|key| entry(table, key, "", "not described yet")));
+    }
+    all
+}
+
+fn entry(table: &'static str, key: &str, form: &'static str, meaning: &'static str) -> ConfigKey {
+    ConfigKey {
+        table,
+        key: key.to_owned(),
+        form,
+        meaning,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key that the parser knows and the guide does not is a line to be written in `MEANINGS`, and the other way round.
+    #[test]
+    fn the_guide_has_every_key_of_the_parser_and_no_other() {
+        let all = reference();
+        let missing: Vec<&ConfigKey> = all.iter().filter(|key| key.form.is_empty()).collect();
+        assert!(missing.is_empty(), "write what they mean, in MEANINGS: {missing:#?}");
+        let gone = MEANINGS
+            .iter()
+            .filter(|(table, key, ..)| !all.iter().any(|known| known.table == *table && known.key == *key));
+        assert_eq!(
+            gone.collect::<Vec<_>>(),
+            [].as_slice() as &[&(&str, &str, &str, &str)],
+            "the parser does not know them"
+        );
+        assert_eq!(all.len(), MEANINGS.len());
+    }
+}
