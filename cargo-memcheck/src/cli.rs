@@ -2,6 +2,7 @@
 
 mod accept;
 mod budget;
+mod compare;
 mod github;
 mod report;
 mod style;
@@ -56,7 +57,7 @@ enum TypedCommand {
     /// Show the memory of a program or a case by kind, judging and writing nothing
     Show(ShowArgs),
     /// Compare memory with another commit, both sides measured here, or two programs, snapshots or results files
-    Compare(CompareArgs),
+    Compare(compare::CompareArgs),
     /// Write a first memcheck.toml
     Init(InitArgs),
     /// Make pending snapshots the approved ones; measure cases that have none yet three times and approve them
@@ -237,36 +238,6 @@ struct ShowArgs {
     build: BuildArgs,
 }
 
-#[derive(Clone, Debug, Default, Args)]
-#[command(
-    override_usage = "cargo memcheck compare [OPTIONS] [--base REF] [CASE]...\n       cargo memcheck compare OLD NEW [-- ARGUMENT...]\n       cargo memcheck compare --headers OLD NEW"
-)]
-struct CompareArgs {
-    /// Only cases whose name contains one of these; or two files: programs, libraries, snapshots (.snap), results files
-    #[arg(value_name = "CASE")]
-    names: Vec<String>,
-    /// Arguments of the two programs
-    #[arg(value_name = "ARGUMENT", last = true)]
-    args: Vec<String>,
-    /// Compare two ELF files by their headers, as libraries and programs of other machines are: nothing runs
-    #[arg(long, conflicts_with = "base")]
-    headers: bool,
-    /// Compare with this commit, built and measured in a worktree of its own; of a branch, with the commit where yours left it
-    /// (default: the default branch)
-    #[arg(long, value_name = "REF", num_args = 0..=1, default_missing_value = "")]
-    base: Option<String>,
-    /// Judge all limits as the base states them, so that a change cannot raise its own
-    #[arg(long, value_name = "SIDE", value_enum)]
-    limits_from: Option<LimitsFrom>,
-    #[command(flatten)]
-    build: BuildArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LimitsFrom {
-    Base,
-}
-
 #[derive(Clone, Copy, Debug, Default, Args)]
 struct InitArgs {
     /// For a C project without cargo: with memcheck.h
@@ -440,7 +411,7 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         None => run_command(typed.run),
         Some(TypedCommand::Run(args)) => run_command(args),
         Some(TypedCommand::Show(args)) => show_command(args),
-        Some(TypedCommand::Compare(args)) => compare_command(args)?,
+        Some(TypedCommand::Compare(args)) => compare::compare_command(args)?,
         Some(TypedCommand::SelfTest(args)) => (Command::SelfTest { blind: args.blind }, Overrides::default()),
         Some(TypedCommand::Init(args)) => (Command::Init { c: args.c }, Overrides::default()),
         Some(TypedCommand::List(args)) => {
@@ -560,50 +531,6 @@ fn only(names: Vec<String>) -> Overrides {
         exact: true,
         ..Overrides::default()
     }
-}
-
-fn compare_command(args: CompareArgs) -> Result<(Command, Overrides)> {
-    let is_file = |name: &String| name.contains('/') || std::path::Path::new(name).is_file();
-    if args.base.is_none()
-        && let [before, now] = args.names.as_slice()
-        && (is_file(before) || is_file(now))
-    {
-        let options = FilesOptions {
-            before: before.clone(),
-            now: now.clone(),
-            args: args.args,
-            headers: args.headers,
-        };
-        return Ok((Command::CompareFiles(options), Overrides::default()));
-    }
-    if args.headers {
-        return Err(Error::config(
-            "--headers is for two ELF files: cargo memcheck compare --headers OLD NEW",
-        ));
-    }
-    if !args.args.is_empty() {
-        return Err(Error::config(
-            "arguments after -- are for two programs: cargo memcheck compare OLD NEW -- ARGUMENT",
-        ));
-    }
-    if let Some(name) = args.names.iter().find(|name| name.contains('/')) {
-        return Err(
-            Error::config(format!("{name} is one file: to compare it takes two")).detail("cargo memcheck compare OLD NEW")
-        );
-    }
-    let overrides = Overrides {
-        exact: false,
-        ..named(&NamesArgs {
-            names: args.names,
-            build: args.build,
-        })
-    };
-    let options = BaseOptions {
-        reference: args.base.filter(|name| !name.is_empty()),
-        default_branch: base_branch(),
-        limits_from_base: args.limits_from == Some(LimitsFrom::Base),
-    };
-    Ok((Command::CompareBase(options), overrides))
 }
 
 fn named(args: &NamesArgs) -> Overrides {
