@@ -46,7 +46,7 @@ enum Change {
 
 /// Reads a matrix.
 pub(super) fn read(value: &Value<'_>) -> Option<Matrix> {
-    let table = value.table("{ args = [[\"1\"], [\"10\"]] }")?;
+    let table = value.table("matrix")?;
     table.only(&["args", "env", "profile", "unit"], &[]);
     let mut axes = Vec::new();
     axes.extend(table.get("args").and_then(|value| args(&value)));

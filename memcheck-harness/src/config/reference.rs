@@ -30,6 +30,7 @@ checkpoint = [{ name = "b" }]
 [[case]]
 name = "g"
 target = { bin = "x", nothing = 1 }
+matrix = { nothing = 1 }
 checkpoint = [{ name = "b" }]
 [[waiver]]
 "#;
@@ -49,9 +50,10 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[[case]]", "stdin", "`\"null\"` or path", "Standard input: nothing, or a file."),
     ("[[case]]", "exit", "number, `{ signal = … }`, `\"any\"`", "How the program is to end; anything else fails the case."),
     ("[[case]]", "features", "list of texts", "Cargo features of the target."),
-    ("[[case]]", "children", "`\"ignore\"`", "Child processes are ended with the case and not measured."),
+    ("[[case]]", "children", "`\"ignore\"`, `\"follow\"`, `\"capture\"`", "Child processes are ended with the case and not measured; stopped at checkpoints that name them; captured at their end."),
     ("[[case]]", "checkpoint", "list of tables", "Where the program is stopped, in any order."),
     ("[[case]]", "step", "list of tables", "Commands that run while the program goes on."),
+    ("[[case]]", "matrix", "table", "One case as several runs, see below."),
     ("[[case]]", "tty", "flag", "Standard output and error are a terminal: for programs that write line by line only there."),
     ("[[case]]", "serial", "flag", "No other case runs at the same time."),
     ("[[case]]", "group", "name", "Cases of one group run one after another."),
@@ -68,6 +70,7 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[defaults] and [[case]]", "budget", "table", "Limits by metric, at every checkpoint."),
     ("[[case.checkpoint]]", "name", "name", "Names the checkpoint; without `at` the marker of that name."),
     ("[[case.checkpoint]]", "at", "text or table", "Where to stop."),
+    ("[[case.checkpoint]]", "child", "`\"name.1\"`, `\"name.*\"`", "In which child process, instead of the program itself."),
     ("[[case.checkpoint]]", "from", "as `at`", "The beginning of a phase that is repeated, captured in each repetition; with `to`, instead of `at`."),
     ("[[case.checkpoint]]", "to", "as `at`", "Its end; `over = \"from\"` is the beginning of the same repetition."),
     ("[[case.checkpoint]]", "hit", "number", "The N-th pass."),
@@ -119,6 +122,8 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("a limit", "min", "size or number", "The lowest value."),
     ("a limit", "max_growth", "size, number or percent", "How much more than at `over`; a percentage allows 16 KiB at least."),
     ("a limit", "max_per_round", "size or number", "How much one pass of `every` may add, by the slope over all of them."),
+    ("a limit", "max_per_unit", "size or number", "How much one more unit of the matrix may cost."),
+    ("a limit", "max_constant", "size or number", "What there may be besides, whatever the unit."),
     ("a limit", "over", "checkpoint, `\"approved\"`, `\"base\"`", "What growth is measured against."),
     ("snapshot", "elf", "`\"large\"`, `\"sizes\"`", "Segments of the program: from 256 KiB on, or all."),
     ("snapshot", "libraries", "`\"names\"`, `\"sizes\"`", "Own libraries: by name, or with their segments."),
@@ -128,6 +133,10 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("limits", "stack", "size", "Stack limit; stacks of threads follow it."),
     ("limits", "as", "size", "Address space."),
     ("limits", "nofile", "number", "Open files."),
+    ("matrix", "args", "list of lists of texts", "Arguments of each run."),
+    ("matrix", "env", "table of lists", "Variables of each run."),
+    ("matrix", "profile", "list of names", "Cargo profile of each run."),
+    ("matrix", "unit", "text", "What one more is called: `thread`."),
     ("exit", "signal", "name", "The signal that ends it."),
 ];
 
