@@ -22,6 +22,7 @@ at = { nowhere = "x" }
 name = "c"
 target = { c = "x.c" }
 exit = {}
+environment.e.budget.own.anon = "1 B"
 checkpoint = [{ name = "b", at = { syscall = "pause" } }, { name = "d", at = { output = "x" } }, { name = "e", at = { thread = "end" } }]
 [[case]]
 name = "f"
@@ -33,12 +34,15 @@ target = { bin = "x", nothing = 1 }
 matrix = { nothing = 1 }
 checkpoint = [{ name = "b" }]
 [[waiver]]
+[environment.e]
+match = { nothing = 1 }
 "#;
 
 /// Table, key, form and meaning, in the order of the guide. One line a key, so that a change of one is one.
 #[rustfmt::skip]
 const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("memcheck.toml", "defaults", "table", "Settings of every case."),
+    ("memcheck.toml", "environment", "table by name", "Further environments of record, each with snapshots of its own where they differ."),
     ("memcheck.toml", "case", "list of tables", "The cases; each launches one program."),
     ("memcheck.toml", "waiver", "list of tables", "Limits that may be exceeded for a while, up to a ceiling and a day."),
     ("[defaults]", "own", "list of patterns", "Shared objects outside of the project that count as the program's own."),
@@ -54,6 +58,7 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[[case]]", "checkpoint", "list of tables", "Where the program is stopped, in any order."),
     ("[[case]]", "step", "list of tables", "Commands that run while the program goes on."),
     ("[[case]]", "matrix", "table", "One case as several runs, see below."),
+    ("[[case]]", "environment", "table by name", "Limits in single environments: `environment.NAME.budget`."),
     ("[[case]]", "tty", "flag", "Standard output and error are a terminal: for programs that write line by line only there."),
     ("[[case]]", "serial", "flag", "No other case runs at the same time."),
     ("[[case]]", "group", "name", "Cases of one group run one after another."),
@@ -81,9 +86,21 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[[case.checkpoint]]", "settle", "duration", "Waits so long after the stop before reading."),
     ("[[case.checkpoint]]", "snapshot", "flag", "Whether it takes part in the snapshot."),
     ("[[case.checkpoint]]", "budget", "table", "Limits by metric, here."),
+    ("[[case.checkpoint]]", "environment", "table by name", "Limits in single environments, here."),
     ("[[case.checkpoint]]", "watch", "`\"stacks\"`", "As above, up to here."),
     ("[[case.step]]", "after", "name", "The checkpoint after which it starts."),
     ("[[case.step]]", "run", "list of texts", "Program and arguments; `MEMCHECK_PID` tells it the process. One that fails, fails the case."),
+    ("[environment.NAME]", "match", "table", "The machines that it is of; without it `--env NAME` chooses it."),
+    ("[environment.NAME]", "budget", "table", "Limits by metric, over those of `[defaults]`."),
+    ("match", "CI", "flag", "Whether `CI` is set."),
+    ("match", "arch", "pattern or list", "The processor's architecture."),
+    ("match", "cpus", "pattern or list", "Number of processors."),
+    ("match", "kernel", "pattern or list", "The kernel's version."),
+    ("match", "libc", "pattern or list", "The C library: `glibc 2.41`."),
+    ("match", "overcommit", "pattern or list", "The kernel's rule for more memory than there is."),
+    ("match", "page-size", "pattern or list", "Size of a page."),
+    ("match", "thp", "pattern or list", "Transparent huge pages."),
+    ("environment.NAME", "budget", "table", "Limits of a case or checkpoint in that environment."),
     ("[[waiver]]", "case", "name", "The case."),
     ("[[waiver]]", "checkpoint", "name", "The checkpoint; absent: every one."),
     ("[[waiver]]", "metric", "metric", "The metric whose limit may be exceeded."),
