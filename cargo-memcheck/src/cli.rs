@@ -119,6 +119,9 @@ pub(crate) struct RunArgs {
     /// Measure with the environment, randomisation and limits as they are here
     #[arg(long)]
     as_is: bool,
+    /// Where ptrace is refused: markers built to do so stop their program by themselves; roles are told by mappings alone
+    #[arg(long)]
+    cooperative: bool,
     /// Succeed when no case is selected
     #[arg(long, value_name = "ACTION", value_enum, default_value = "fail")]
     no_tests: NoTests,
@@ -484,6 +487,7 @@ fn run_command(args: RunArgs) -> (Command, Overrides) {
         triple: args.build.target.clone(),
         cargo_args: cargo_args(&args.build),
         as_is: args.as_is,
+        cooperative: args.cooperative,
         partition: args.partition,
         ..Overrides::default()
     };

@@ -82,8 +82,8 @@ fn refused(error: &Error) -> Finding {
     Finding::refused(
         "ptrace",
         format!("{}: {cause}", error.problem().title),
-        "no program can be stopped at a checkpoint: nothing can be measured",
-        &remedy,
+        "no program can be stopped at a checkpoint: nothing can be measured but programs that stop at their markers by themselves",
+        &format!("{remedy}; or: cargo memcheck --cooperative (feature `cooperative` of memcheck-probe, -DMEMCHECK_COOPERATIVE)"),
     )
 }
 

@@ -2,6 +2,7 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
+mod cooperating;
 mod held;
 mod judge;
 mod kept;
@@ -452,7 +453,11 @@ fn measure(
     let (launch, notes) = prepare::launch(case, binary, &options.inherited);
     measured.notes = notes;
     let points = tree::points(case);
-    let walked = walk(case, &launch, &points, own, cancel, (level, look), &mut measured);
+    let walked = if case.cooperative {
+        cooperating::walk(case, &launch, &points, own, cancel, look, &mut measured)
+    } else {
+        walk(case, &launch, &points, own, cancel, (level, look), &mut measured)
+    };
     tree::put_in_order(case, &mut measured);
     match walked {
         Ok(ended) => {

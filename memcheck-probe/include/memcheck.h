@@ -7,6 +7,9 @@
  * provider `memcheck`, readable by gdb, perf, bpftrace and SystemTap too. It survives `strip`. The compiler finishes
  * pending stores before the marker and rereads memory after it; nothing else is changed.
  *
+ * Where ptrace is refused: compile with -DMEMCHECK_COOPERATIVE, and markers stop their process by themselves when
+ * `cargo memcheck --cooperative` asks for it; they are no single `nop` then.
+ *
  * x86-64 and aarch64 Linux with GNU C or Clang; elsewhere the macros do nothing.
  * Format: https://sourceware.org/systemtap/wiki/UserSpaceProbeImplementation
  */
@@ -22,6 +25,47 @@
 #define MEMCHECK_ASM_ __asm__ __volatile__ __inline__
 #else
 #define MEMCHECK_ASM_ __asm__ __volatile__
+#endif
+
+#ifdef MEMCHECK_COOPERATIVE
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#ifdef __cplusplus
+extern "C" {
+#else
+/* Strict C99 does not declare it. */
+extern long syscall(long, ...);
+#endif
+/* One for the whole program, however many files include this: the thread that is at a marker, others wait for it. */
+__attribute__((weak, visibility("hidden"))) int memcheck_stopping_;
+#ifdef __cplusplus
+}
+#endif
+__attribute__((unused)) static void memcheck_cooperate_(const char *line)
+{
+    const char *channel = getenv("MEMCHECK_COOPERATE");
+    int me, owner = 0;
+    size_t length = strlen(line);
+    /* Children have the variable and the descriptor, too; the tool waits for the one that it launched. */
+    if (channel == NULL || (long)getpid() != syscall(SYS_getsid, 0))
+        return;
+    me = (int)syscall(SYS_gettid);
+    while (!__atomic_compare_exchange_n(&memcheck_stopping_, &owner, me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        if (owner == me)
+            return;
+        owner = 0;
+        syscall(SYS_sched_yield);
+    }
+    if (write(atoi(channel), line, length) == (ssize_t)length)
+        raise(SIGSTOP);
+    __atomic_store_n(&memcheck_stopping_, 0, __ATOMIC_RELEASE);
+}
+#define MEMCHECK_COOPERATE_(name) memcheck_cooperate_(name "\n")
+#else
+#define MEMCHECK_COOPERATE_(name) ((void)0)
 #endif
 
 /* Numeric labels are local, so a marker may be inlined, unrolled or instantiated any number of times. The note belongs to the
@@ -50,6 +94,7 @@
             ".popsection\n"                                             \
             ".endif\n"                                                  \
             : : : "memory");                                            \
+        MEMCHECK_COOPERATE_(name);                                      \
     } while (0)
 
 #else

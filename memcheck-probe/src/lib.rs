@@ -13,6 +13,11 @@
 //!
 //! The crate has no dependencies, needs no `std` and allocates nothing.
 //!
+//! # Where ptrace is refused
+//!
+//! With the feature `cooperative` a marker stops its process by itself when `cargo memcheck --cooperative` asks for it. It is
+//! no single `nop` then: without that request it costs a load and a comparison, and four system calls at the first one.
+//!
 //! # `unsafe`
 //!
 //! Inline assembly needs an `unsafe` block, and the macro puts one into the crate that uses it. That is permitted even
@@ -20,6 +25,54 @@
 //! crate holds that). The assembly is a `nop` and data in an unloaded section: it touches no register, flag or memory.
 
 #![no_std]
+
+#[cfg(all(
+    feature = "cooperative",
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+))]
+mod cooperative;
+#[cfg(all(
+    feature = "cooperative",
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+))]
+#[doc(hidden)]
+pub use cooperative::stop as __stop;
+
+/// Stops at a marker; nothing without the feature `cooperative`.
+#[cfg(all(
+    feature = "cooperative",
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __cooperate {
+    ($name:expr) => {
+        $crate::__stop($name)
+    };
+}
+
+/// Stops at a marker; nothing without the feature `cooperative`.
+#[cfg(not(all(
+    feature = "cooperative",
+    target_os = "linux",
+    target_pointer_width = "64",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+)))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __cooperate {
+    ($name:expr) => {};
+}
 
 /// `memcheck.h`, the same markers for C and C++: `MEMCHECK_CHECKPOINT(name)` and `MEMCHECK_CHECKPOINT_STR("name")`.
 /// `cargo memcheck` puts it on the include path of the C programs it builds; a build script may write it to `OUT_DIR`.
@@ -108,6 +161,7 @@ macro_rules! __checkpoint {
             )
             $(, $operand = in(reg) $operand)*
         );
+        $crate::__cooperate!($name);
     }};
 }
 

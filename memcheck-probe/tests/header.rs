@@ -60,6 +60,8 @@ fn the_header_gives_the_same_notes_without_a_warning() {
         &["-std=c99", "-O0"][..],
         &["-std=c99", "-O2", "-s"],
         &["-std=gnu17", "-O2", "-flto", "-no-pie"],
+        &["-std=c99", "-O2", "-DMEMCHECK_COOPERATIVE"],
+        &["-std=gnu17", "-O2", "-DMEMCHECK_COOPERATIVE"],
     ] {
         let found = notes::read(&std::fs::read(compile(flags)).unwrap());
         for name in ["bare_word", "touch-20.1", "inlined", "after"] {

@@ -14,7 +14,7 @@ fn main() {
 }
 "#;
 
-fn project() -> Project {
+pub(super) fn project() -> Project {
     let probe = concat!(env!("CARGO_MANIFEST_DIR"), "/../memcheck-probe");
     Project::new()
         .file(

@@ -244,3 +244,106 @@ fn each_of_three_machines_gets_its_own_answer() {
         assert_ne!(own, ordinary);
     }
 }
+
+/// Markers that stop their program by themselves, where ptrace is refused.
+#[test]
+fn cooperating_programs_are_measured_without_ptrace() {
+    let toml = GROW_TOML.replace(
+        "{ c = \"grow.c\" }",
+        "{ c = \"grow.c\", cflags = [\"-DMEMCHECK_COOPERATIVE\"] }",
+    );
+    let with = |rest: &str| {
+        let toml = toml.replace("args = [\"1\"]", &format!("args = [\"1\"]\n{rest}"));
+        Project::new().file("grow.c", GROW).file("memcheck.toml", &toml)
+    };
+    let judged = with(
+        "after_last = \"run\"\nbudget.main-heap.anon = \"72 KiB\"\nbudget.threads.count = { min = 1, max = 1 }\nbudget.own.anon = \"1 MiB\"",
+    );
+    let _ = refused(&judged, "ptrace", &[])
+        .expect_code(6)
+        .expect_all(&["cargo memcheck --cooperative"]);
+    let _ = refused(&judged, "ptrace", &["--cooperative"])
+        .expect_code(0)
+        .expect_all(&["the snapshot is not compared", "measured 2 checkpoints in 1 case: all passed"]);
+    let over = with("budget.main-heap.anon = \"60 KiB\"");
+    let _ = refused(&over, "ptrace", &["--cooperative"])
+        .expect_code(3)
+        .expect_all(&["main-heap.anon is 68 KiB, limit 60 KiB"]);
+    let unknown = with("budget.thread-stack.live.count = 3");
+    let _ = refused(&unknown, "ptrace", &["--cooperative"])
+        .expect_code(3)
+        .expect_all(&["thread-stack.live.count is not known here", "told by mappings alone"]);
+    // Nothing passes silently: neither a kind that needs ptrace, nor a program whose markers do not stop.
+    let kind = with("");
+    kind.write(
+        "memcheck.toml",
+        &kind
+            .read("memcheck.toml")
+            .replace("{ name = \"grown\" }", "{ name = \"grown\", at = \"exit\" }"),
+    );
+    let _ = refused(&kind, "ptrace", &["--cooperative"])
+        .expect_code(2)
+        .expect_all(&["checkpoint `grown` (exit, memcheck.toml:", "use a marker"]);
+    let _ = refused(&grow(), "ptrace", &["--cooperative"])
+        .expect_code(7)
+        .expect_all(&["checkpoint `start` was not reached", "no marker stopped by itself"]);
+    let _ = refused(&with("cooperative = true"), "ptrace", &["accept", "grow"])
+        .expect_code(6)
+        .expect_all(&["no snapshot can be approved here"]);
+}
+
+/// The same in Rust: a feature of the probe crate, and nothing but that.
+#[test]
+fn cooperating_rust_programs_are_measured_without_ptrace() {
+    let project = super::cargo::project();
+    let edit = |file: &str, from: &str, to: &str| project.write(file, &project.read(file).replace(from, to));
+    edit("memcheck.toml", ", { name = \"end\", at = \"exit\" }", "");
+    edit(
+        "memcheck.toml",
+        "name = \"hello\"",
+        "name = \"hello\"\nafter_last = \"run\"\ncooperative = true",
+    );
+    let _ = refused(&project, "ptrace", &[])
+        .expect_code(7)
+        .expect_all(&["no marker stopped by itself"]);
+    edit(
+        "Cargo.toml",
+        "memcheck-probe\" }",
+        "memcheck-probe\", features = [\"cooperative\"] }",
+    );
+    let _ = refused(&project, "ptrace", &[])
+        .expect_code(0)
+        .expect_all(&["measured 2 checkpoints in 1 case: all passed"]);
+    // Traced, such a program is one like any other.
+    edit("memcheck.toml", "cooperative = true\n", "");
+    let _ = memcheck(&project, &["accept"]).expect_code(0);
+    let _ = memcheck(&project, &[]).expect_code(0);
+}
+
+const THREADS: &str = r#"
+#include <pthread.h>
+#include "memcheck.h"
+static void *passes(void *unused) {
+    for (int i = 0; i < 20; i++) MEMCHECK_CHECKPOINT(passed);
+    return unused;
+}
+int main(void) {
+    pthread_t all[4];
+    for (int i = 0; i < 4; i++) pthread_create(&all[i], 0, passes, 0);
+    for (int i = 0; i < 4; i++) pthread_join(all[i], 0);
+    MEMCHECK_CHECKPOINT(done);
+    return 0;
+}
+"#;
+
+/// Each pass of each thread is a stop of its own.
+#[test]
+fn threads_that_cooperate_wait_for_each_other() {
+    let toml = "[[case]]\nname = \"threads\"\nsnapshot = false\nafter_last = \"run\"\nbudget.threads.count = 5\n\
+                target = { c = \"main.c\", cflags = [\"-DMEMCHECK_COOPERATIVE\", \"-pthread\"], ldflags = [\"-pthread\"] }\n\
+                [[case.checkpoint]]\nname = \"passed\"\nevery = true\nlimit = 100\n[[case.checkpoint]]\nname = \"done\"\n";
+    let project = Project::new().file("main.c", THREADS).file("memcheck.toml", toml);
+    let _ = refused(&project, "ptrace", &["--cooperative"])
+        .expect_code(0)
+        .expect_all(&["measured 81 checkpoints in 1 case: all passed"]);
+}

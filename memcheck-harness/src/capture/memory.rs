@@ -352,6 +352,28 @@ impl Memory for LiveMemory {
     }
 }
 
+/// The memory of a process that nobody traces: which pages are there, and nothing of what they hold.
+#[derive(Debug)]
+pub struct PagesOnly(pub(super) LiveMemory);
+
+impl PagesOnly {
+    /// As [`LiveMemory::into_recording`].
+    #[must_use]
+    pub fn into_recording(self) -> Recording {
+        self.0.into_recording()
+    }
+}
+
+impl Memory for PagesOnly {
+    fn read(&self, _address: u64, _buffer: &mut [u8]) -> bool {
+        false
+    }
+
+    fn pages(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
+        self.0.pages(start, end)
+    }
+}
+
 /// Adds a range; ranges that overlap or touch become one. Bytes read twice are the same bytes: the process is stopped.
 fn remember(ranges: &mut BTreeMap<u64, Vec<u8>>, address: u64, bytes: &[u8]) {
     let end = address + bytes.len() as u64;

@@ -21,7 +21,7 @@ pub use contents::{ContentReader, Counted, Strings, content_reader};
 pub use environment::{environment, page_bytes_here, today};
 pub use libc::libc_of;
 pub use maps::parse_maps;
-pub use memory::LiveMemory;
+pub use memory::{LiveMemory, PagesOnly};
 pub use objects::ObjectCache;
 pub use smaps::parse_smaps;
 
@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 use crate::model::{Capture, CaptureLevel, Class, MemoryMap, Name, PatchedPage, Recording, Region, Status, Thread};
 use crate::sys::limits::STACK;
 use crate::sys::process;
-use crate::trace::{Attached, Stopped};
+use crate::trace::{Attached, Cooperating, Stopped};
 
 /// Reads everything of a stopped process, before anything reads its memory.
 ///
@@ -83,6 +83,26 @@ pub fn recorded_memory(stopped: &Stopped) -> Result<LiveMemory> {
 /// As [`read`].
 pub fn read_attached(attached: &Attached, objects: &mut ObjectCache) -> Result<Capture> {
     read_process(attached.pid(), attached.threads(), Vec::new(), objects)
+}
+
+/// As [`read`], of a process that stopped by itself and that nobody traces: by its mappings alone.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_cooperating(stopped: &Cooperating, objects: &mut ObjectCache) -> Result<Capture> {
+    let capture = read_process(stopped.pid(), &stopped.threads(), Vec::new(), objects)?;
+    Ok(Capture {
+        by_mappings: true,
+        ..capture
+    })
+}
+
+/// The pages of a process that nobody traces.
+///
+/// # Errors
+/// As [`memory`].
+pub fn pages_cooperating(stopped: &Cooperating) -> Result<PagesOnly> {
+    memory_with(stopped.pid(), &stopped.threads(), false).map(PagesOnly)
 }
 
 /// As [`memory`], of a process that somebody else started.

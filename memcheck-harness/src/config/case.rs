@@ -396,6 +396,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
     case.watch_stacks = watched || settings.watch_stacks.unwrap_or(false);
     case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;
+    case.cooperative = settings.cooperative.unwrap_or(false) || context.overrides.cooperative;
     case.checkpoints = checkpoints.collect();
     case.children = children(doc, written.children, &case.checkpoints);
     case.child_limits = child_limits;

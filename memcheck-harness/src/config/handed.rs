@@ -20,7 +20,11 @@ pub(super) fn to_text(overrides: &Overrides) -> String {
         ("partition", &partition),
         ("environment", &overrides.environment),
     ];
-    let flags = [("exact", overrides.exact), ("as-is", overrides.as_is)];
+    let flags = [
+        ("exact", overrides.exact),
+        ("as-is", overrides.as_is),
+        ("cooperative", overrides.cooperative),
+    ];
     let mut lines: Vec<String> = Vec::new();
     let line = |word: &str, value: &str| format!("{word} {}", Name::from(value));
     lines.extend(
@@ -49,6 +53,7 @@ pub(super) fn from_text(text: &str) -> Result<Overrides> {
             "environment" => overrides.environment = Some(value),
             "exact" => overrides.exact = true,
             "as-is" => overrides.as_is = true,
+            "cooperative" => overrides.cooperative = true,
             _ => {
                 return Err(Error::tool(format!("this test does not know `{}`", Name::from(word)))
                     .detail("cargo memcheck and memcheck-harness must be of one version"));
@@ -73,6 +78,7 @@ mod tests {
             triple: None,
             cargo_args: vec!["--features".to_owned(), "a b".to_owned()],
             as_is: true,
+            cooperative: true,
             partition: Some("hash:2/3".parse().unwrap()),
             environment: Some("arm64".to_owned()),
             ..Overrides::default()

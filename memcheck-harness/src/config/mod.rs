@@ -72,6 +72,8 @@ pub struct Overrides {
     pub cargo_args: Vec<String>,
     /// `--as-is`
     pub as_is: bool,
+    /// `--cooperative`
+    pub cooperative: bool,
     /// `--partition count:1/3`
     pub partition: Option<Partition>,
     /// `--env NAME`

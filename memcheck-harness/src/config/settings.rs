@@ -13,7 +13,7 @@ use super::duration;
 use super::snapshot::{self, Written as SnapshotSettings};
 
 /// The keys read here.
-pub(super) const KEYS: [&str; 10] = [
+pub(super) const KEYS: [&str; 11] = [
     "profile",
     "timeout",
     "env",
@@ -21,6 +21,7 @@ pub(super) const KEYS: [&str; 10] = [
     "cpus",
     "after_last",
     "as_is",
+    "cooperative",
     "watch",
     "snapshot",
     "budget",
@@ -36,6 +37,8 @@ pub(super) struct Settings {
     pub(super) cpus: Option<u32>,
     pub(super) after_last: Option<AfterLast>,
     pub(super) as_is: Option<bool>,
+    /// Markers stop the target by themselves.
+    pub(super) cooperative: Option<bool>,
     /// `watch = "stacks"`; `"none"` takes a default back.
     pub(super) watch_stacks: Option<bool>,
     pub(super) snapshot: SnapshotSettings,
@@ -59,6 +62,7 @@ pub(super) fn read(table: &Table<'_>) -> Settings {
         cpus: get("cpus").and_then(|value| u32::try_from(value.whole(1, 65_536)?).ok()),
         after_last: get("after_last").and_then(|value| value.choice(&[("kill", AfterLast::Kill), ("run", AfterLast::Run)])),
         as_is: get("as_is").and_then(|value| value.flag()),
+        cooperative: get("cooperative").and_then(|value| value.flag()),
         watch_stacks: get("watch").and_then(|value| watch(&value)),
         snapshot: get("snapshot").map(|value| snapshot::read(&value)).unwrap_or_default(),
         budget: get("budget").map(|value| budget::read(&value)).unwrap_or_default(),
@@ -81,6 +85,7 @@ pub(super) fn merged(defaults: &Settings, case: Settings) -> Settings {
         cpus: case.cpus.or(defaults.cpus),
         after_last: case.after_last.or(defaults.after_last),
         as_is: case.as_is.or(defaults.as_is),
+        cooperative: case.cooperative.or(defaults.cooperative),
         watch_stacks: case.watch_stacks.or(defaults.watch_stacks),
         snapshot: snapshot::merged(&defaults.snapshot, case.snapshot),
         budget: case.budget,

@@ -124,6 +124,8 @@ pub struct Case {
     pub detach: bool,
     /// Turn off every launch setting that makes runs repeatable.
     pub as_is: bool,
+    /// Markers stop the target by themselves, nobody traces it.
+    pub cooperative: bool,
     /// `watch = "stacks"`: note how deep the stacks of threads were when these ended.
     pub watch_stacks: bool,
     /// Checkpoints in the order in which they are to be reached.
@@ -444,6 +446,7 @@ impl Case {
             after_last: AfterLast::default(),
             detach: false,
             as_is: false,
+            cooperative: false,
             watch_stacks: false,
             checkpoints: Vec::new(),
             steps: Vec::new(),

@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) directory: CString,
     /// Files that become 0, 1 and 2; their own numbers are above 2.
     pub(crate) streams: [OwnedFd; 3],
+    /// A descriptor that stays open in the program, under its number.
+    pub(crate) channel: Option<OwnedFd>,
     /// Turn address-space randomisation off.
     pub(crate) no_randomize: bool,
     /// (resource, soft, hard)
@@ -392,6 +394,10 @@ extern "C" fn child_main(argument: *mut c_void) -> libc::c_int {
                 call(libc::SYS_fcntl, open, libc::F_SETFD as usize, libc::FD_CLOEXEC as usize, 0, 0);
                 open += 1;
             }
+        }
+
+        if let Some(channel) = &plan.channel {
+            call(libc::SYS_fcntl, channel.as_raw_fd() as usize, libc::F_SETFD as usize, 0, 0, 0);
         }
 
         let nothing = 0u64;

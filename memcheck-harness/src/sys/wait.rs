@@ -83,6 +83,36 @@ pub(crate) fn one(tid: i32, block: bool) -> io::Result<Option<Status>> {
     }
 }
 
+/// What a child that nobody traces did next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Child {
+    /// Stopped by this signal, all threads of it.
+    Stopped(i32),
+    /// Gone, with this exit code.
+    Exited(i32),
+    /// Gone, killed by this signal.
+    Killed(i32),
+}
+
+/// Waits for a child that is not traced to stop or end. `None`: nothing yet (only with `block` false).
+///
+/// # Errors
+/// As [`one`].
+pub(crate) fn untraced(pid: i32, block: bool) -> io::Result<Option<Child>> {
+    let mut status = 0;
+    let flags = libc::__WALL | WNOTHREAD | libc::WUNTRACED | if block { 0 } else { libc::WNOHANG };
+    // SAFETY: `status` is a valid place for the result.
+    match unsafe { libc::waitpid(pid, &raw mut status, flags) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        _ => Ok(Some(match decode(status) {
+            Status::Exited(code) => Child::Exited(code),
+            Status::Killed(signal) => Child::Killed(signal),
+            _ => Child::Stopped((status >> 8) & 0xff),
+        })),
+    }
+}
+
 /// True when the kernel holds this thread as a child or tracee of the calling thread: alive, or ended and not yet collected.
 /// Nothing is collected. Unlike a look at `/proc` it cannot be fooled by an id that was given to a stranger meanwhile.
 pub(crate) fn is_ours(tid: i32) -> bool {

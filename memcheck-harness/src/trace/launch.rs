@@ -33,10 +33,10 @@ use super::{Launch, Point, arch};
 const FIXED_STACK: u64 = 8 << 20;
 
 /// How long output pipes that stay open are read after the target's end.
-const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+pub(super) const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
 /// One limit that is asked for: what it is called, resource, soft, hard.
-struct AskedLimit {
+pub(super) struct AskedLimit {
     name: &'static str,
     value: String,
     resource: u32,
@@ -63,26 +63,11 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     if launch.watch_stacks {
         rules.push(seccomp::discards());
     }
-    let limits = limits(launch);
     let mut settings = Vec::new();
-    let environment = environment(launch, &mut settings)?;
-    let cpus = cpus(launch, &mut settings);
-    let plan = Plan {
-        program: text(launch.program.as_os_str(), "the path of the program")?,
-        arguments: arguments(launch)?,
-        environment,
-        directory: text(launch.cwd.as_os_str(), "the working directory")?,
-        streams: [stdin(&launch.stdin)?, out, err],
-        no_randomize: launch.fixed,
-        limits: limits.iter().map(|one| (one.resource, one.soft, one.hard)).collect(),
-        cpus,
-        dies_with_parent: launch.dies_with_us,
-        filter: if rules.is_empty() {
-            Vec::new()
-        } else {
-            seccomp::filter(&rules)
-        },
-    };
+    let (mut plan, limits) = plan(launch, out, err, &mut settings)?;
+    if !rules.is_empty() {
+        plan.filter = seccomp::filter(&rules);
+    }
     let thp_off = if launch.fixed { Some(thp::Off::new()) } else { None };
     let mut child = clone::create(plan).map_err(|error| Error::machine(format!("could not start a process: {error}")))?;
     ptrace::seize(child.pid(), ptrace::OPTIONS).map_err(|error| not_permitted(&error))?;
@@ -158,6 +143,32 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     })
 }
 
+/// What the child is to do to itself, without a filter; and the limits that are asked for.
+pub(super) fn plan(
+    launch: &Launch,
+    out: OwnedFd,
+    err: OwnedFd,
+    settings: &mut Vec<AppliedSetting>,
+) -> Result<(Plan, Vec<AskedLimit>)> {
+    let limits = limits(launch);
+    let environment = environment(launch, settings)?;
+    let cpus = cpus(launch, settings);
+    let plan = Plan {
+        program: text(launch.program.as_os_str(), "the path of the program")?,
+        arguments: arguments(launch)?,
+        environment,
+        directory: text(launch.cwd.as_os_str(), "the working directory")?,
+        streams: [stdin(&launch.stdin)?, out, err],
+        channel: None,
+        no_randomize: launch.fixed,
+        limits: limits.iter().map(|one| (one.resource, one.soft, one.hard)).collect(),
+        cpus,
+        dies_with_parent: launch.dies_with_us,
+        filter: Vec::new(),
+    };
+    Ok((plan, limits))
+}
+
 /// Waits for the exec stop. A status is the child's end before that.
 fn reach_exec(child: &Child, clock: &Clock) -> std::result::Result<Option<Status>, Halt> {
     loop {
@@ -177,9 +188,9 @@ fn reach_exec(child: &Child, clock: &Clock) -> std::result::Result<Option<Status
 }
 
 /// Our ends of standard output and standard error (one for both at a terminal), then the target's.
-type Streams = (OwnedFd, Option<OwnedFd>, OwnedFd, OwnedFd);
+pub(super) type Streams = (OwnedFd, Option<OwnedFd>, OwnedFd, OwnedFd);
 
-fn pipes() -> Result<Streams> {
+pub(super) fn pipes() -> Result<Streams> {
     let pipe = || {
         let made = io::pipe().and_then(|(reader, writer)| Ok((reader.into(), process::above_standard(writer.into())?)));
         made.map_err(|error| Error::machine(format!("could not make a pipe for the target's output: {error}")))
@@ -336,7 +347,7 @@ fn cpus(launch: &Launch, settings: &mut Vec<AppliedSetting>) -> Option<Vec<u64>>
 }
 
 /// Completes the list of settings with what the child was granted.
-fn record(
+pub(super) fn record(
     launch: &Launch,
     limits: &[AskedLimit],
     report: &Report,
@@ -374,7 +385,7 @@ fn record(
 }
 
 /// Why the target never ran.
-fn failed(launch: &Launch, report: &Report, status: Status) -> Error {
+pub(super) fn failed(launch: &Launch, report: &Report, status: Status) -> Error {
     let program = launch.program.display();
     let Some((step, number)) = report.failed else {
         let how = match status {
@@ -429,13 +440,14 @@ fn foreign(path: &Path) -> Option<String> {
     ))
 }
 
-fn not_permitted(error: &io::Error) -> Error {
+pub(super) fn not_permitted(error: &io::Error) -> Error {
     let (cause, remedy) = super::permit::rules().refusal();
     Error::machine(format!(
         "this machine does not let us trace a child of ours (ptrace: {error})"
     ))
     .detail(cause)
     .detail(remedy)
+    .detail("or let markers stop their program by themselves: cargo memcheck --cooperative (docs/cooperative.md)")
     .detail("cargo memcheck doctor  tells what this machine permits")
 }
 

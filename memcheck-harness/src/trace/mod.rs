@@ -10,6 +10,7 @@ mod bell;
 mod breakpoint;
 mod calls;
 mod clock;
+mod cooperate;
 mod debug;
 mod end;
 mod events;
@@ -51,6 +52,7 @@ use crate::model::{
 pub use attach::{Attached, attach};
 pub use bell::Bell;
 use clock::Halt;
+pub use cooperate::{Cooperating, Turn as CooperatingTurn, can_cooperate, cooperate};
 use session::{Session, Turn};
 
 /// How to start a target.
