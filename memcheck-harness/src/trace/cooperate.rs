@@ -124,6 +124,7 @@ impl Cooperating {
                     hits: 0,
                     since: None,
                     done_at: None,
+                    met: None,
                 })
                 .collect(),
             due: VecDeque::new(),
@@ -261,6 +262,7 @@ impl Cooperating {
             output: drained.tail,
             hits: self.points.iter().map(|counted| counted.hits).collect(),
             unseen: BTreeMap::new(),
+            children: Vec::new(),
             notes: std::mem::take(&mut self.notes),
             settings: std::mem::take(&mut self.settings),
         }
