@@ -1,4 +1,5 @@
-//! `compare --base` end to end, in throw-away git repositories. Behind the feature `oracles`: it needs git.
+//! `compare --base` end to end, in throw-away git repositories, and runs with other C libraries. Behind the feature `oracles`: it
+//! needs git, and what `.ci/glibcs` unpacks.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use tests::{Project, Run};
 
+#[path = "git/glibc.rs"]
+mod glibc;
 #[path = "git/limits.rs"]
 mod limits;
 #[path = "git/edits.rs"]

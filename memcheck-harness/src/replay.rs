@@ -91,6 +91,17 @@ fn ends_of_children(case: &Case, recorded: &CaseReport) -> Vec<CheckpointSpec> {
         .collect()
 }
 
+/// The names of start routines, as symbol tables told them when it was measured: captures hold addresses only.
+fn name_starts(map: &mut MemoryMap, recorded: &MemoryMap) {
+    for thread in map.threads.iter_mut().filter(|thread| thread.start_address.is_some()) {
+        let told = recorded
+            .threads
+            .iter()
+            .find(|told| told.start_address == thread.start_address);
+        thread.start_function = told.and_then(|told| told.start_function.clone());
+    }
+}
+
 fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options: &Options) -> CaseReport {
     let Some(case) = plan.cases.iter().find(|case| case.name == recorded.name) else {
         let mut same = recorded.clone();
@@ -118,7 +129,12 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
     };
     let maps: Vec<(usize, MemoryMap)> = mine
         .iter()
-        .filter_map(|capture| Some((index(&capture.checkpoint)?, classified(&capture.kept))))
+        .filter_map(|capture| {
+            let mut map = classified(&capture.kept);
+            let same = recorded.checkpoints.iter().find(|report| report.name == capture.checkpoint);
+            same.into_iter().for_each(|report| name_starts(&mut map, &report.map));
+            Some((index(&capture.checkpoint)?, map))
+        })
         .collect();
     // Of a series only the first pass must be there.
     let is_missing = |spec: &&CheckpointSpec| !spec.is_optional() && !kept.contains(&spec.name);
@@ -139,7 +155,10 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         approved.as_ref(),
         options,
     );
-    if recorded.snapshot.status == SnapshotStatus::Unsteady {
+    if recorded.snapshot.status != SnapshotStatus::Unsteady {
+        // All of them gave what is recorded of one.
+        judged.snapshot.runs = recorded.snapshot.runs;
+    } else {
         let note = format!(
             "{} runs of this case did not agree; one of them is recorded, and this judges that one",
             recorded.snapshot.runs

@@ -25,9 +25,7 @@ const HUNDRED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hundred.c")
 /// The unpacked root of a release.
 #[track_caller]
 fn root(release: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../tools/glibc").join(release);
-    assert!(root.join("complete").exists(), "no C library of {release}: run .ci/glibcs");
-    root.canonicalize().unwrap()
+    tests::glibc::root(env!("CARGO_TARGET_TMPDIR"), release)
 }
 
 fn built(dir: &TempDir, release: &str, flags: &[&str]) -> PathBuf {
@@ -38,28 +36,11 @@ fn built(dir: &TempDir, release: &str, flags: &[&str]) -> PathBuf {
 fn built_of(source: &str, dir: &TempDir, release: &str, flags: &[&str]) -> PathBuf {
     let root = root(release);
     let program = dir.path().join("stacks");
-    let (library, development) = (root.join("lib/x86_64-linux-gnu"), root.join("usr/lib/x86_64-linux-gnu"));
-    let at = |flag: &str, path: &Path| format!("{flag}{}", path.display());
     let _ = output(
         command("gcc")
             .args(["-O1", "-g", "-pthread", "-fcf-protection=none", "-Wl,-z,now"])
-            .args([at("--sysroot=", &root), at("-B", &development), at("-L", &development)])
-            .args([
-                "-idirafter",
-                "/usr/include",
-                "-idirafter",
-                "/usr/include/x86_64-linux-gnu",
-                INCLUDE,
-                source,
-            ])
-            .arg(at("-Wl,--dynamic-linker=", &library.join("ld-linux-x86-64.so.2")))
-            .arg(at("-Wl,-rpath,", &library))
-            // What the unwinder of a newer gcc asks of libc; nothing here unwinds.
-            .arg(if release == "bullseye" {
-                "-Wl,--defsym,_dl_find_object=0"
-            } else {
-                "-g"
-            })
+            .args(tests::glibc::flags(&root))
+            .args([INCLUDE, source])
             .args(flags)
             .arg("-o")
             .arg(&program),

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub mod glibc;
+
 /// A throw-away project directory; gone when dropped.
 #[derive(Debug)]
 pub struct Project {
