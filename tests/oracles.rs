@@ -30,6 +30,9 @@ mod glibc;
 #[path = "oracles/insta_files.rs"]
 mod insta_files;
 #[cfg(test)]
+#[path = "oracles/kinds.rs"]
+mod kinds;
+#[cfg(test)]
 #[path = "oracles/pmap.rs"]
 mod pmap;
 #[cfg(test)]
