@@ -97,7 +97,7 @@ impl Session {
     }
 
     fn call_beside(&mut self, tid: i32, saved: &Registers, number: u64, args: [u64; 3]) -> io::Result<i64> {
-        let info = ptrace::signal_info(tid)?;
+        let mut info = ptrace::signal_info(tid)?;
         let at = match self.pages.call_instruction {
             Some(at) => at,
             None => call_instruction(tid).ok_or(io::ErrorKind::Unsupported)?,
@@ -116,7 +116,12 @@ impl Session {
                         break registers.call_result();
                     }
                 }
-                // A stop that was asked for before; signals are blocked.
+                // A fault of its own that was pending when we interrupted it comes first: handled as any event when we are done.
+                event @ Status::Signal(_) => {
+                    info = ptrace::signal_info(tid)?;
+                    self.tasks.hold(tid, event);
+                }
+                // A stop that was asked for before; other signals are blocked.
                 Status::Interrupt | Status::Group => {}
                 _ => return Err(io::ErrorKind::Interrupted.into()),
             }
