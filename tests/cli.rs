@@ -53,6 +53,8 @@ mod first_contact;
 mod gate;
 #[path = "cli/growth.rs"]
 mod growth;
+#[path = "cli/hardening.rs"]
+mod hardening;
 #[path = "cli/hazards.rs"]
 mod hazards;
 #[path = "cli/hostile.rs"]

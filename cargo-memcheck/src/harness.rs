@@ -196,6 +196,7 @@ fn failed(package: &Package, test: &str, error: Error) -> CaseReport {
         series: Vec::new(),
         scaling: Vec::new(),
         on_line: Vec::new(),
+        elf: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! It fails closed: what cannot be known here counts as broken ([`Verdict::Unknown`]) and says why.
 
 mod growth;
+mod hardening;
 mod scaling;
 mod slack;
 mod trend;
@@ -12,6 +13,7 @@ mod waiver;
 use std::collections::BTreeMap;
 
 pub use growth::{find_growth, judge_series};
+pub use hardening::hardening;
 pub use scaling::{Machine, judge_scaling, sample};
 pub use slack::room;
 pub use waiver::{waive, waivers};

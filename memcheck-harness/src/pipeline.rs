@@ -3,6 +3,7 @@
 
 mod attached;
 mod cooperating;
+mod elf;
 mod held;
 mod judge;
 mod kept;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub use attached::attached;
+pub(crate) use elf::hardening;
 pub use limits::waivers;
 pub(crate) use lines::judge_again;
 

@@ -136,6 +136,10 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
             Some((index(&capture.checkpoint)?, map))
         })
         .collect();
+    let files = mine
+        .iter()
+        .filter_map(|capture| Some((index(&capture.checkpoint)?, &capture.kept)));
+    let elf = pipeline::hardening(case, files);
     // Of a series only the first pass must be there.
     let is_missing = |spec: &&CheckpointSpec| !spec.is_optional() && !kept.contains(&spec.name);
     if let Some(missing) = case.checkpoints.iter().find(is_missing) {
@@ -166,6 +170,7 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         judged.notes.push(note);
     }
     CaseReport {
+        elf,
         end: recorded.end.clone(),
         output: recorded.output.clone(),
         settings: recorded.settings.clone(),

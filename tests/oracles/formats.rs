@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use memcheck_harness::model::{
-    At, Bound, Cancel, Case, CheckpointSpec, Defaults, Limit, Metric, Name, Place, Plan, RunReport, Target,
+    At, Bound, Cancel, Case, CheckpointSpec, Defaults, ElfKey, ElfRule, ElfWanted, Limit, Metric, Name, Place, Plan, RunReport,
+    Target,
 };
 use memcheck_harness::pipeline::{self, Options};
 use memcheck_harness::report::{self, Format, Style};
@@ -24,6 +25,14 @@ fn hostile() -> RunReport {
         column: 1,
     };
     let mut main = CheckpointSpec::new("main", At::Main);
+    // No shell is under this name: it is not known to hold, and said so in every format.
+    case.elf = vec![ElfRule {
+        key: ElfKey::Nx,
+        wanted: ElfWanted::Flag(true),
+        object: Some("<b>[x](y)*".to_owned()),
+        of_case: true,
+        place: place.clone(),
+    }];
     let max = Some(Bound { value: 1, place });
     let limit = Limit { max, ..Limit::default() };
     main.limits = BTreeMap::from([(Metric::parse("own.anon").unwrap(), limit)]);
@@ -150,6 +159,7 @@ fn the_official_schema_accepts_sarif() {
         assert 'docs.oasis-open.org/sarif' in schema['id'], schema['id']\n\
         check = jsonschema.Draft4Validator(schema)\n\
         report = json.load(open(sys.argv[1]))\n\
+        assert 'memcheck/hardening' in [result['ruleId'] for result in report['runs'][0]['results']]\n\
         print([error.message for error in check.iter_errors(report)], len(report['runs'][0]['results']))\n\
         report['runs'][0]['results'] = 'none'\n\
         assert list(check.iter_errors(report))";

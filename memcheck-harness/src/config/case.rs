@@ -383,6 +383,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.env = settings.env;
     case.limits = settings.limits;
     case.cpus = settings.cpus;
+    case.elf = settings.elf;
     case.cwd = written
         .cwd
         .map_or_else(|| case.package_dir.clone(), |cwd| context.root.join(cwd));

@@ -11,6 +11,7 @@ mod cursor;
 mod diagnostic;
 mod duration;
 mod edit;
+mod elf;
 mod environment;
 mod handed;
 mod kind;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::model::{Name, Place, Plan, Workspace};
+pub use elf::is_of_file;
 pub use partition::Partition;
 pub use reference::reference;
 pub use revised::{revised, revised_elsewhere, switches};

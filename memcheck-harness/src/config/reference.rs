@@ -11,6 +11,7 @@ const SAMPLE: &str = r#"
 limits = {}
 snapshot = { tolerance = {} }
 budget.own.anon = { max = "1 B" }
+elf = { nx = true, object = { x = { nx = true } } }
 [[case]]
 name = "a"
 target = {}
@@ -70,9 +71,11 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[defaults] and [[case]]", "cpus", "number", "How many processors the program may use."),
     ("[defaults] and [[case]]", "after_last", "`\"kill\"`, `\"run\"`", "After the last checkpoint the program is killed, or runs to its end."),
     ("[defaults] and [[case]]", "as_is", "flag", "Launched as it would be here: no fixed environment, no fixed layout."),
+    ("[defaults] and [[case]]", "cooperative", "flag", "Nobody traces the program: markers built for it stop it by themselves."),
     ("[defaults] and [[case]]", "watch", "`\"stacks\"`, `\"none\"`", "Sees how deep the stacks of threads were when these ended."),
     ("[defaults] and [[case]]", "snapshot", "table or `false`", "What is in the snapshot; `false`: there is none."),
     ("[defaults] and [[case]]", "budget", "table", "Limits by metric, at every checkpoint."),
+    ("[defaults] and [[case]]", "elf", "table", "Demands on the headers of the executable and own libraries, see below."),
     ("[[case.checkpoint]]", "name", "name", "Names the checkpoint; without `at` the marker of that name."),
     ("[[case.checkpoint]]", "at", "text or table", "Where to stop."),
     ("[[case.checkpoint]]", "child", "`\"name.1\"`, `\"name.*\"`", "In which child process, instead of the program itself."),
@@ -142,6 +145,17 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("a limit", "max_per_unit", "size or number", "How much one more unit of the matrix may cost."),
     ("a limit", "max_constant", "size or number", "What there may be besides, whatever the unit."),
     ("a limit", "over", "checkpoint, `\"approved\"`, `\"base\"`", "What growth is measured against."),
+    ("elf", "relro", "`\"full\"`, `\"partial\"`, `\"none\"`", "Read-only after relocation, at least so far; `\"none\"` takes a default back."),
+    ("elf", "nx", "flag", "The stack is not executable."),
+    ("elf", "pie", "flag", "The executable is position-independent."),
+    ("elf", "canary", "flag", "The stack protector is used."),
+    ("elf", "wx", "number", "At most so many segments that are writable and executable at once."),
+    ("elf", "object", "table by pattern", "The same for files by name, or by path: `elf.object.\"libx*\".relro`; it comes before what holds for all."),
+    ("elf.object", "relro", "as `elf.relro`", "Of these files."),
+    ("elf.object", "nx", "flag", "Of these files."),
+    ("elf.object", "pie", "flag", "Of these files."),
+    ("elf.object", "canary", "flag", "Of these files."),
+    ("elf.object", "wx", "number", "Of these files."),
     ("snapshot", "elf", "`\"large\"`, `\"sizes\"`", "Segments of the program: from 256 KiB on, or all."),
     ("snapshot", "libraries", "`\"names\"`, `\"sizes\"`", "Own libraries: by name, or with their segments."),
     ("snapshot", "roles", "list of roles", "Only these rows."),

@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::{AfterLast, LaunchLimits, Profile};
+use crate::model::{AfterLast, ElfRule, LaunchLimits, Profile};
 
 use super::budget::{self, Budget};
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::quote;
 use super::duration;
+use super::elf;
 use super::snapshot::{self, Written as SnapshotSettings};
 
 /// The keys read here.
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 12] = [
     "profile",
     "timeout",
     "env",
@@ -25,6 +26,7 @@ pub(super) const KEYS: [&str; 11] = [
     "watch",
     "snapshot",
     "budget",
+    "elf",
 ];
 
 /// What is written at one level.
@@ -43,6 +45,7 @@ pub(super) struct Settings {
     pub(super) watch_stacks: Option<bool>,
     pub(super) snapshot: SnapshotSettings,
     pub(super) budget: Budget,
+    pub(super) elf: Vec<ElfRule>,
 }
 
 /// Reads the settings of a table; its other keys are the caller's.
@@ -66,6 +69,7 @@ pub(super) fn read(table: &Table<'_>) -> Settings {
         watch_stacks: get("watch").and_then(|value| watch(&value)),
         snapshot: get("snapshot").map(|value| snapshot::read(&value)).unwrap_or_default(),
         budget: get("budget").map(|value| budget::read(&value)).unwrap_or_default(),
+        elf: get("elf").map(|value| elf::read(&value)).unwrap_or_default(),
     }
 }
 
@@ -89,6 +93,7 @@ pub(super) fn merged(defaults: &Settings, case: Settings) -> Settings {
         watch_stacks: case.watch_stacks.or(defaults.watch_stacks),
         snapshot: snapshot::merged(&defaults.snapshot, case.snapshot),
         budget: case.budget,
+        elf: elf::merged(&defaults.elf, case.elf),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointSpec, Metric, Name, Role, Shard, StepSpec, Waiver};
+use super::{CheckpointSpec, ElfRule, Metric, Name, Role, Shard, StepSpec, Waiver};
 
 /// The place of snapshots in a package's directory, where cargo-insta finds them.
 pub const SNAPSHOT_DIR: &str = "memcheck/snapshots";
@@ -116,6 +116,8 @@ pub struct Case {
     pub children: Children,
     /// The limits of what [`Children::Capture`] captures: those of the case and of the defaults.
     pub child_limits: BTreeMap<Metric, Limit>,
+    /// What the headers of its files must say: the rules of the case, then those of the defaults.
+    pub elf: Vec<ElfRule>,
     /// Limit for the whole case.
     pub timeout: Duration,
     /// What happens after the last checkpoint.
@@ -442,6 +444,7 @@ impl Case {
             exit: None,
             children: Children::default(),
             child_limits: BTreeMap::new(),
+            elf: Vec::new(),
             timeout: Duration::from_secs(30),
             after_last: AfterLast::default(),
             detach: false,

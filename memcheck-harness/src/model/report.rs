@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
 use super::{
-    ChildName, Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series, Switch, UnsteadyCell,
-    WaiverResult, WaiverStatus,
+    ChildName, ElfResult, Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series, Switch,
+    UnsteadyCell, WaiverResult, WaiverStatus,
 };
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
@@ -146,6 +146,9 @@ pub struct CaseReport {
     /// Checkpoints whose limits per unit are judged at the last run of the line.
     #[serde(default)]
     pub on_line: Vec<String>,
+    /// How the hardening policy came out, for each file and demand; empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elf: Vec<ElfResult>,
 }
 
 /// One checkpoint that was reached.
@@ -449,6 +452,7 @@ impl CaseReport {
             series: Vec::new(),
             scaling: Vec::new(),
             on_line: Vec::new(),
+            elf: Vec::new(),
         }
     }
 
@@ -460,6 +464,7 @@ impl CaseReport {
             .flat_map(|c| &c.limits)
             .filter(|l| l.verdict.is_broken())
             .count()
+            + self.elf.iter().filter(|result| result.verdict.is_broken()).count()
     }
 }
 

@@ -60,5 +60,6 @@ pub fn attached(
         series: Vec::new(),
         scaling: Vec::new(),
         on_line: Vec::new(),
+        elf: Vec::new(),
     })
 }

@@ -1,5 +1,6 @@
 //! The runs of one case → its report: budgets, the snapshot's verdict, and the causes of what changed.
 
+use super::elf::hardening;
 use super::limits::{over_base, waive};
 use super::{Measured, Options, states};
 use crate::compare::{self, Approved};
@@ -72,6 +73,8 @@ pub(crate) fn judge(
     // What does not count as a difference is none to be explained either.
     let now = states(approved).map_or_else(|| now.clone(), |approved| normalize::within(case, &now, approved));
     measured.notes.extend(over_base(case));
+    let indices = measured.maps.iter().map(|(index, _)| *index);
+    let elf = hardening(case, indices.zip(&measured.captures));
     let maps = std::mem::take(&mut measured.maps);
     let mut captures = std::mem::take(&mut measured.captures).into_iter();
     let mut checkpoints = Vec::new();
@@ -86,6 +89,7 @@ pub(crate) fn judge(
         checkpoints.push(report);
     }
     let mut report = case_report(case, target, measured, checkpoints, snapshot);
+    report.elf = elf;
     if case.as_is {
         report.settings.insert(0, AppliedSetting::as_is());
     }
@@ -156,5 +160,6 @@ pub(super) fn case_report(
         series: measured.series,
         scaling: Vec::new(),
         on_line: on_line(case),
+        elf: Vec::new(),
     }
 }

@@ -19,6 +19,7 @@ pub(super) enum Level {
 pub(super) enum Rule {
     NotJudged,
     Budget,
+    Hardening,
     Snapshot,
     Waiver,
     WxMapping,
@@ -29,9 +30,10 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::NotJudged,
         Self::Budget,
+        Self::Hardening,
         Self::Snapshot,
         Self::Waiver,
         Self::WxMapping,
@@ -45,6 +47,7 @@ impl Rule {
         match self {
             Self::NotJudged => "memcheck/not-judged",
             Self::Budget => "memcheck/budget",
+            Self::Hardening => "memcheck/hardening",
             Self::Snapshot => "memcheck/snapshot",
             Self::Waiver => "memcheck/waiver",
             Self::WxMapping => "memcheck/wx-mapping",
@@ -59,6 +62,7 @@ impl Rule {
         match self {
             Self::NotJudged => "A case could not be judged",
             Self::Budget => "A memory budget is exceeded",
+            Self::Hardening => "A demand on the hardening of a file is not met",
             Self::Snapshot => "Memory differs from the approved snapshot",
             Self::Waiver => "A broken limit is waived, or its waiver should go",
             Self::WxMapping => "Memory is writable and executable at once",
@@ -176,6 +180,12 @@ fn of_case(report: &RunReport, case: &CaseReport, all: &mut Vec<Finding>) {
             text,
             &limit.origin,
         ));
+    }
+    for result in super::hardening::broken(case) {
+        let remedy = result.remedy().map_or(String::new(), |remedy| format!("\n{remedy}"));
+        let text = format!("{} ({}){remedy}", result.text(), result.origin);
+        let key = format!("{} {}", result.rule, result.file());
+        all.push(finding(Rule::Hardening, Level::Error, &key, text, &result.origin));
     }
     let level = if outcome == Outcome::Warning {
         Level::Warning

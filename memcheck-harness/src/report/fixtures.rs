@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::explain;
 use crate::model::{
-    AppliedSetting, CaseReport, Cell, CheckpointReport, Confidence, Environment, EnvironmentStatus, Evidence, Item, LimitResult,
-    MemoryMap, Metric, Name, OutputTail, Perms, Piece, Place, Problem, ProblemKind, ProcessTotals, Role, Row, RowKey, RunReport,
-    SnapshotOutcome, SnapshotStatus, StackState, State, ThreadFact, Verdict,
+    AppliedSetting, CaseReport, Cell, CheckpointReport, Confidence, ElfResult, Environment, EnvironmentStatus, Evidence, Item,
+    LimitResult, MemoryMap, Metric, Name, OutputTail, Perms, Piece, Place, Problem, ProblemKind, ProcessTotals, Role, Row,
+    RowKey, RunReport, SnapshotOutcome, SnapshotStatus, StackState, State, ThreadFact, Verdict,
 };
 
 pub(crate) const KIB: u64 = 1024;
@@ -179,6 +179,7 @@ pub(crate) fn case(name: &str) -> CaseReport {
         series: Vec::new(),
         scaling: Vec::new(),
         on_line: Vec::new(),
+        elf: Vec::new(),
     }
 }
 
@@ -256,5 +257,29 @@ pub(crate) fn unjoined() -> RunReport {
             refused: None,
         })
         .to_vec();
+    run(vec![case])
+}
+
+/// A case whose executable breaks one demand and hides the other.
+pub(crate) fn hardened() -> RunReport {
+    let result = |rule: &str, wanted: &str, found: &str, verdict: Verdict, reason: &str| ElfResult {
+        rule: rule.to_owned(),
+        object: Name::from("/p/server"),
+        wanted: wanted.to_owned(),
+        found: found.to_owned(),
+        verdict,
+        reason: reason.to_owned(),
+        origin: Place {
+            file: "memcheck.toml".to_owned(),
+            line: 4,
+            column: 1,
+        },
+    };
+    let mut case = case("server");
+    case.elf = vec![
+        result("elf.relro", "full", "none", Verdict::Over, ""),
+        result("elf.canary", "yes", "", Verdict::Unknown, "it has no symbol table that tells"),
+        result("elf.wx", "0", "0", Verdict::Within, ""),
+    ];
     run(vec![case])
 }

@@ -9,6 +9,7 @@ pub(super) fn is_ungated(case: &CaseReport) -> bool {
     case.problem.is_none()
         && case.snapshot.status == SnapshotStatus::Off
         && case.on_line.is_empty()
+        && case.elf.is_empty()
         && case.checkpoints.iter().all(|checkpoint| checkpoint.limits.is_empty())
 }
 

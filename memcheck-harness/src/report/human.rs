@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::text::{Ink, clean, columns, differences, labelled, paint, plural, wrap};
-use super::{problem, progress, scaling, series, table, unsteady};
+use super::{hardening, problem, progress, scaling, series, table, unsteady};
 use crate::model::{
     AppliedSetting, CaseReport, ChangeCause, CheckpointReport, LimitResult, Outcome, Place, ProblemKind, RunReport,
     SnapshotStatus, Verdict,
@@ -175,14 +175,15 @@ fn message(
 ) -> io::Result<()> {
     if outcome == Outcome::Problem {
         problem::of_case(case, style, out)?;
-        if sections.affected.is_empty() {
+        if sections.affected.is_empty() && hardening::broken(case).next().is_none() {
             return Ok(());
         }
         let is_check = case
             .problem
             .as_ref()
             .is_some_and(|problem| problem.kind == ProblemKind::Check);
-        let broken_before = sections.affected.iter().any(|checkpoint| broken(checkpoint).next().is_some());
+        let broken_before = sections.affected.iter().any(|checkpoint| broken(checkpoint).next().is_some())
+            || hardening::broken(case).next().is_some();
         // What changed before it ended is no explanation of the end; a broken limit is still told.
         if !is_check && style.verbose == 0 {
             if broken_before {
@@ -268,6 +269,7 @@ pub(super) fn verdicts(
         };
         verdict_line(limit, &at, style, out)?;
     }
+    hardening::verdicts(case, style, out)?;
     let snapshot = &case.snapshot;
     match snapshot.status {
         SnapshotStatus::Differs => {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::finding::broken;
 use super::markup::{block, code};
 use super::text::plural;
-use super::{Style, human, json, render, revision, series, summary};
+use super::{Style, hardening, human, json, render, revision, series, summary};
 use crate::model::{ByteSize, CaseReport, Change, CheckpointReport, Job, Metric, Outcome, RunReport, SnapshotStatus, Unit};
 
 /// Rows of the table before the rest is only counted.
@@ -99,6 +99,17 @@ fn rows(report: &RunReport) -> (Vec<Row>, usize) {
                 format!("**{}**", show(limit.limit)),
             ]));
         }
+    }
+    for (case, result) in failed(report).flat_map(|case| hardening::broken(case).map(move |result| (case, result))) {
+        let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { code(text) };
+        rows.push(Row([
+            code(&case.name),
+            code(&format!("{} of {}", result.rule, result.file())),
+            "-".to_owned(),
+            cell(&result.found),
+            "-".to_owned(),
+            format!("**{}**", cell(&result.wanted)),
+        ]));
     }
     for case in failed(report) {
         let mut seen = BTreeSet::new();

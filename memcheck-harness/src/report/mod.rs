@@ -16,6 +16,7 @@ mod bench;
 mod captures;
 mod finding;
 mod github;
+mod hardening;
 mod human;
 mod json;
 mod junit;

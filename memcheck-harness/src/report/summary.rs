@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::text::{Ink, clean, differences, paint, plural};
-use super::{Style, gated, progress, revision, waiver};
+use super::{Style, gated, hardening, progress, revision, waiver};
 use crate::model::{CaseReport, Outcome, ProblemKind, RunReport, SnapshotStatus, Verdict};
 
 /// Cases by how they came out. A case can break a budget and differ from its snapshot at once.
@@ -269,9 +269,14 @@ fn failed(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Result<(
         }
         let [budget, snapshot, problem] = reasons(report, case, outcome);
         let unknown = |limit: &&crate::model::LimitResult| limit.verdict == Verdict::Unknown;
-        let all_unknown = case.violations() == case.checkpoints.iter().flat_map(|c| &c.limits).filter(unknown).count();
+        let limits = case.checkpoints.iter().flat_map(|c| &c.limits);
+        let broken = limits.filter(|limit| limit.verdict.is_broken()).count();
+        let hardening = hardening::broken(case).next().is_some();
+        let budget = budget && (broken > 0 || !hardening);
+        let all_unknown = broken == case.checkpoints.iter().flat_map(|c| &c.limits).filter(unknown).count();
         let words: Vec<&str> = [
             (problem, "not judged"),
+            (hardening, "hardening"),
             (budget && all_unknown, "budget not judged"),
             (budget && !all_unknown, "budget exceeded"),
             (
