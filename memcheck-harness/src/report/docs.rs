@@ -27,7 +27,7 @@ fn head(table: &str) -> String {
     match table {
         "memcheck.toml" => "The file".to_owned(),
         "a limit" => "A limit of `budget`".to_owned(),
-        "target" | "at" | "match" | "snapshot" | "limits" | "matrix" | "exit" => format!("`{table} = {{ … }}`"),
+        "target" | "at" | "match" | "elf" | "snapshot" | "limits" | "matrix" | "exit" => format!("`{table} = {{ … }}`"),
         other => other
             .split(" and ")
             .map(|name| format!("`{name}`"))
