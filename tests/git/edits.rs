@@ -62,7 +62,10 @@ fn a_green_pull_request_tells_what_it_raised_and_accepted() {
     let waiver =
         "\n[[waiver]]\ncase = \"block\"\nmetric = \"own.anon\"\nceiling = \"1 GiB\"\nexpires = 9999-12-31\nreason = \"x\"\n";
     project.write("memcheck.toml", &(project.read("memcheck.toml") + waiver));
-    project.write(".cargo/config.toml", "[build]\nrustc-wrapper = \"true\"\n");
+    project.write(
+        ".cargo/config.toml",
+        "[build]\nrustc-wrapper = \"true\"\n[env]\nINSTA_FORCE_PASS = \"1\"\n",
+    );
     project.write("insta.yaml", "behavior:\n  force_pass: true\n");
     let _ = memcheck(&project, &["accept", "block"]).expect_code(0);
     commit(&project, "more");
@@ -73,6 +76,7 @@ fn a_green_pull_request_tells_what_it_raised_and_accepted() {
         "memcheck/snapshots/block.snap: -1 line → +2 lines",
         "insta.yaml: none →",
         "build.rustc-wrapper = \"true\" (.cargo/config.toml)",
+        "env.INSTA_FORCE_PASS = \"1\" (.cargo/config.toml)",
     ]);
     assert!(run.stderr.contains("in 1 case: all passed"), "{}", run.stderr);
     let summary = project.read("target/summary.md");

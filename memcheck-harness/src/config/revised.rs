@@ -10,13 +10,18 @@ use crate::model::{Revised, RevisedKind, Switch};
 /// Where a key is too deep it is told as one value.
 const DEPTH_MAX: usize = 24;
 
-/// Keys of cargo's configuration that decide what is built, or put a program in front of it; `*` stands for one part.
-const CARGO_SWITCHES: [&str; 10] = [
+/// Keys of cargo's configuration that decide what is built and where, put a program in front of it, or speak to insta and to us
+/// through variables; `*` stands for the rest of one part.
+const CARGO_SWITCHES: [&str; 14] = [
     "build.rustc",
     "build.rustc-wrapper",
     "build.rustc-workspace-wrapper",
     "build.target",
     "build.rustflags",
+    "build.target-dir",
+    "build.build-dir",
+    "env.INSTA_*",
+    "env.MEMCHECK_*",
     "target.*.runner",
     "target.*.linker",
     "target.*.rustflags",
@@ -57,7 +62,11 @@ fn is_switch(key: &str) -> bool {
         let mut parts = key.split('.');
         pattern
             .split('.')
-            .all(|wanted| parts.next().is_some_and(|part| wanted == "*" || wanted == part))
+            .all(|wanted| match (wanted.strip_suffix('*'), parts.next()) {
+                (Some(start), Some(part)) => part.starts_with(start),
+                (None, part) => part == Some(wanted),
+                (_, None) => false,
+            })
     })
 }
 
@@ -253,7 +262,8 @@ target = { bin = "b" }
 
     #[test]
     fn cargo_is_watched_for_what_stands_in_front_of_the_program() {
-        let text = "[build]\nrustc-wrapper = \"x\"\njobs = 1\n[target.x86_64-unknown-linux-gnu]\nrunner = [\"true\"]\n[alias]\nmemcheck = \"version\"\n";
+        let text = "[build]\nrustc-wrapper = \"x\"\njobs = 1\ntarget-dir = \"kept\"\n[env]\nINSTA_FORCE_PASS = \"1\"\nINSTANCE = \"1\"\n\
+                    MEMCHECK_CI = { value = \"0\", force = true }\n[target.x86_64-unknown-linux-gnu]\nrunner = [\"true\"]\n[alias]\nmemcheck = \"version\"\n";
         let found: Vec<String> = switches("c", text)
             .into_iter()
             .map(|switch| format!("{} = {}", switch.key, switch.value))
@@ -262,6 +272,10 @@ target = { bin = "b" }
             found,
             [
                 "build.rustc-wrapper = \"x\"",
+                "build.target-dir = \"kept\"",
+                "env.INSTA_FORCE_PASS = \"1\"",
+                "env.MEMCHECK_CI.force = true",
+                "env.MEMCHECK_CI.value = \"0\"",
                 "target.x86_64-unknown-linux-gnu.runner = [\"true\"]"
             ]
         );
