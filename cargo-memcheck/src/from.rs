@@ -26,6 +26,7 @@ pub(crate) fn accept(invocation: &Invocation, from: &Path, names: &[String]) -> 
     asked.overrides.here = project::facts(results.environment.facts.clone(), results.ci);
     let project = project::open(&asked)?;
     let mut actions = Actions::new("accept", invocation, &project.plan);
+    of_environment(&project, &results, &artifact, from)?;
     let is_first = of_record(&project, &results, from)?;
     let mut found = Vec::new();
     for (path, bytes) in &artifact.pending {
@@ -89,6 +90,42 @@ fn results(from: &Path, artifact: &Artifact) -> Result<RunReport> {
             .detail("the run did not come to its end: its snapshots may be of half a suite"));
     }
     Ok(read)
+}
+
+/// The job read `memcheck.toml` as it is read here: as that of the same `[environment.NAME]`. Which one was chosen by hand there
+/// is chosen by hand here too, not by the artifact.
+fn of_environment(project: &Project, results: &RunReport, artifact: &Artifact, from: &Path) -> Result<()> {
+    let here = project.plan.defaults.environment.as_deref();
+    let names = &project.plan.defaults.environments;
+    for path in artifact.pending.keys() {
+        let file = path.rsplit('/').next().and_then(|name| name.strip_suffix(".snap.new"));
+        let Some(file) = file else { continue };
+        let name = file
+            .split_once('@')
+            .map(|(_, name)| name)
+            .or_else(|| file.strip_prefix("environment."));
+        let is_plain = || file == "environment" || results.cases.iter().any(|case| case.name == file);
+        let there = match name {
+            Some(name) if names.iter().any(|known| known == name) => Some(name),
+            None if is_plain() => None,
+            // Of nothing we know: refused by its own name.
+            _ => continue,
+        };
+        if there != here {
+            let called = |name: Option<&str>| name.map_or_else(|| "without a name".to_owned(), |name| format!("`{name}`"));
+            return Err(Error::config(format!(
+                "{path} belongs to the environment {}, and memcheck.toml is read for the one {}",
+                called(there),
+                called(here)
+            ))
+            .detail(format!(
+                "choose the environment of the job: cargo memcheck accept --from {} --env {}",
+                from.display(),
+                there.unwrap_or("default")
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The job ran in the environment of record, or there is none yet (true).

@@ -106,3 +106,72 @@ fn an_environment_begins_with_the_snapshots_of_all_and_gets_its_own_where_it_dif
         .expect_code(0)
         .expect_stderr("block@ci.snap belongs to no case (or environment)");
 }
+
+/// What a job of a named environment left pending goes into that environment's files: one that matches is known by the job's
+/// facts, one that was chosen by hand is chosen by hand at home too.
+#[test]
+fn an_artifact_is_accepted_into_the_environment_of_its_job() {
+    for (environment, code) in [("ci", 5), ("small", 3)] {
+        let home = project();
+        home.write("memcheck.toml", &toml(300));
+        let job = Project::new();
+        for (path, bytes) in home.files() {
+            job.write(&path, std::str::from_utf8(&bytes).unwrap());
+        }
+        let by_hand = ["--env", environment];
+        let (args, env): (&[&str], &[(&str, &str)]) = match environment {
+            "ci" => (&[], &CI),
+            _ => (&by_hand, &[]),
+        };
+        let _ = memcheck_with(&job, args, &[env, &[("INSTA_PENDING_DIR", "kept/pending")]].concat()).expect_code(code);
+        job.write("kept/results.json", &job.read("target/memcheck-data/results.json"));
+        let from = job.path().join("kept").display().to_string();
+        let before = home.files();
+        let accept = ["accept", "--from", from.as_str()];
+        if environment == "small" {
+            let _ = memcheck(&home, &accept).expect_code(2).expect_all(&[
+                "block@small.snap.new belongs to the environment `small`, and memcheck.toml is read for the one without a name",
+                "--env small",
+            ]);
+        }
+        let other: &[&str] = if environment == "ci" {
+            &["--env", "default"]
+        } else {
+            &["--env", "ci"]
+        };
+        let _ = memcheck(&home, &[&accept, other].concat())
+            .expect_code(2)
+            .expect_stderr(&format!("belongs to the environment `{environment}`"))
+            .expect_stderr(&format!("--env {environment}"));
+        assert_eq!(home.files(), before);
+        let _ = memcheck(&home, &[&accept, args].concat())
+            .expect_code(0)
+            .expect_stderr(&format!("Accepted memcheck/snapshots/block@{environment}.snap"));
+        assert_eq!(
+            home.read("memcheck/snapshots/block.snap").as_bytes(),
+            of(&before, "memcheck/snapshots/block.snap")
+        );
+        // What is left is what accepting does not lift.
+        let _ = memcheck_with(&home, args, env)
+            .expect_code(if code == 3 { 3 } else { 0 })
+            .expect_no_stderr("Snapshot differs");
+    }
+    // The other way round: of the environment without a name, where another one is chosen.
+    let home = project();
+    home.write("memcheck.toml", &toml(300));
+    let _ = memcheck_with(&home, &[], &[("INSTA_PENDING_DIR", "target/kept/pending")]).expect_code(5);
+    home.write("target/kept/results.json", &home.read("target/memcheck-data/results.json"));
+    let _ = memcheck(&home, &["accept", "--from", "target/kept", "--env", "ci"])
+        .expect_code(2)
+        .expect_all(&[
+            "block.snap.new belongs to the environment without a name, and memcheck.toml is read for the one `ci`",
+            "--env default",
+        ]);
+    let _ = memcheck(&home, &["accept", "--from", "target/kept"]).expect_code(0);
+    let _ = memcheck(&home, &[]).expect_code(0);
+}
+
+fn of<'f>(files: &'f [(String, Vec<u8>)], path: &str) -> &'f [u8] {
+    let found = files.iter().find(|(name, _)| name == path);
+    found.map_or(&[], |(_, bytes)| bytes.as_slice())
+}
