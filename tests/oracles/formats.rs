@@ -202,3 +202,32 @@ fn githubs_renderer_makes_our_elements_only() {
         }
     }
 }
+
+/// Neither tracker publishes its reader as a package of a registry, so jsonschema checks their documented shapes: Bencher's schema
+/// (<https://bencher.dev/docs/reference/bencher-metric-format>) and its lengths of names, and `customSmallerIsBetter` as the README
+/// of github-action-benchmark has it. The schemas are ours, and refuse what they must.
+#[test]
+fn jsonschema_accepts_the_documented_shapes_of_trackers() {
+    let script = "import json, jsonschema, sys\n\
+        number = {'type': 'number'}\n\
+        metric = {'type': 'object', 'required': ['value'], 'additionalProperties': False,\n    \
+            'properties': {'value': number, 'lower_value': number, 'upper_value': number}}\n\
+        named = lambda most, inner: {'type': 'object', 'propertyNames': {'minLength': 1, 'maxLength': most}, 'additionalProperties': inner}\n\
+        text = {'type': 'string', 'minLength': 1}\n\
+        entry = {'type': 'object', 'required': ['name', 'unit', 'value'], 'additionalProperties': False,\n    \
+            'properties': {'name': text, 'unit': text, 'value': number, 'range': text, 'extra': text}}\n\
+        report = json.load(open(sys.argv[1]))\n\
+        is_list = isinstance(report, list)\n\
+        schema = {'type': 'array', 'items': entry} if is_list else named(1024, named(64, metric))\n\
+        check = jsonschema.Draft202012Validator(schema)\n\
+        assert list(check.iter_errors([{'name': 'a', 'value': '1'}] if is_list else {'a': {'b': {'value': '1'}}}))\n\
+        print([error.message for error in check.iter_errors(report)], len(report))";
+    for (format, name, least) in [
+        (Format::Bencher, "formats-bencher.json", 2),
+        (Format::GhBenchmark, "formats-gh-benchmark.json", 6),
+    ] {
+        let path = written(&hostile(), format, name);
+        let found = tools::run("/usr/bin/python3", &["-c".as_ref(), script.as_ref(), path.as_os_str()]);
+        assert_eq!(found.trim(), format!("[] {least}"));
+    }
+}
