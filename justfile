@@ -19,10 +19,11 @@ lint:
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
-# The tests that compare with pmap, readelf, gdb and cargo-insta.
+# The tests that compare with pmap, readelf, gdb, cargo-insta and cargo-nextest.
 oracles:
     cargo test --locked --package tests --features oracles
     cargo test --locked --package cargo-memcheck --features oracles --test git
+    cargo test --locked --package cargo-memcheck --features oracles --test cli runners
 
 # This repository's own suite; arguments go to cargo memcheck.
 memcheck *ARGS:

@@ -85,6 +85,9 @@ mod schema;
 mod racing;
 #[path = "cli/readme.rs"]
 mod readme;
+#[cfg(feature = "oracles")]
+#[path = "cli/runners.rs"]
+mod runners;
 #[path = "cli/scaling.rs"]
 mod scaling;
 #[path = "cli/rust_targets.rs"]

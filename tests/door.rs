@@ -207,6 +207,73 @@ fn processes_of_one_case_each_name_all_compilers() {
     }
 }
 
+/// What this machine lacks is seen before anything is built: such cases are ignored, in the list (as nextest reads it) and in
+/// the run; where a run gates, nothing is.
+#[test]
+fn what_this_machine_cannot_measure_is_ignored() {
+    let project = accepted();
+    let refuse = project.run(
+        "cc".as_ref(),
+        &["-o", "refuse", concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/refuse.c")],
+    );
+    let _ = refuse.expect_code(0);
+    let refused = |args: &[&str], env: &[(&str, &str)]| {
+        let refuse = project.path().join("refuse");
+        let mut command = project.command(&refuse, &[&["ptrace", DOOR], args].concat());
+        finish(command.env("CARGO_MANIFEST_DIR", project.path()).envs(env.iter().copied()))
+    };
+    let everything = "filed: test\nbuilt-grows: test\nbuilt-shrinks: test\n";
+    let list = refused(&["--list", "--format", "terse", "--ignored"], &[]).expect_code(0);
+    assert_eq!(list.stdout, everything);
+    let _ = refused(&[], &[])
+        .expect_code(0)
+        .expect_stdout("0 passed; 0 failed; 3 ignored")
+        .expect_stderr("3 of the cases ignored cannot be measured here: this machine does not let us trace");
+    let _ = refused(&["filed"], &[("CI", "true")])
+        .expect_code(101)
+        .expect_stdout("does not let us trace");
+    let path = project.path().join("results.json");
+    let _ = refused(&[], &[("MEMCHECK_RESULTS", path.to_str().unwrap())]).expect_code(101);
+
+    let without_compiler = [("PATH", "/nonexistent")];
+    let list = door(&project, &["--list", "--format", "terse", "--ignored"], &without_compiler).expect_code(0);
+    assert_eq!(list.stdout, everything);
+    let _ = door(&project, &["filed"], &without_compiler)
+        .expect_code(0)
+        .expect_stdout("1 ignored")
+        .expect_stderr("C compiler `cc` not found");
+    let _ = door(&project, &["filed", "--include-ignored"], &without_compiler).expect_code(101);
+}
+
+/// Whatever keeps a case from being measured, the results for `cargo memcheck` have it, as a failure.
+#[test]
+fn a_case_that_cannot_be_built_is_in_the_results() {
+    let project = accepted();
+    let path = project.path().join("results.json");
+    let env = [("MEMCHECK_RESULTS", path.to_str().unwrap()), ("PATH", "/nonexistent")];
+    let _ = door(&project, &[], &env).expect_code(101);
+    let report = memcheck_harness::report::read_results(project.read("results.json").as_bytes()).unwrap();
+    assert!(report.complete);
+    let cases: Vec<(&str, bool)> = report
+        .cases
+        .iter()
+        .map(|case| (case.name.as_str(), case.problem.is_some()))
+        .collect();
+    assert_eq!(cases, [("built-grows", true)]);
+    // Nothing can be built at all: the directory for it is a file.
+    let blocked = project.path().join("blocked");
+    project.write("blocked/memcheck.toml", TOML);
+    project.write("blocked/grow.c", GROW);
+    project.write("blocked/target", "no directory");
+    let path = project.path().join("blocked.json");
+    let mut command = project.command(Path::new(DOOR), &[]);
+    command.current_dir(&blocked).env("CARGO_MANIFEST_DIR", &blocked);
+    let _ = finish(command.env("MEMCHECK_RESULTS", &path)).expect_code(101);
+    let report = memcheck_harness::report::read_results(project.read("blocked.json").as_bytes()).unwrap();
+    assert_eq!(report.cases.len(), 1);
+    assert!(report.cases[0].problem.is_some());
+}
+
 /// Case by case: listed and run one at a time as nextest does, run as cargo test does, and the results `cargo memcheck` reads.
 #[test]
 fn one_process_for_each_case_or_one_for_all() {

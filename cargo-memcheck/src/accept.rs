@@ -30,7 +30,7 @@ struct Candidate {
 pub(crate) fn accept(invocation: &Invocation, names: &[String]) -> Result<ExitCode> {
     let project = project::open(invocation)?;
     for name in names {
-        project::all_known(&project.plan, std::slice::from_ref(name))
+        project::all_known(&project, std::slice::from_ref(name))
             .map_err(|error| harness::approved_by_its_test(&project, name, error))?;
     }
     let mut actions = Actions::new("accept", invocation, &project.plan);
@@ -239,7 +239,7 @@ fn settle(step: &Step<'_>, actions: &mut Actions<'_>, tally: &mut Tally) -> Resu
         format!("{} rows", outcome.rows)
     };
     match (outcome.status, pending) {
-        // Three runs that agree do not outdate what others showed: the row varies.
+        // Three runs that are as approved do not outdate what others showed: the row varies.
         (SnapshotStatus::Same | SnapshotStatus::Differs, Some(pending)) if pending.says_varies(case, &step.recorded.snapshot) => {
             compare::accept(pending)?;
             tally.accepted += 1;

@@ -17,7 +17,7 @@ pub(crate) fn budget(invocation: &Invocation, options: &BudgetOptions) -> Result
     if let BudgetOptions::Set(limits) = options {
         return set(invocation, &project, limits);
     }
-    project::all_known(&project.plan, &invocation.overrides.filters)?;
+    project::all_known(&project, &invocation.overrides.filters)?;
     project.options.write_pending = false;
     let keeper = Keeper::begin(&project)?;
     // The table says it all.

@@ -431,7 +431,10 @@ pub(crate) fn meaning(typed: Typed) -> Result<Invocation> {
         Some(TypedCommand::Docs { part }) => (Command::Docs(part), Overrides::default()),
         Some(TypedCommand::Metrics) => (Command::Metrics, Overrides::default()),
         Some(TypedCommand::Doctor) => (Command::Doctor, Overrides::default()),
-        Some(TypedCommand::Report(args)) => (Command::Report(report::report_options(args)), Overrides::default()),
+        Some(TypedCommand::Report(args)) => (
+            Command::Report(report::report_options(args, typed.global.message_format)),
+            Overrides::default(),
+        ),
     };
     let global = typed.global;
     overrides.environment.clone_from(&global.env);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use memcheck_harness::config::Source;
 use memcheck_harness::error::{Error, Result};
-use memcheck_harness::model::{Cancel, CaseReport, End, ExpectedEnd, Place, ProblemKind, Workspace};
+use memcheck_harness::model::{At, Cancel, CaseReport, CheckpointSpec, End, ExpectedEnd, Place, ProblemKind, Workspace};
 use memcheck_harness::{build, init, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, RunOptions};
@@ -14,6 +14,10 @@ use crate::terminal;
 
 /// How long a program may run before its exit is given up: a server never comes to it.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// When a program that still runs is shown.
+const RUNNING: Duration = Duration::from_secs(2);
+/// What that place is called.
+const STILL: &str = "running";
 
 /// Measures what `init` would write down, as information.
 pub(crate) fn contact(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode> {
@@ -32,7 +36,13 @@ pub(crate) fn contact(invocation: &Invocation, run: &RunOptions) -> Result<ExitC
     }
     let cancel = Cancel::new();
     interrupt::on_signals(&cancel)?;
-    let project = plan(invocation, workspace, cancel)?;
+    let mut project = plan(invocation, workspace, cancel)?;
+    for case in &mut project.plan.cases {
+        // What still runs then is shown there.
+        if let Some(exit) = case.checkpoints.iter().position(|checkpoint| checkpoint.at == At::Exit) {
+            case.checkpoints.insert(exit, CheckpointSpec::new(STILL, At::After(RUNNING)));
+        }
+    }
     let progress = terminal::Progress::new(invocation);
     let mut cases = pipeline::observe(
         &project.plan,
@@ -43,7 +53,7 @@ pub(crate) fn contact(invocation: &Invocation, run: &RunOptions) -> Result<ExitC
     )?;
     progress.finish()?;
     for case in &mut cases {
-        forgive_running(case);
+        forgive(case);
         terminal::print(|out| match invocation.format {
             MessageFormat::Human => report::show(case, None, invocation.output_style, out),
             MessageFormat::Json => report::show_json(case, None, out),
@@ -83,15 +93,22 @@ pub(crate) fn plan(invocation: &Invocation, workspace: Workspace, cancel: Cancel
     Ok(project)
 }
 
-/// A program that does not end by itself is no failure here, but the missing table is explained.
-fn forgive_running(case: &mut CaseReport) {
-    if case.end == Some(End::TimedOut) && !case.checkpoints.is_empty() {
+/// Either the end or the place before it is missing: that is no failure here, but it is explained.
+fn forgive(case: &mut CaseReport) {
+    let reached = |name: &str| case.checkpoints.iter().any(|checkpoint| checkpoint.name == name);
+    let still = reached(STILL);
+    if reached("exit") || (case.end == Some(End::TimedOut) && still) {
         case.problem = None;
+        case.checkpoints_planned = case.checkpoints.len();
+    }
+    if case.end == Some(End::TimedOut) && still {
+        // That we ended it says nothing of the program.
+        case.end = None;
         case.notes.push(format!(
-            "{} was still running after {} s, so there is no table at its exit. What does not end by itself needs a checkpoint of \
-             its own: cargo memcheck init writes an example.",
+            "{} was still running after {} s: its last table shows it then, and it was ended. What does not end by itself needs a \
+             checkpoint of its own: cargo memcheck init writes an example.",
             case.name,
-            PATIENCE.as_secs()
+            RUNNING.as_secs()
         ));
     }
 }

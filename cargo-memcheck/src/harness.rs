@@ -1,13 +1,14 @@
 //! Harness tests that packages name: each is run for its cases built in Rust, and its results join the report.
 
 use memcheck_harness::build::{self, HarnessTest, TestEnd};
+use memcheck_harness::config::Overrides;
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::harness::captures_beside;
 use memcheck_harness::model::{
-    CaseReport, OutputTail, Package, Place, ProblemKind, RunReport, SnapshotOutcome, SnapshotStatus, Workspace,
+    CaseReport, Outcome, OutputTail, Package, Place, ProblemKind, RunReport, SnapshotOutcome, SnapshotStatus, Workspace,
 };
 use memcheck_harness::pipeline::Event;
-use memcheck_harness::report;
+use memcheck_harness::{pipeline, report};
 
 use crate::cli::Invocation;
 use crate::project::Project;
@@ -56,6 +57,9 @@ pub(crate) fn run(
 /// What a test that did its work ends with, in the words of the build.
 const SUCCESS: &str = "exit code 0";
 
+/// And one of whose cases one failed, as libtest has it.
+const FAILURE: &str = "exit code 101";
+
 /// Whether the workspace has cases that are built in Rust.
 pub(crate) fn is_there(project: &Project) -> bool {
     let mut packages = project.workspace.iter().flat_map(|workspace| &workspace.packages);
@@ -81,7 +85,7 @@ pub(crate) struct Built {
 }
 
 /// The cases that harness tests build in Rust, as the tests list them: nothing is measured.
-pub(crate) fn names(invocation: &Invocation, project: &Project, progress: &Progress<'_>) -> Result<Vec<Built>> {
+pub(crate) fn names(overrides: &Overrides, project: &Project, progress: &Progress<'_>) -> Result<Vec<Built>> {
     let mut found = Vec::new();
     let packages = project.workspace.iter().flat_map(|workspace| &workspace.packages);
     for (package, test) in packages.flat_map(|package| package.harness_tests.iter().map(move |test| (package, test))) {
@@ -93,7 +97,7 @@ pub(crate) fn names(invocation: &Invocation, project: &Project, progress: &Progr
             env: vec![
                 // With results asked for, a test speaks of its own cases only; listing writes none.
                 ("MEMCHECK_RESULTS", Some(project.plan.data_dir.join("results/list").into())),
-                ("MEMCHECK_OVERRIDES", Some(invocation.overrides.to_text().into())),
+                ("MEMCHECK_OVERRIDES", Some(overrides.to_text().into())),
             ],
         };
         let end = build::harness_test(&project.plan, workspace, &run, &project.cancel, &|event| {
@@ -147,6 +151,7 @@ fn results(
     let _ = std::fs::remove_file(captures_beside(&path));
     let read = bytes.map_err(|error| format!("it left none ({error})"));
     let read = read.and_then(|bytes| report::read_results(&bytes)).and_then(of_this_version);
+    let read = read.and_then(|read| ends_as_it_says(project, &end.ending, read));
     let read = read.map_err(|why| no_results(package, test, &why, &end))?;
     captures
         .split_inclusive(|byte| *byte == b'\n')
@@ -167,6 +172,20 @@ fn of_this_version(read: RunReport) -> std::result::Result<RunReport, String> {
         return Err("they are incomplete: the test did not come to its end".to_owned());
     }
     Ok(read)
+}
+
+/// A test program that fails has a case that fails: what else went wrong in it may have cost a case.
+fn ends_as_it_says(project: &Project, ending: &str, read: RunReport) -> std::result::Result<RunReport, String> {
+    let fails = |case: &CaseReport| !matches!(report::outcome(&read, case), Outcome::Pass | Outcome::Warning);
+    let expired = || {
+        let waivers = pipeline::waivers(&project.plan, &project.options, &read);
+        let judged = RunReport { waivers, ..read.clone() };
+        judged.expired_waivers().next().is_some()
+    };
+    if ending == SUCCESS || (ending == FAILURE && (read.cases.iter().any(fails) || expired())) {
+        return Ok(read);
+    }
+    Err("its cases say one thing and its end another".to_owned())
 }
 
 fn no_results(package: &Package, test: &str, why: &str, end: &TestEnd) -> Error {

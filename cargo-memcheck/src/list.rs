@@ -13,7 +13,7 @@ use crate::{harness, orphans, project, terminal};
 pub(crate) fn list(invocation: &Invocation, filters: &[String]) -> Result<ExitCode> {
     let project = project::open(invocation)?;
     let progress = terminal::Progress::new(invocation);
-    let built = harness::names(invocation, &project, &progress);
+    let built = harness::names(&invocation.overrides, &project, &progress);
     progress.finish()?;
     if let Some(signal) = project.cancel.signal() {
         return Err(Error::interrupted(signal));

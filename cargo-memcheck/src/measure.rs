@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use memcheck_harness::config::Overrides;
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::RunReport;
 use memcheck_harness::pipeline::Event;
-use memcheck_harness::{pipeline, report};
+use memcheck_harness::{config, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, RunOptions};
 use crate::project::Project;
@@ -19,9 +20,17 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
         return first::contact(invocation, run);
     };
     project.options.write_pending &= !run.no_pending;
+    let progress = terminal::Progress::new(invocation);
+    if let Some(text) = selects_nothing(invocation, &mut project, &progress) {
+        // A name that was mistyped is no run: the results of the last one stay.
+        progress.finish()?;
+        project.options.write_pending = false;
+        let report = pipeline::run(&project.plan, None, &project.options, &project.cancel, &|_| ())?;
+        terminal::say(|out| report::warning(invocation.style, &text, out))?;
+        return end(invocation, run, &project, &report, Ok(()));
+    }
     forget_pending(invocation, &project)?;
     let keeper = Keeper::begin(&project)?;
-    let progress = terminal::Progress::new(invocation);
     let mut report = measured(invocation, &project, &progress, &keeper)?;
     progress.finish()?;
     // A test that left no results may have cases whose snapshots are there.
@@ -32,17 +41,37 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
     revision::tell(invocation, &project, run.since.as_deref(), &mut report)?;
     report.job = invocation.github.as_ref().and_then(|github| github.job.clone());
     let kept = keeper.finish(&mut report);
+    end(invocation, run, &project, &report, kept)
+}
+
+/// Names were given, and neither a case of the file nor one that a test builds in Rust has one of them: what to say then.
+fn selects_nothing(invocation: &Invocation, project: &mut Project, progress: &terminal::Progress<'_>) -> Option<String> {
+    let text = project.nothing_matches.take()?;
+    if !harness::is_there(project) {
+        return Some(text);
+    }
+    // A test that cannot be asked is told by the run.
+    let built = harness::names(&Overrides::default(), project, progress).ok()?;
+    if built
+        .iter()
+        .any(|built| project::is_selected(&invocation.overrides, &built.name))
+    {
+        return None;
+    }
+    project.names.extend(built.into_iter().map(|built| built.name));
+    Some(config::nothing_matches(&project.names, &invocation.overrides.filters))
+}
+
+/// What is said at the end, and the exit code.
+fn end(invocation: &Invocation, run: &RunOptions, project: &Project, report: &RunReport, kept: Result<()>) -> Result<ExitCode> {
     if invocation.format == MessageFormat::Json {
-        terminal::print(|out| report::json(&report, out))?;
+        terminal::print(|out| report::json(report, out))?;
     }
-    if let Some(text) = &project.nothing_matches {
-        terminal::say(|out| report::warning(invocation.style, text, out))?;
-    }
-    terminal::say(|out| report::summary(&report, invocation.style, out))?;
+    terminal::say(|out| report::summary(report, invocation.style, out))?;
     kept?;
     let directory = &project.plan.data_dir;
-    github::tell(invocation, &report, directory, &directory.join(RESULTS))?;
-    let code = report::exit_code(&report);
+    github::tell(invocation, report, directory, &directory.join(RESULTS))?;
+    let code = report::exit_code(report);
     if code == report::exit::NOTHING && run.pass_without_cases && report.cases.is_empty() {
         return Ok(terminal::ok());
     }

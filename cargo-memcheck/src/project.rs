@@ -19,6 +19,8 @@ pub(crate) struct Project {
     pub(crate) cancel: Cancel,
     /// Names were given and none of them is a case: what to say about it.
     pub(crate) nothing_matches: Option<String>,
+    /// Names of all cases of the file, when names were given and one of them is no case's.
+    pub(crate) names: Vec<String>,
 }
 
 /// Reads everything that comes before building.
@@ -74,12 +76,17 @@ pub(crate) fn read_with(
         ..invocation.overrides.clone()
     };
     let plan = config::plan(source, workspace.as_ref(), &overrides, page_bytes)?;
-    let nothing_matches = if plan.cases.is_empty() && !invocation.overrides.filters.is_empty() {
-        let all = config::plan(source, workspace.as_ref(), &Overrides::default(), page_bytes)?;
-        Some(config::nothing_matches(&all, &invocation.overrides.filters))
+    let filters = &invocation.overrides.filters;
+    let is_known = |filter: &String| plan.cases.iter().any(|case| case.name.contains(filter));
+    let names = if filters.iter().all(is_known) {
+        Vec::new()
     } else {
-        None
+        let all = config::plan(source, workspace.as_ref(), &Overrides::default(), page_bytes)?;
+        all.cases.into_iter().map(|case| case.name).collect()
     };
+    let matches = |name: &String| is_selected(&invocation.overrides, name);
+    let nothing_matches = (plan.cases.is_empty() && !names.is_empty() && !names.iter().any(matches))
+        .then(|| config::nothing_matches(&names, filters));
     let options = Options {
         jobs: invocation.jobs,
         write_pending: true,
@@ -98,6 +105,7 @@ pub(crate) fn read_with(
         options,
         cancel,
         nothing_matches,
+        names,
     })
 }
 
@@ -112,10 +120,31 @@ pub(crate) fn facts(mut facts: BTreeMap<String, String>, ci: bool) -> BTreeMap<S
     facts
 }
 
+/// Whether a case of this name is among those that were asked for.
+pub(crate) fn is_selected(overrides: &Overrides, name: &str) -> bool {
+    let matches = |filter: &String| {
+        if overrides.exact {
+            name == filter
+        } else {
+            name.contains(filter.as_str())
+        }
+    };
+    overrides.filters.is_empty() || overrides.filters.iter().any(matches)
+}
+
 /// Each name must be a case of the plan: a typing error must not pass for "nothing to do".
-pub(crate) fn all_known(plan: &Plan, names: &[String]) -> Result<()> {
-    match names.iter().find(|name| !plan.cases.iter().any(|case| case.is_called(name))) {
+pub(crate) fn all_known(project: &Project, names: &[String]) -> Result<()> {
+    let cases = &project.plan.cases;
+    match names.iter().find(|name| !cases.iter().any(|case| case.is_called(name))) {
         None => Ok(()),
-        Some(unknown) => Err(Error::config(format!("there is no case `{unknown}`")).detail("cargo memcheck list  names them")),
+        Some(unknown) => {
+            let error = Error::config(format!("there is no case `{unknown}`"));
+            let there: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
+            let error = match config::did_you_mean(unknown, &[there, project.names.clone()].concat()) {
+                Some(hint) => error.detail(hint),
+                None => error,
+            };
+            Err(error.detail("cargo memcheck list  names them"))
+        }
     }
 }

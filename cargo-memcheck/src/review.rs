@@ -91,7 +91,7 @@ fn pending(invocation: &Invocation, names: &[String]) -> Result<(project::Projec
         .filter(|name| !pending.iter().any(|change| is_of(change, name)))
         .cloned()
         .collect();
-    project::all_known(&project.plan, &unknown)?;
+    project::all_known(&project, &unknown)?;
     pending.retain(|change| names.is_empty() || names.iter().any(|name| is_of(change, name)));
     Ok((project, pending))
 }

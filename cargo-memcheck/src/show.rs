@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{
-    AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, ProblemKind, Target, Touched,
+    AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, Target,
 };
 use memcheck_harness::pipeline::Options;
-use memcheck_harness::{explain, interrupt, pipeline, report};
+use memcheck_harness::{config, explain, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat};
 use crate::contents::Contents;
@@ -171,12 +171,13 @@ fn of_case(invocation: &Invocation, name: &str) -> Result<Project> {
     let (name, checkpoint) = name
         .split_once('@')
         .map_or((name, None), |(name, checkpoint)| (name, Some(checkpoint)));
-    project::all_known(&project.plan, &[name.to_owned()])?;
+    project::all_known(&project, &[name.to_owned()])?;
     if let (Some(case), Some(checkpoint)) = (project.plan.cases.first_mut(), checkpoint) {
         if !case.checkpoints.iter().any(|spec| spec.name == checkpoint) {
             let names: Vec<&str> = case.checkpoints.iter().map(|spec| spec.name.as_str()).collect();
-            return Err(Error::config(format!("case {name} has no checkpoint `{checkpoint}`"))
-                .detail(format!("it has: {}", names.join(", "))));
+            let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+            let hint = config::did_you_mean(checkpoint, &names).unwrap_or_else(|| format!("it has: {}", names.join(", ")));
+            return Err(Error::config(format!("case {name} has no checkpoint `{checkpoint}`")).detail(hint));
         }
         case.checkpoints.retain(|spec| spec.name == checkpoint);
     }
@@ -213,6 +214,7 @@ fn alone(invocation: &Invocation, cases: Vec<Case>) -> Result<Project> {
         },
         workspace: None,
         nothing_matches: None,
+        names: Vec::new(),
         options: Options {
             jobs: 1,
             write_pending: false,
@@ -273,40 +275,15 @@ pub(crate) fn standard(name: &str, at: At) -> CheckpointSpec {
     }
 }
 
-/// `exec`, `main`, `exit`, `probe:NAME`, `probe:PROVIDER:NAME`, `function:SYMBOL`.
+/// A place that is no checkpoint of the case.
 fn place(text: &str) -> Result<CheckpointSpec> {
-    let at = match text.split_once(':') {
-        None if text == "exec" => At::Exec,
-        None if text == "main" => At::Main,
-        None if text == "exit" => At::Exit,
-        Some(("probe", name)) if !name.is_empty() => {
-            let (provider, name) = name.split_once(':').unwrap_or(("memcheck", name));
-            At::Probe {
-                provider: provider.to_owned(),
-                name: name.to_owned(),
-            }
-        }
-        Some(("function", name)) if !name.is_empty() => At::Function(name.to_owned()),
-        Some(("returns", name)) if !name.is_empty() => At::Returns(name.to_owned()),
-        Some(("line", place)) => match place.rsplit_once(':').map(|(file, line)| (file, line.parse())) {
-            Some((file, Ok(line @ 1..))) if !file.is_empty() => At::Line {
-                file: file.to_owned(),
-                line,
-            },
-            _ => return Err(no_place(text)),
-        },
-        Some(("touch", "guard")) => At::Touch(Touched::Guard),
-        Some(("touch", "stack")) => At::Touch(Touched::Stack),
-        Some(("touch", name)) if !name.is_empty() => At::Touch(Touched::Symbol(name.to_owned())),
-        _ => return Err(no_place(text)),
-    };
+    let at = config::place(text).map_err(|error| {
+        error
+            .detail("places: exec, main, exit, probe:NAME, function:SYMBOL, returns:SYMBOL, line:FILE:LINE, syscall:NAME,")
+            .detail("signal:NAME, output:REGEX, stdout:REGEX, stderr:REGEX, thread:start[:NAME], thread:end[:NAME],")
+            .detail("library:NAME, touch:VARIABLE, touch:guard, touch:stack, after:TIME, idle, step-done; of a case also its checkpoints")
+    })?;
     Ok(standard(&at.to_string(), at))
-}
-
-fn no_place(text: &str) -> Error {
-    Error::new(ProblemKind::Config, format!("`{text}` is no place to stop at"))
-        .detail("places: exec, main, exit, probe:NAME, probe:PROVIDER:NAME, function:SYMBOL, returns:SYMBOL, line:FILE:LINE,")
-        .detail("touch:VARIABLE, touch:guard, touch:stack; of a case also its checkpoints")
 }
 
 #[cfg(test)]
@@ -361,18 +338,7 @@ mod tests {
             (vec!["main".to_owned(), "exit".to_owned()], Some("main".to_owned()))
         );
         assert_eq!(asked(&["exit", "main", "exit"], Some("main")).unwrap().0, ["main", "exit"]);
-        for wrong in [
-            "",
-            "probe:",
-            "function:",
-            "prob:x",
-            "start",
-            "returns:",
-            "line:a.c",
-            "line:a.c:0",
-            "line::7",
-            "touch:",
-        ] {
+        for wrong in ["", "probe:", "prob:x", "start", "line::7", "touch:"] {
             assert!(asked(&[wrong], None).is_err(), "{wrong}");
         }
         assert!(asked(&["main"], Some("main")).is_err());

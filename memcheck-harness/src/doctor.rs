@@ -49,6 +49,14 @@ pub fn can_measure(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.standing < Standing::Refused)
 }
 
+/// Tries the one thing that nothing works without: to launch a process of ours and stop it. Takes milliseconds.
+///
+/// # Errors
+/// It is refused, with cause and remedy.
+pub(crate) fn stops_a_process(cancel: &Cancel) -> Result<()> {
+    stopped(cancel).map(drop)
+}
+
 /// Ourselves, stopped before the first instruction.
 fn stopped(cancel: &Cancel) -> Result<Stopped> {
     let launch = Launch {

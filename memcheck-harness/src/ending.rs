@@ -1,8 +1,8 @@
 //! What was reached and how the target ended → whether the case can be judged at all. Pure.
 
 use crate::error::{Error, Result};
-use crate::model::{AfterLast, At, Case, CheckpointSpec, Children, End, ExpectedEnd, Problem, ProblemKind};
-use crate::trace::{Ended, Suggestions, Unseen};
+use crate::model::{AfterLast, At, ByteSize, Case, CheckpointSpec, Children, End, ExpectedEnd, Problem, ProblemKind};
+use crate::trace::{Ended, Suggestions, Totals, Unseen, Unsettled};
 
 /// True when the target is to run on after its last checkpoint: asked for, needed for an `exit` checkpoint, or to see the end
 /// that the case states, or the ends of all children.
@@ -151,7 +151,10 @@ fn not_reached(
         vec![format!("{reached_text}; {end}")]
     };
     let passes = ended.hits.get(index).copied().unwrap_or(0);
-    if passes > 0 {
+    let unsettled = ended.unsettled.as_ref().filter(|unsettled| unsettled.point == index);
+    if let Some(unsettled) = unsettled {
+        details.extend(restless(spec, unsettled));
+    } else if passes > 0 {
         details.push(format!(
             "`{}` was passed {}, hit = {} was asked for",
             spec.at_text(),
@@ -185,12 +188,25 @@ fn not_reached(
     }
     details.extend(children_seen(spec, ended));
     if ended.end == End::TimedOut {
+        if spec.at == At::Exit {
+            details.push(
+                "what does not end by itself needs a checkpoint of its own instead: a marker, { output = \"…\" } or \"idle\""
+                    .to_owned(),
+            );
+        }
         details.push("more time: timeout = \"60s\" in the case or in [defaults]".to_owned());
     }
     let title = if fell {
         format!(
             "the target {} before checkpoint `{}` ({}, {})",
             describe(&ended.end),
+            spec.name,
+            spec.at_text(),
+            spec.place
+        )
+    } else if unsettled.is_some() {
+        format!(
+            "checkpoint `{}` did not settle ({}, {})",
             spec.name,
             spec.at_text(),
             spec.place
@@ -222,6 +238,29 @@ fn children_seen(spec: &CheckpointSpec, ended: &Ended) -> Option<String> {
         [] => "the target made no child process".to_owned(),
         _ => format!("there was no child {child}; there were: {}", names.join(", ")),
     })
+}
+
+/// A checkpoint that was reached, and memory that went on changing there.
+fn restless(spec: &CheckpointSpec, unsettled: &Unsettled) -> Vec<String> {
+    let window = format!("{} ms", spec.settle.unwrap_or_default().as_millis());
+    let mut lines = vec![format!(
+        "`{}` was passed, but memory was not the same for {window} (settle) while the other threads ran on",
+        spec.at_text()
+    )];
+    if let Some((before, after)) = unsettled.change {
+        let told = |totals: Totals| {
+            format!(
+                "{} anonymous of {} in {} mappings, {} threads",
+                ByteSize(totals.anon),
+                ByteSize(totals.reserved),
+                totals.mappings,
+                totals.threads
+            )
+        };
+        lines.push(format!("its last change seen: {}, then {}", told(before), told(after)));
+        lines.push("a shorter settle, or a checkpoint that every run passes in the same state".to_owned());
+    }
+    lines
 }
 
 /// What the user may have meant, then what else there is.
@@ -334,6 +373,7 @@ mod tests {
             output: OutputTail::default(),
             hits: hits.to_vec(),
             unseen: BTreeMap::new(),
+            unsettled: None,
             notes: Vec::new(),
             settings: Vec::new(),
             children: Vec::new(),

@@ -34,8 +34,8 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Capture, CaptureLevel, Case, CaseReport, Date, End, Environment, EnvironmentStatus, MemoryMap, Name, Plan,
-    RunReport, Snapshot, Workspace,
+    Binary, Cancel, Capture, CaptureLevel, Case, CaseReport, Date, Environment, EnvironmentStatus, MemoryMap, Name, Plan,
+    Problem, RunReport, Snapshot, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
@@ -423,6 +423,12 @@ fn states(approved: Option<&Approved>) -> Option<&Snapshot> {
     approved.and_then(Approved::states)
 }
 
+/// A case of which nothing was measured, and why.
+pub(crate) fn unmeasured(plan: &Plan, case: &Case, problem: Problem) -> CaseReport {
+    let outcome = compare::not_compared(plan, case);
+    case_report(case, case.target.to_string(), Measured::failed(problem), Vec::new(), outcome)
+}
+
 /// How much is read at a checkpoint, by its index.
 type Level<'a> = &'a dyn Fn(&Case, usize) -> CaptureLevel;
 
@@ -506,12 +512,7 @@ fn walk(
         steps.check()?;
         let (stopped, index) = match next? {
             Next::Paused(stopped, index) => (stopped, index),
-            Next::Ended(ended) => {
-                if ended.end != End::TimedOut {
-                    steps.finish()?;
-                }
-                return Ok(ended);
-            }
+            Next::Ended(ended) => return steps.after(ended),
         };
         let level = level(case, index);
         let captured = capture::read_at(&stopped, level, &mut objects)?;
@@ -540,7 +541,10 @@ fn walk(
         }
         if ending::is_complete(case, &measured.reached) {
             if case.detach {
-                return stopped.let_go();
+                steps.start(index, stopped.pid())?;
+                let ended = stopped.let_go();
+                steps.check()?;
+                return steps.after(ended?);
             }
             if !ending::runs_to_its_end(case) {
                 return stopped.kill();

@@ -93,7 +93,7 @@ fn its_end_is_judged() {
 fn none_outlives_its_case() {
     let word = marker("detach");
     let rest = format!("detach = true\nargs = [\"{word}\", \"hang\"]\n");
-    let _ = run(&format!("{rest}timeout = \"500ms\""))
+    let _ = run(&format!("{rest}timeout = \"3s\""))
         .expect_code(7)
         .expect_stderr("did not end within");
     assert!(gone(&word));
@@ -105,6 +105,19 @@ fn none_outlives_its_case() {
         let _ = tests::collect(tool);
         assert!(gone(&word), "{signal}");
     }
+}
+
+#[test]
+fn its_steps_are_waited_for() {
+    let step = |run: &str| format!("detach = true\n[[case.step]]\nafter = \"ready\"\nrun = [\"sh\", \"-c\", \"{run}\"]\n");
+    let project = case(&format!("exit = 40\n{}", step("sleep 0.5; echo > done")));
+    let _ = memcheck(&project, &[]).expect_code(0);
+    assert!(project.has("done"));
+    // One that fails ends the case, whatever the target does.
+    let word = marker("detach-step");
+    let hangs = format!("args = [\"{word}\", \"hang\"]\ntimeout = \"600s\"\n{}", step("exit 3"));
+    let _ = run(&hangs).expect_code(7).expect_stderr("exited with code 3");
+    assert!(gone(&word));
 }
 
 #[test]

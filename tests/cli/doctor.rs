@@ -284,6 +284,11 @@ fn cooperating_programs_are_measured_without_ptrace() {
     let _ = refused(&kind, "ptrace", &["--cooperative"])
         .expect_code(2)
         .expect_all(&["checkpoint `grown` (exit, memcheck.toml:", "use a marker"]);
+    let settles = with("");
+    super::gate::edit(&settles, "{ name = \"start\" }", "{ name = \"start\", settle = \"100ms\" }");
+    let _ = refused(&settles, "ptrace", &["--cooperative"])
+        .expect_code(2)
+        .expect_stderr("`settle` of checkpoint `start` (memcheck.toml:");
     let _ = refused(&grow(), "ptrace", &["--cooperative"])
         .expect_code(7)
         .expect_all(&["checkpoint `start` was not reached", "no marker stopped by itself"]);

@@ -47,6 +47,29 @@ fn nothing_to_measure_is_a_failure() {
     let _ = memcheck(&project, &["no-such-case", "--no-tests=pass"]).expect_code(0);
 }
 
+/// A name that was mistyped is no run: what the last one left stays, and the name that was meant is proposed.
+#[test]
+fn a_mistyped_name_leaves_the_last_results() {
+    let project = accepted();
+    let _ = memcheck(&project, &[]).expect_code(0);
+    let files = ["target/memcheck-data/results.json", "target/memcheck-data/captures.jsonl"];
+    let before = files.map(|file| project.read(file));
+    let _ = memcheck(&project, &["grwo"])
+        .expect_code(4)
+        .expect_stderr("did you mean `grow`?");
+    let json = memcheck(&project, &["grwo", "--message-format", "json"]).expect_code(4);
+    assert_eq!(json.stdout.lines().count(), 1, "{}", json.stdout);
+    for command in ["accept", "show", "budget", "reject"] {
+        let _ = memcheck(&project, &[command, "grwo"])
+            .expect_code(2)
+            .expect_all(&["there is no case `grwo`", "did you mean `grow`?"]);
+    }
+    let _ = memcheck(&project, &["show", "grow@grwon"])
+        .expect_code(2)
+        .expect_stderr("did you mean `grown`?");
+    assert_eq!(files.map(|file| project.read(file)), before);
+}
+
 /// Two runs of one checkout leave one whole pending file, the same that either would.
 #[test]
 fn two_runs_at_once_leave_whole_files() {

@@ -29,14 +29,15 @@ const DEV: [&str; 3] = ["memcheck", "--profile", "dev"];
 fn programs_of_a_workspace_are_shown_and_nothing_is_gated() {
     let project = project();
     let run = memcheck(&project, &DEV).expect_code(0).expect_last_line(
-        "measured 3 checkpoints in 2 programs: nothing is gated without a memcheck.toml; to begin: cargo memcheck init; \
+        "measured 4 checkpoints in 2 programs: nothing is gated without a memcheck.toml; to begin: cargo memcheck init; \
          what a change grew: cargo memcheck compare",
     );
     for text in [
         "hello @ main",
         "hello @ exit",
         "wait-here @ main",
-        "wait-here was still running after 3 s",
+        "wait-here @ running",
+        "wait-here was still running after 2 s",
         "platform",
         "total",
     ] {

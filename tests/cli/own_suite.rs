@@ -11,7 +11,7 @@ use tests::Project;
 
 use super::TOOL;
 
-fn repository() -> PathBuf {
+pub(super) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
@@ -74,7 +74,8 @@ fn large_environment(command: &mut Command) {
 fn c_programs() {
     let project = copy();
     let plain = told(&mut project.command(Path::new(TOOL), &ARGS));
-    let one_cpu = [&["-c", "0", TOOL], &ARGS[..]].concat();
+    let processor = tests::a_processor();
+    let one_cpu = [&["-c", &processor, TOOL], &ARGS[..]].concat();
     assert_eq!(
         told(&mut project.command(Path::new("taskset"), &one_cpu)),
         plain,
@@ -135,7 +136,8 @@ fn rust_programs() {
         "{:?}",
         plain.keys()
     );
-    let one_cpu = [&["-c", "0", TOOL], &ARGS[..]].concat();
+    let processor = tests::a_processor();
+    let one_cpu = [&["-c", &processor, TOOL], &ARGS[..]].concat();
     let mut command = run("taskset", &one_cpu);
     let tools = [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")];
     large_environment(&mut command);
@@ -146,7 +148,7 @@ fn rust_programs() {
 }
 
 /// Where this build lies: `TOOL` is `<target>/<profile>/cargo-memcheck`.
-fn target() -> PathBuf {
+pub(super) fn target() -> PathBuf {
     Path::new(TOOL).parent().unwrap().parent().unwrap().to_path_buf()
 }
 

@@ -1,6 +1,6 @@
 //! Checkpoints in programs without a marker: lines of output, series of passes, and what is said when they are not reached.
 
-use tests::{gone, marker};
+use tests::{Project, gone, marker};
 
 use super::{memcheck, one, snap};
 
@@ -116,6 +116,64 @@ int main(void) {
 }
 "#;
 
+/// `ready` is passed as soon as the workers are started; each then takes its time to touch what it needs.
+const WARMS_UP: &str = r#"
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "memcheck.h"
+
+static char *pages;
+static void *warm_up(void *restless) {
+    for (int i = 0; restless || i < 40; i++) {
+        usleep(3000);
+        pages = realloc(pages, (i % 40 + 1) << 18);
+        memset(pages, 1, (i % 40 + 1) << 18);
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv) {
+    pthread_t worker;
+    pthread_create(&worker, NULL, warm_up, argc > 1 ? argv : NULL);
+    MEMCHECK_CHECKPOINT(ready);
+    if (argc > 1)
+        return 0;
+    pthread_join(worker, NULL);
+    return 0;
+}
+"#;
+
+#[test]
+fn a_checkpoint_with_settle_is_measured_when_memory_rests() {
+    let rest = "settle = \"400ms\"\nbudget.mmap-chunk.anon = { min = \"10 MiB\" }\n";
+    let case = "name = \"warms\"\ntarget = { c = \"warms.c\" }\n";
+    let toml = format!("[[case]]\n{case}[[case.checkpoint]]\nname = \"ready\"\n{rest}");
+    let project = Project::new().file("warms.c", WARMS_UP).file("memcheck.toml", &toml);
+    let _ = memcheck(&project, &["accept"]).expect_code(0).expect_no_stderr("varies");
+    let text = project.read(&snap("warms"));
+    assert!(
+        text.contains("mmap-chunk                1        10244        10244"),
+        "{text}"
+    );
+    for _ in 0..3 {
+        let _ = memcheck(&project, &[]).expect_code(0);
+    }
+    let restless = toml.replace("target", "args = [\"restless\"]\ntimeout = \"1500ms\"\ntarget");
+    project.write("memcheck.toml", &restless);
+    let _ = memcheck(&project, &[]).expect_code(7).expect_all(&[
+        "checkpoint `ready` did not settle (probe ready, memcheck.toml:",
+        "`probe ready` was passed, but memory was not the same for 400 ms (settle)",
+        "its last change seen: ",
+    ]);
+    // Longer than the case may take: it would never be reached.
+    project.write("memcheck.toml", &restless.replace("400ms", "2s"));
+    let _ = memcheck(&project, &[])
+        .expect_code(2)
+        .expect_stderr("memory is to rest for as long as the whole case may take, or longer");
+}
+
 #[test]
 fn steps_drive_a_server() {
     let project = one(
@@ -152,10 +210,17 @@ run = ["sh", "-c", "kill -USR1 $MEMCHECK_PID && echo it is driven"]
         &text
             .replace("kill -USR1 $MEMCHECK_PID && echo it is driven", &hangs)
             .replace("timeout", "")
-            .replace("snapshot = false", "snapshot = false\ntimeout = \"500ms\""),
+            .replace("snapshot = false", "snapshot = false\ntimeout = \"3s\""),
     );
     let _ = memcheck(&project, &[])
         .expect_code(7)
         .expect_stderr("checkpoint `loaded` was not reached");
     assert!(gone(&marker), "the step was left running");
+    let behind = format!("kill -USR1 $MEMCHECK_PID; sh -c 'sleep 1000; : {marker}' >/dev/null 2>&1 &");
+    project.write(
+        "memcheck.toml",
+        &text.replace("kill -USR1 $MEMCHECK_PID && echo it is driven", &behind),
+    );
+    let _ = memcheck(&project, &[]).expect_code(0);
+    assert!(gone(&marker), "what the step had started was left running");
 }

@@ -111,7 +111,7 @@ fn nothing_around_the_target_shows() {
     });
     assert_eq!(small, plain, "a small environment");
 
-    let one_cpu = measured("", "taskset", &["-c", "0", TOOL, "accept"], |_| {});
+    let one_cpu = measured("", "taskset", &["-c", &tests::a_processor(), TOOL, "accept"], |_| {});
     assert_eq!(one_cpu, plain, "one processor");
 
     let limits = measured(

@@ -152,6 +152,19 @@ fn a_pending_file_that_says_varies_is_outdated_by_other_values() {
     assert!(!project.read("memcheck/snapshots/turns.snap.new").contains("varies"));
 }
 
+/// Three runs that agree on a value that nobody has seen are another state: accepting takes no `varies` for it.
+#[test]
+fn a_pending_file_that_says_varies_is_not_taken_for_another_state() {
+    let project = project().file("turns", "211");
+    let _ = memcheck(&project, &[]).expect_code(5).expect_stderr("unsteady");
+    project.write("turns", "333");
+    let _ = memcheck(&project, &["accept"])
+        .expect_code(5)
+        .expect_stderr("it was made from another state, and was not accepted");
+    assert!(!project.read(&snap("turns")).contains("varies"));
+    assert!(!project.read("memcheck/snapshots/turns.snap.new").contains("varies"));
+}
+
 /// `varies` is written by what is seen: a new case is measured three times.
 #[test]
 fn a_new_case_that_varies_is_approved_as_varying() {

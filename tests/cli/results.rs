@@ -103,6 +103,8 @@ fn a_report_prints_what_the_run_printed() {
     assert_eq!(again.stdout, run.stderr[from..]);
     let again = memcheck(&project, &["report", RESULTS, "--format", "json"]).expect_code(0);
     assert_eq!(again.stdout, project.read(RESULTS), "a results file is a fixed point");
+    let again = memcheck(&project, &["report", RESULTS, "--message-format", "json"]).expect_code(0);
+    assert_eq!(again.stdout, project.read(RESULTS), "asked for in the other way");
 }
 
 /// Judged again by today's limits, without a build or a launch.

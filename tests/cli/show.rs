@@ -67,6 +67,38 @@ fn a_place_of_ones_own_and_the_change_since_another() {
     assert!(!run.stdout.contains("mmap-chunk"), "{}", run.stdout);
 }
 
+/// Every kind of place, in a program that nobody prepared.
+#[test]
+fn every_kind_of_place() {
+    let at = |place: &str, script: &str| {
+        let args = ["show", "--at", place, "--", "/bin/sh", "-c", script];
+        let run = memcheck(&Project::new(), &args).expect_code(0);
+        assert!(run.stdout.contains("  total "), "{place}\n{}", run.stdout);
+        run
+    };
+    let _ = at("exec", ":");
+    let _ = at("syscall:getppid", "echo $PPID; kill -0 $$");
+    let _ = at("signal:SIGUSR1", "trap : USR1; kill -USR1 $$");
+    let _ = at("output:^on [0-9]+$", "echo on 8080");
+    let _ = at("stderr:not-there", "exec cat /not-there");
+    let _ = at("library:libc", ":");
+    let _ = at("after:50ms", "sleep 30");
+    let _ = at("idle", "sleep 30");
+    let _ = at("{ syscall = \"exit_group\", args = { 0 = 3 } }", "exit 3");
+    let _ = memcheck(&Project::new(), &["show", "--at", "singal:SIGUSR1", "--", "true"])
+        .expect_code(2)
+        .expect_all(&["singal", "did you mean", "places: exec, main, exit"]);
+}
+
+#[test]
+fn how_the_program_ended_is_told() {
+    let show = |script: &str| memcheck(&Project::new(), &["show", "--", "/bin/sh", "-c", script]).expect_code(0);
+    let _ = show("exit 3").expect_stdout("end:  it exited with code 3");
+    let _ = show("kill -SEGV $$").expect_stdout("end:  it was killed by SIGSEGV");
+    let cut = memcheck(&Project::new(), &["show", "--at", "main", "--", "true"]).expect_code(0);
+    assert!(!cut.stdout.contains("end:"), "we ended it: {}", cut.stdout);
+}
+
 #[test]
 fn region_by_region_with_reasons() {
     let run = memcheck(&Project::new(), &["show", "-v", "--at", "exit", "--", "/bin/sh", "-c", ":"]).expect_code(0);
@@ -130,7 +162,7 @@ fn mistakes_and_places_that_are_not_reached() {
         (&["show", "grow", "--", "/bin/sh"], "not both"),
         (&["show", "grwo"], "there is no case `grwo`"),
         (&["show", "grow@nowhere"], "it has: start, grown"),
-        (&["show", "--at", "man", "--", "/bin/sh"], "`man` is no place to stop at"),
+        (&["show", "--at", "man", "--", "/bin/sh"], "at = \"man\""),
         (
             &["show", "--since", "main", "--at", "main", "--", "/bin/sh"],
             "nothing could change",

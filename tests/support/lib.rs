@@ -318,3 +318,17 @@ pub fn processes_with(marker: &str) -> Vec<i32> {
     found.sort_unstable();
     found
 }
+
+/// A processor that this process may use, as `taskset -c` takes it.
+///
+/// # Panics
+/// When there is no `/proc`.
+#[must_use]
+pub fn a_processor() -> String {
+    let status = fs::read_to_string("/proc/self/status");
+    assert!(status.is_ok(), "{status:?}");
+    let status = status.unwrap_or_default();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed.unwrap_or("0").trim().split([',', '-']).next().unwrap_or("0");
+    first.to_owned()
+}

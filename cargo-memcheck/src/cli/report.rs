@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use memcheck_harness::report::Format;
 
-use super::NoTests;
+use super::{MessageFormat, NoTests};
 
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct ReportArgs {
@@ -13,8 +13,8 @@ pub(super) struct ReportArgs {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// How to write the report
-    #[arg(long, value_name = "FORMAT", value_enum, default_value = "human")]
-    format: ReportFormat,
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    format: Option<ReportFormat>,
     /// Make one run of the results of all shards; a shard that is missing, doubled or incomplete is a failure
     #[arg(long)]
     merge: bool,
@@ -29,10 +29,9 @@ pub(super) struct ReportArgs {
     no_tests: NoTests,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ReportFormat {
-    /// As a run prints it
-    #[default]
+    /// As a run prints it (the default)
     Human,
     /// A results file
     Json,
@@ -68,10 +67,13 @@ pub(crate) struct ReportOptions {
 }
 
 /// What was typed, understood.
-pub(super) fn report_options(args: ReportArgs) -> ReportOptions {
+pub(super) fn report_options(args: ReportArgs, messages: MessageFormat) -> ReportOptions {
     ReportOptions {
         files: args.files,
-        format: match args.format {
+        format: match args.format.unwrap_or(match messages {
+            MessageFormat::Human => ReportFormat::Human,
+            MessageFormat::Json => ReportFormat::Json,
+        }) {
             ReportFormat::Human => Format::Human,
             ReportFormat::Json => Format::Json,
             ReportFormat::Markdown => Format::Markdown,

@@ -9,7 +9,9 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
@@ -68,9 +70,48 @@ impl Failure {
     }
 }
 
+/// A process that has ended and was not collected: its number, which is its group's, is taken as long as this lives. Dropping
+/// it kills what is left of the group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    leader: Child,
+    spared: bool,
+}
+
+impl Group {
+    /// Leaves alone what the process left running.
+    fn spare(mut self) {
+        self.spared = true;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.spared
+            && let Ok(group) = i32::try_from(self.leader.id())
+        {
+            // There is nobody to tell: it is the leader alone in most cases.
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+        let _ = self.leader.wait();
+    }
+}
+
 /// Runs a command to its end with an empty standard input, as leader of a process group of its own, which is killed when
-/// `cancel` asks to stop.
-pub(super) fn run(mut command: Command, capture: Capture, keep: Keep, cancel: &Cancel) -> std::result::Result<Finished, Failure> {
+/// `cancel` asks to stop. What it leaves running goes on.
+pub(super) fn run(command: Command, capture: Capture, keep: Keep, cancel: &Cancel) -> std::result::Result<Finished, Failure> {
+    let (finished, group) = run_held(command, capture, keep, cancel)?;
+    group.spare();
+    Ok(finished)
+}
+
+/// As [`run`], and what it leaves running in its group goes with the second value.
+pub(super) fn run_held(
+    mut command: Command,
+    capture: Capture,
+    keep: Keep,
+    cancel: &Cancel,
+) -> std::result::Result<(Finished, Group), Failure> {
     let (mut reader, writer) = io::pipe().map_err(Failure::Start)?;
     match capture {
         Capture::Stdout => command.stderr(Stdio::inherit()),
@@ -123,7 +164,7 @@ pub(super) fn run(mut command: Command, capture: Capture, keep: Keep, cancel: &C
             thread::sleep(Duration::from_millis(1));
         }
         if status.is_none() {
-            status = child.try_wait().map_err(Failure::Start)?;
+            status = ended(&child).map_err(Failure::Start)?;
             if status.is_some() {
                 last_sign_of_life = Instant::now();
             }
@@ -133,7 +174,25 @@ pub(super) fn run(mut command: Command, capture: Capture, keep: Keep, cancel: &C
     }
     let status = status.ok_or_else(|| Failure::Start(io::Error::other("no exit status")))?;
     let (output, cut) = kept.into_bytes();
-    Ok(Finished { status, output, cut })
+    let group = Group {
+        leader: child,
+        spared: false,
+    };
+    Ok((Finished { status, output, cut }, group))
+}
+
+/// How a child ended, if it has; it is not collected.
+fn ended(child: &Child) -> io::Result<Option<ExitStatus>> {
+    use std::os::unix::process::ExitStatusExt as _;
+    let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    // The layout of a status: wait(2).
+    Ok(match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+        Ok(WaitStatus::Exited(_, code)) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
+        Ok(WaitStatus::Signaled(_, signal, core)) => Some(ExitStatus::from_raw(signal as i32 | if core { 0x80 } else { 0 })),
+        Ok(_) | Err(Errno::EINTR) => None,
+        Err(error) => return Err(error.into()),
+    })
 }
 
 /// Ends the whole group, politely first, so that cargo and make can remove half-written files.
@@ -312,6 +371,36 @@ mod tests {
         let finished = run(sh("sleep 5 & echo done"), Capture::Both, Keep::First(100), &Cancel::new()).unwrap();
         assert_eq!(finished.output, b"done\n");
         assert!(started.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn what_a_child_leaves_running_goes_on_or_goes_with_its_group() {
+        let script = "sleep 60 >/dev/null 2>&1 & echo $!; exit 3";
+        let start = || run_held(sh(script), Capture::Both, Keep::First(100), &Cancel::new()).unwrap();
+        let alive = |finished: &Finished| {
+            let pid = String::from_utf8_lossy(&finished.output).trim().to_owned();
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        let (finished, group) = start();
+        assert_eq!(ending(finished.status), "exit code 3");
+        assert!(alive(&finished));
+        drop(group);
+        assert!((0..200).any(|_| !alive(&finished) || {
+            thread::sleep(Duration::from_millis(10));
+            false
+        }));
+        let (finished, group) = start();
+        group.spare();
+        assert!(alive(&finished));
+        let _ = run(
+            sh(&format!("kill {}", String::from_utf8_lossy(&finished.output))),
+            Capture::Both,
+            Keep::First(100),
+            &Cancel::new(),
+        );
+        let killed = run(sh("kill -TERM $$"), Capture::Both, Keep::First(100), &Cancel::new()).unwrap();
+        assert_eq!(ending(killed.status), "killed by SIGTERM");
     }
 
     #[test]

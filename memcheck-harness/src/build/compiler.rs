@@ -60,6 +60,17 @@ pub(super) fn find(chosen: Option<&str>, root: &Path, scratch: &Path, tools: &To
     Ok(compiler)
 }
 
+/// Says that the compiler [`find`] would take is not there; `None` when it is, or when only running something could tell.
+pub(super) fn missing(chosen: Option<&str>, root: &Path, tools: &Tools) -> Option<String> {
+    let program = match chosen {
+        Some(name) if name.contains('/') => root.join(name).to_string_lossy().into_owned(),
+        Some(name) => name.to_owned(),
+        None if tools.names_compiler => return None,
+        None => "cc".to_owned(),
+    };
+    check_exists(&program, tools).err().map(|error| error.into_problem().title)
+}
+
 /// A clear word about a missing compiler, with its package.
 fn check_exists(program: &str, tools: &Tools) -> Result<()> {
     let there = if program.contains('/') {

@@ -34,6 +34,14 @@ pub(crate) use step::step;
 /// `memcheck.h`: the marker for C and C++, as it is put on the include path of C targets.
 pub use memcheck_probe::HEADER;
 
+/// What is missing for building a case's target, as far as looking for the compiler tells: nothing is started.
+pub(crate) fn missing_compiler(case: &Case, root: &Path) -> Option<String> {
+    let Target::C { compiler, .. } = &case.target else {
+        return None;
+    };
+    compiler::missing(compiler.as_deref(), root, &Tools::from_environment())
+}
+
 /// Progress of a build, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BuildEvent {

@@ -13,6 +13,8 @@ pub(super) struct Tools {
     pub(super) cargo: PathBuf,
     /// `$RUSTC`, else the one beside cargo, else `rustc`.
     pub(super) rustc: PathBuf,
+    /// `$CC` is set: which compiler that means, the `cc` crate tells.
+    pub(super) names_compiler: bool,
     /// `$PATH`
     pub(super) search: OsString,
     /// Cargo's standard error goes where ours goes (`Stdout`), or is captured and shown on failure (`Both`).
@@ -28,6 +30,7 @@ impl Tools {
         Self {
             rustc: set("RUSTC").map_or_else(|| beside(&cargo), PathBuf::from),
             search: set("PATH").unwrap_or_default(),
+            names_compiler: set("CC").is_some(),
             cargo_output: Capture::Stdout,
             cargo,
         }

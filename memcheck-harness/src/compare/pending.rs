@@ -28,14 +28,17 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// True when it says of rows that they vary, and what was measured is one of the ways in which they do.
+    /// True when it says of rows that they vary, and what was measured in several runs is one of the ways in which they do: there
+    /// it varies too, or is as approved. Runs that agree on something else are another state, which nobody has looked at.
     #[must_use]
     pub fn says_varies(&self, case: &Case, measured: &Snapshot) -> bool {
+        let approved = self.approved.as_deref().map(normalize::parse);
         self.damage.is_none()
             && normalize::parse(&self.text).is_ok_and(|waiting| {
                 !normalize::varying(&waiting).is_empty()
                     && self.approved.as_deref() != Some(&self.text)
                     && normalize::within(case, measured, &waiting) == waiting
+                    && matches!(approved, Some(Ok(approved)) if normalize::varies_alike(case, measured, &waiting, &approved))
             })
     }
 

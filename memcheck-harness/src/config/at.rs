@@ -6,7 +6,7 @@ use crate::model::{At, Stream, SyscallAt, ThreadEdge, Touched, syscall_names, sy
 
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, quote};
-use super::{duration, kind, signal, suggest};
+use super::{duration, signal, suggest};
 
 /// Kinds that are a word of their own.
 const WORDS: [(&str, At); 5] = [
@@ -42,10 +42,9 @@ const MAX_PATTERN_BYTES: usize = 1 << 20;
 pub(super) fn read(value: &Value<'_>) -> Option<Spot<At>> {
     let at = match value.form() {
         Form::Text(text) => {
-            let Some((word, at)) = WORDS.into_iter().find(|(word, _)| *word == text) else {
+            let Some((_, at)) = WORDS.into_iter().find(|(word, _)| *word == text) else {
                 return unknown_word(value, text);
             };
-            kind::is_here(value, word)?;
             at
         }
         Form::Table => place(&value.table("at")?)?,
@@ -87,7 +86,6 @@ fn place(table: &Table<'_>) -> Option<At> {
     }
     let known: Vec<&str> = TABLES.iter().map(|(word, _)| *word).chain(with.iter().copied()).collect();
     table.only(&known, &[]);
-    kind::is_here(&value, word)?;
     Some(match word {
         "probe" => probe(&value)?,
         "function" => At::Function(value.word("\"pool_grow\"")?.to_owned()),

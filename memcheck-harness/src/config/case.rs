@@ -15,7 +15,6 @@ use super::checkpoint;
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::environment;
-use super::kind;
 use super::matrix::{self, Matrix};
 use super::name;
 use super::settings::{self, Settings};
@@ -44,6 +43,9 @@ const KEYS: [&str; 17] = [
     "matrix",
     "environment",
 ];
+
+/// How long a case may take when nobody says.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// More checkpoints in one case are a mistake.
 const MAX_CHECKPOINTS: usize = 1000;
@@ -154,10 +156,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
     });
     let checkpoints = checkpoints(table);
     let steps = step::read(table, checkpoints.as_deref().unwrap_or_default());
-    let tty = table.get("tty").and_then(|value| {
-        kind::is_here(&value, "tty")?;
-        value.flag()
-    });
+    let tty = table.get("tty").and_then(|value| value.flag());
     Some(Written {
         span: table.span.clone(),
         name: named?,
@@ -313,6 +312,8 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     };
     let own_profile = written.settings.profile.clone();
     let settings = settings::merged(context.defaults, written.settings);
+    let timeout = settings.timeout.unwrap_or(DEFAULT_TIMEOUT);
+    checkpoint::check_settle(doc, &written.checkpoints, timeout);
     let place = doc.place(&written.span);
     let target_place = doc.place(&written.target.span);
     let (target, owner) = match written.target.value {
@@ -371,7 +372,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
             in_turn: checkpoint.in_turn,
             hardware: checkpoint.hardware,
             every: checkpoint.every,
-            settle: checkpoint.settle,
+            settle: checkpoint.settle.map(|settle| settle.value),
             snapshot: checkpoint.snapshot,
             limits,
         });
@@ -393,7 +394,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     };
     case.exit = written.exit;
     case.detach = written.detach;
-    case.timeout = settings.timeout.unwrap_or(Duration::from_secs(30));
+    case.timeout = timeout;
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
     case.watch_stacks = watched || settings.watch_stacks.unwrap_or(false);
     case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;

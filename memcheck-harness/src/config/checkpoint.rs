@@ -10,7 +10,7 @@ use super::budget::{self, Budget};
 use super::child::{self, Child};
 use super::cursor::{Form, Spot, Table};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
-use super::{at, duration, environment, kind, name, settings};
+use super::{at, duration, environment, name, settings};
 
 /// How many passes of a series are captured when nobody says.
 const DEFAULT_LIMIT: u64 = 100;
@@ -61,7 +61,7 @@ pub(super) struct Written {
     to: Option<Spot<At>>,
     pub(super) in_turn: bool,
     pub(super) hardware: bool,
-    pub(super) settle: Option<Duration>,
+    pub(super) settle: Option<Spot<Duration>>,
     pub(super) snapshot: bool,
     pub(super) budget: Budget,
     /// `environment.NAME.budget`
@@ -103,10 +103,9 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
             span: table.span.clone(),
         }),
     };
-    let settle = table.get("settle").and_then(|value| {
-        kind::is_here(&value, "settle")?;
-        duration::read(&value, "200ms")
-    });
+    let settle = table
+        .get("settle")
+        .and_then(|value| Some(value.spot(duration::read(&value, "200ms")?)));
     let snapshot = match table.get("snapshot") {
         Some(value) => value.flag(),
         None => Some(at.as_ref().is_some_and(|at| !at.value.is_timed())),
@@ -361,6 +360,21 @@ pub(super) fn check_order(doc: &Document<'_>, checkpoints: &[Written]) {
             let label = format!("move it before `{}`", exit.name.value);
             report(&checkpoint.name.span, title, label);
         }
+    }
+}
+
+/// Reports a time of rest that no case can take.
+pub(super) fn check_settle(doc: &Document<'_>, checkpoints: &[Written], timeout: Duration) {
+    // Each of a series has the same.
+    let mut told: Vec<Span> = Vec::new();
+    for settle in checkpoints.iter().filter_map(|one| one.settle.as_ref()) {
+        if settle.value < timeout || told.contains(&settle.span) {
+            continue;
+        }
+        told.push(settle.span.clone());
+        let title = "memory is to rest for as long as the whole case may take, or longer".to_owned();
+        let label = format!("timeout is {} ms: make one longer, or the other shorter", timeout.as_millis());
+        doc.report(Diagnostic::at(settle.span.clone(), title, label));
     }
 }
 

@@ -14,7 +14,6 @@ mod edit;
 mod elf;
 mod environment;
 mod handed;
-mod kind;
 mod locate;
 mod matrix;
 mod name;
@@ -30,13 +29,14 @@ mod snapshot;
 mod step;
 mod suggest;
 mod target;
+mod typed;
 mod waiver;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
-use crate::model::{Name, Place, Plan, Workspace};
+use crate::model::{At, Name, Place, Plan, Workspace};
 pub use elf::is_of_file;
 pub use partition::Partition;
 pub use reference::reference;
@@ -143,11 +143,25 @@ pub fn plan_with(
     plan::plan(source, built, workspace, overrides, page_bytes)
 }
 
-/// What to say when `filters` selected nothing: the closest of the names there are, or all of them. `plan` is one of the same
-/// file without a selection.
+/// A place to stop at as it is typed: `exec`, `main`, `exit`, `idle`, `step-done`, `kind:value` for every kind that a file can
+/// name (`thread:end:NAME`, `stderr:REGEX` besides), or the table that stands in a file.
+///
+/// # Errors
+/// It is none, with what to type instead.
+pub fn place(text: &str) -> Result<At> {
+    typed::place(text)
+}
+
+/// "did you mean `x`?", if one of the names is close to the text.
 #[must_use]
-pub fn nothing_matches(plan: &Plan, filters: &[String]) -> String {
-    let names = || plan.cases.iter().map(|case| case.name.as_str());
+pub fn did_you_mean(text: &str, names: &[String]) -> Option<String> {
+    suggest::did_you_mean(text, names.iter().map(String::as_str))
+}
+
+/// What to say when `filters` selected nothing: the closest of the names there are, or all of them.
+#[must_use]
+pub fn nothing_matches(names: &[String], filters: &[String]) -> String {
+    let names = || names.iter().map(String::as_str);
     let wanted: Vec<String> = filters.iter().map(|filter| diagnostic::quote(filter)).collect();
     let hint = filters
         .iter()

@@ -86,7 +86,7 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[[case.checkpoint]]", "limit", "number", "At most so many passes of `every`."),
     ("[[case.checkpoint]]", "warm_up", "number", "So many passes of `every` come before growth is judged."),
     ("[[case.checkpoint]]", "hardware", "flag", "Stops in the code by a debug register of the processor: no page of code changes."),
-    ("[[case.checkpoint]]", "settle", "duration", "Waits so long after the stop before reading."),
+    ("[[case.checkpoint]]", "settle", "duration", "Measured when memory has not changed for so long; the thread that came there stands, all others run on."),
     ("[[case.checkpoint]]", "snapshot", "flag", "Whether it takes part in the snapshot."),
     ("[[case.checkpoint]]", "budget", "table", "Limits by metric, here."),
     ("[[case.checkpoint]]", "environment", "table by name", "Limits in single environments, here."),

@@ -6,7 +6,7 @@ use crate::model::{AfterLast, At, Case};
 use super::checkpoint;
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
-use super::{kind, suggest};
+use super::suggest;
 
 /// A step as written.
 #[derive(Clone, Debug)]
@@ -22,9 +22,6 @@ pub(super) fn read(case: &Table<'_>, checkpoints: &[checkpoint::Written]) -> Vec
         check_done(case.doc, checkpoints, &[]);
         return Vec::new();
     };
-    if kind::is_here(&value, "step").is_none() {
-        return Vec::new();
-    }
     if let Form::Table = value.form() {
         value.fail::<()>("`case.step` must be a list of tables", "write [[case.step]]");
         return Vec::new();
@@ -99,7 +96,7 @@ fn check_done(doc: &Document<'_>, checkpoints: &[checkpoint::Written], steps: &[
 /// A target that is killed after its last checkpoint takes a step with it that has only just begun.
 pub(super) fn check_last(doc: &Document<'_>, case: &Case, steps: &[Written]) {
     let Some(last) = case.checkpoints.last() else { return };
-    let is_killed = case.after_last == AfterLast::Kill && case.exit.is_none() && last.at != At::Exit;
+    let is_killed = !case.detach && case.after_last == AfterLast::Kill && case.exit.is_none() && last.at != At::Exit;
     for step in steps.iter().filter(|step| is_killed && step.after.value == last.name) {
         let title = format!("the step would be killed at once: `{}` is the last checkpoint", last.name);
         let label = "add a checkpoint with at = \"step-done\", or after_last = \"run\"";

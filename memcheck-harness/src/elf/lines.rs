@@ -68,10 +68,17 @@ pub(super) fn of_source(elf: &Elf<'_>, source: &str) -> Result<Vec<(u64, u64)>> 
     let dwarf = sections.borrow(|bytes| EndianSlice::new(bytes, endian));
     let wanted: Vec<&[u8]> = components(source.as_bytes()).collect();
     let mut found = Vec::new();
+    // Units may share a table (type units; what dwz has merged): each is read once.
+    let mut read = BTreeSet::new();
     let mut units = dwarf.units();
     while let Some(header) = units.next().map_err(broken)? {
         // A unit of a kind that we do not know (a newer version of DWARF) has no lines for us.
-        if let Ok(unit) = dwarf.unit(header) {
+        if let Ok(unit) = dwarf.unit(header)
+            && unit
+                .line_program
+                .as_ref()
+                .is_some_and(|program| read.insert(program.header().offset().0))
+        {
             of_unit(&dwarf, &unit, &wanted, &mut found).map_err(broken)?;
         }
     }

@@ -314,7 +314,7 @@ impl Checkpoint {
         self.set("hardware", true)
     }
 
-    /// Reached only when the numbers have not changed for so long: `"200ms"`.
+    /// Measured only when memory has not changed for so long: `"200ms"`. The thread that came here stands, all others run on.
     #[track_caller]
     pub fn settle(self, time: &str) -> Self {
         self.set("settle", time)

@@ -21,6 +21,7 @@ mod arguments;
 mod case;
 mod check;
 mod environment;
+mod machine;
 mod session;
 mod snapshots;
 mod words;
@@ -117,6 +118,7 @@ fn run(suite: Suite, asked: &Asked) -> Result<ExitCode> {
         })
         .collect();
     session.begin()?;
+    session.remark();
     let conclusion = libtest_mimic::run(arguments, trials);
     session.finish()?;
     Ok(conclusion.exit_code())

@@ -8,7 +8,7 @@ use std::sync::{Mutex, Once, OnceLock, PoisonError};
 
 use super::check::{self, Check};
 use super::environment::{Environment, Update};
-use super::{Suite, nothing, snapshots};
+use super::{Suite, machine, nothing, snapshots};
 use crate::build::{self, BuildEvent};
 use crate::capture;
 use crate::compare;
@@ -43,6 +43,8 @@ pub(super) struct Session {
     built: BTreeMap<String, Built>,
     /// The cases of the file run here too.
     file: bool,
+    /// Why cases cannot be measured here, by their index: they are ignored.
+    obstacles: BTreeMap<usize, String>,
     /// Indices of the cases that will run: their targets are built together.
     pub(super) selected: BTreeSet<usize>,
     binaries: OnceLock<Result<Binaries>>,
@@ -85,7 +87,7 @@ impl Session {
             ci: environment.ci,
             today: capture::today(),
         };
-        let session = Self {
+        let mut session = Self {
             base: Plan {
                 cases: Vec::new(),
                 ..plan.clone()
@@ -98,6 +100,7 @@ impl Session {
             // The caller runs those of the file by itself.
             file: suite.file && environment.results.is_none(),
             environment,
+            obstacles: BTreeMap::new(),
             selected: BTreeSet::new(),
             binaries: OnceLock::new(),
             environment_recorded: Once::new(),
@@ -108,6 +111,13 @@ impl Session {
         if session.cases().is_empty() && session.environment.results.is_none() {
             return Err(nothing());
         }
+        if session.environment.results.is_none() && !session.environment.ci {
+            let own: Vec<usize> = session.cases().into_iter().map(|(index, ..)| index).collect();
+            let cases = own
+                .into_iter()
+                .filter_map(|index| Some((index, session.plan.cases.get(index)?)));
+            session.obstacles = machine::obstacles(&session.plan.root, cases);
+        }
         Ok(session)
     }
 
@@ -116,8 +126,8 @@ impl Session {
         let cases = self.plan.cases.iter().enumerate();
         cases
             .filter_map(|(index, case)| match self.built.get(&case.name) {
-                Some(built) => Some((index, case.name.clone(), built.ignored)),
-                None if self.file => Some((index, case.name.clone(), false)),
+                Some(built) => Some((index, case.name.clone(), built.ignored || self.obstacles.contains_key(&index))),
+                None if self.file => Some((index, case.name.clone(), self.obstacles.contains_key(&index))),
                 None => None,
             })
             .collect()
@@ -138,9 +148,41 @@ impl Session {
         snapshots::refer(list, &snapshots)
     }
 
-    /// After the last trial.
+    /// Tells what this machine lacks: an ignored case says nothing of that.
+    pub(super) fn remark(&self) {
+        for text in machine::remarks(&self.obstacles) {
+            say(|out| report::warning(self.style, &text, out));
+        }
+    }
+
+    /// After the last trial. A case that was to run and left nothing is a failure in the results too.
     pub(super) fn finish(&self) -> Result<()> {
+        for index in &self.selected {
+            let is_there = self
+                .finished
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(index);
+            if let Some(case) = self.plan.cases.get(*index).filter(|_| !is_there) {
+                self.unmeasured(*index, case, Error::tool("the case left no result"));
+            }
+        }
         self.write_results(true)
+    }
+
+    /// The results of a case of which nothing is known but why.
+    fn unmeasured(&self, index: usize, case: &Case, error: Error) {
+        if self.environment.results.is_none() {
+            return;
+        }
+        let report = RunReport {
+            schema: RunReport::SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            cases: vec![pipeline::unmeasured(&self.plan, case, error.into_problem())],
+            ..RunReport::default()
+        };
+        let mut finished = self.finished.lock().unwrap_or_else(PoisonError::into_inner);
+        finished.insert(index, report);
     }
 
     /// One trial. The error is what the user reads.
@@ -148,7 +190,14 @@ impl Session {
         let Some(case) = self.plan.cases.get(index) else {
             return Err("the case is gone".to_owned());
         };
-        let report = self.measure(index, case).map_err(|error| self.error(&error))?;
+        let report = match self.measure(index, case) {
+            Ok(report) => report,
+            Err(error) => {
+                let text = self.error(&error);
+                self.unmeasured(index, case, error);
+                return Err(text);
+            }
+        };
         let outcome = match report.cases.first() {
             Some(case) => report::outcome(&report, case),
             None => return Err("nothing was measured".to_owned()),

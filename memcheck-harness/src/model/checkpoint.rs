@@ -25,8 +25,8 @@ pub struct CheckpointSpec {
     pub hardware: bool,
     /// One of a series: `hit` counts up from one to the next (`every = true`), or the child (`child = "worker.*"`).
     pub every: Option<Every>,
-    /// Reached only when the numbers of all roles have not changed for so long; the threads that are not at the checkpoint run
-    /// meanwhile.
+    /// Measured only when the target's mappings, the anonymous memory in each, and its number of threads have not changed for so
+    /// long; the thread that came to the checkpoint stands meanwhile, all others run on.
     pub settle: Option<Duration>,
     /// Part of the snapshot.
     pub snapshot: bool,

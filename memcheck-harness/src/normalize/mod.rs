@@ -77,7 +77,7 @@ mod unsteady;
 pub use parse::parse;
 pub use render::render;
 pub use states::{LARGE_SEGMENT_BYTES, MAIN_STACK_FLOOR_BYTES, snapshot};
-pub use tolerance::{merge, varying, within};
+pub use tolerance::{merge, varies_alike, varying, within};
 pub use unsteady::{Weighed, weigh};
 
 use crate::model::Name;

@@ -145,6 +145,29 @@ fn merge_states(name: &str, states: &[Option<&State>]) -> State {
     }
 }
 
+/// True when, in every cell in which `waiting` varies, what was measured varies as well or is what is approved.
+#[must_use]
+pub fn varies_alike(case: &Case, measured: &Snapshot, waiting: &Snapshot, approved: &Snapshot) -> bool {
+    let measured = within(case, measured, approved);
+    let columns: [fn(&Row) -> Cell; 3] = [|row| row.count, |row| row.reserved, |row| row.anon];
+    waiting.checkpoints.iter().all(|state| {
+        let rows = |of: &Snapshot| {
+            of.checkpoints
+                .iter()
+                .find(|other| other.name == state.name)
+                .map(|state| state.rows.clone())
+        };
+        let (now, old) = (rows(&measured).unwrap_or_default(), rows(approved).unwrap_or_default());
+        state.rows.iter().all(|(key, row)| {
+            let (now, old) = (now.get(key), old.get(key));
+            columns
+                .iter()
+                .filter(|column| column(row) == Cell::Varies)
+                .all(|column| now.map(column) == old.map(column) || now.map(column) == Some(Cell::Varies))
+        })
+    })
+}
+
 /// The rows with cells that vary, as `checkpoint: row`, in order.
 #[must_use]
 pub fn varying(snapshot: &Snapshot) -> Vec<String> {
@@ -196,6 +219,16 @@ mod tests {
             }],
             ..Snapshot::default()
         }
+    }
+
+    #[test]
+    fn runs_that_agree_on_another_value_are_no_variant() {
+        let with = |anon| one(&[(HEAP, row(Cell::Value(1), anon))]);
+        let alike = |now| varies_alike(&case(&[]), &with(now), &with(Cell::Varies), &with(Cell::Value(4096)));
+        assert!(alike(Cell::Varies) && alike(Cell::Value(4096)));
+        assert!(!alike(Cell::Value(8192)));
+        let gone = varies_alike(&case(&[]), &one(&[]), &with(Cell::Varies), &with(Cell::Value(4096)));
+        assert!(!gone);
     }
 
     #[test]

@@ -21,6 +21,10 @@ fn can_be_measured(case: &Case) -> Result<()> {
         .detail("use a marker: memcheck-probe with its feature `cooperative`, in C memcheck.h with -DMEMCHECK_COOPERATIVE")
         .detail("or measure where ptrace is permitted: cargo memcheck doctor  tells what this machine permits"));
     }
+    if let Some(spec) = case.checkpoints.iter().find(|spec| spec.settle.is_some()) {
+        let what = format!("`settle` of checkpoint `{}` ({})", spec.name, spec.place);
+        return needs_tracing(&what, "remove it, or measure where ptrace is permitted");
+    }
     let in_children = case.children == Children::Capture || case.checkpoints.iter().any(|spec| spec.child.is_some());
     if in_children {
         return needs_tracing(

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::build;
 use crate::error::{Error, Result};
-use crate::model::{Cancel, Case};
-use crate::trace::Bell;
+use crate::model::{Cancel, Case, End};
+use crate::trace::{Bell, Ended};
 
 /// How long steps may still run when the target has ended by itself.
 const GRACE: Duration = Duration::from_secs(5);
@@ -25,6 +25,8 @@ pub(super) struct Steps<'c> {
     sender: Sender<Result<()>>,
     ended: Receiver<Result<()>>,
     open: usize,
+    /// Dropped when the case is over: what steps left running goes then.
+    over: Vec<Sender<()>>,
 }
 
 impl<'c> Steps<'c> {
@@ -40,6 +42,7 @@ impl<'c> Steps<'c> {
             sender,
             ended,
             open: 0,
+            over: Vec::new(),
         }
     }
 
@@ -51,15 +54,22 @@ impl<'c> Steps<'c> {
         for step in self.case.steps.iter().filter(|step| step.after == checkpoint.name) {
             let (step, directory) = (step.clone(), self.directory.to_owned());
             let (bell, cancel, sender) = (self.bell.clone(), self.cancel.clone(), self.sender.clone());
+            let (over, case_is_over) = channel::<()>();
+            self.over.push(over);
             self.bell.begin();
             self.open += 1;
             // A thread of its own: the tracer must not be the parent of processes that it does not trace.
             let spawned = std::thread::Builder::new().name("memcheck-step".to_owned()).spawn(move || {
-                let result = build::step(&step, &directory, pid, &cancel);
+                let (result, group) = build::step(&step, &directory, pid, &cancel);
                 let succeeded = result.is_ok();
                 // Nobody listens any more when the case is over.
                 let _ = sender.send(result);
                 bell.end(succeeded);
+                if let Some(group) = group {
+                    // Nothing is ever sent: this ends when the case drops its end.
+                    let _ = case_is_over.recv();
+                    drop(group);
+                }
             });
             match spawned {
                 Ok(thread) => self.running.push(thread),
@@ -81,11 +91,19 @@ impl<'c> Steps<'c> {
         Ok(())
     }
 
-    /// The target has ended by itself: its steps may say their last words.
+    /// The end of the target, with what its steps have to say of it.
     ///
     /// # Errors
     /// A step has failed.
-    pub(super) fn finish(&mut self) -> Result<()> {
+    pub(super) fn after(&mut self, ended: Ended) -> Result<Ended> {
+        if ended.end != End::TimedOut {
+            self.finish()?;
+        }
+        Ok(ended)
+    }
+
+    /// The target has ended by itself: its steps may say their last words.
+    fn finish(&mut self) -> Result<()> {
         let until = Instant::now() + GRACE;
         while self.open > 0 {
             match self.ended.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -103,6 +121,7 @@ impl<'c> Steps<'c> {
 impl Drop for Steps<'_> {
     fn drop(&mut self) {
         self.cancel.cancel(SIGTERM);
+        self.over.clear();
         for thread in self.running.drain(..) {
             // It cannot have panicked with anything that matters here.
             let _ = thread.join();

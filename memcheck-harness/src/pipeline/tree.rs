@@ -11,6 +11,7 @@ pub(super) fn points(case: &Case) -> Vec<Point> {
     let point = |(index, spec): (usize, &CheckpointSpec)| Point {
         hardware: spec.hardware,
         after: index.checked_sub(1).filter(|_| spec.in_turn),
+        settle: spec.settle,
         within: spec.child.clone().map_or(Within::Main, Within::Child),
         ..Point::new(spec.at.clone(), spec.hit)
     };

@@ -9,7 +9,7 @@ use super::problem;
 use super::show_malloc;
 use super::stacks::stacks;
 use super::text::{Ink, clean, labelled, paint, plural, wrap};
-use crate::model::{CaseReport, CheckpointReport, Confidence, MemoryMap, Perms, Piece, Role, StackState};
+use crate::model::{CaseReport, CheckpointReport, Confidence, End, MemoryMap, Perms, Piece, Role, StackState};
 
 /// One line of a table: a role, or a sum. Bytes; absent where a part of it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,10 @@ pub fn show(case: &CaseReport, since: Option<&str>, style: Style, out: &mut dyn 
             writeln!(out)?;
         }
     }
+    let end = end(case).filter(|_| case.problem.is_none());
+    if let Some(end) = &end {
+        labelled(style, "end:", 8, end, out)?;
+    }
     for note in &case.notes {
         labelled(style, "note:", 8, note, out)?;
     }
@@ -73,10 +77,20 @@ pub fn show(case: &CaseReport, since: Option<&str>, style: Style, out: &mut dyn 
         }
         problem::of_case(case, style, out)?;
     }
-    if case.problem.is_some() || !case.notes.is_empty() {
+    if case.problem.is_some() || end.is_some() || !case.notes.is_empty() {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// How the program ended, in a sentence.
+fn end(case: &CaseReport) -> Option<String> {
+    Some(match case.end.as_ref()? {
+        End::Exited(code) => format!("it exited with code {code}"),
+        End::Signalled(signal) => format!("it was killed by {}", clean(signal)),
+        // That we ended it after the last place says nothing of it; that its time was over is a problem of its own.
+        End::Killed | End::TimedOut => return None,
+    })
 }
 
 fn heading(case: &CaseReport, checkpoint: &CheckpointReport, what: &str, style: Style, out: &mut dyn Write) -> io::Result<()> {

@@ -45,7 +45,8 @@ pub(super) fn remedies(case: &CaseReport, style: Style, out: &mut dyn Write) -> 
     if cells.is_empty() {
         return Ok(());
     }
-    let text = "a checkpoint that every run passes in the same state: after a join or a barrier, not while threads race";
+    let text = "a checkpoint that every run passes in the same state: after a join or a barrier, not while threads race; or \
+                settle = \"200ms\" there, which waits until memory rests";
     labelled(style, "settle it", REMEDY_COLUMN, text, out)?;
     if let Some(range) = cells.iter().find_map(range) {
         labelled(style, "allow a range", REMEDY_COLUMN, &range, out)?;
@@ -112,7 +113,8 @@ mod tests {
              varies between runs: thread-arena.count 1 or 2 at done (approved 1)\n\n  \
              Same environment as approved.\n\n  \
              settle it      a checkpoint that every run passes in the same state: after a\n                 \
-             join or a barrier, not while threads race\n  \
+             join or a barrier, not while threads race; or settle = \"200ms\"\n                 \
+             there, which waits until memory rests\n  \
              allow a range  budget.thread-arena.count = { min = 1, max = 2 } at done;\n                 \
              budgets hold where a row varies\n  \
              it races?      cargo memcheck accept racy writes `varies` for these rows:\n                 \

@@ -85,16 +85,24 @@ impl Searched {
         elf::remembered(file, &format!("function {name}"), find).map(Arc::unwrap_or_clone)
     }
 
-    /// Addresses (without bias) of the semaphores of a probe: counters that tell the program that somebody looks.
-    fn semaphores(&mut self, at: &At) -> BTreeSet<u64> {
+    /// Addresses (without bias) of the semaphores of a probe: counters that tell the program that somebody looks. And whether a
+    /// note names one outside of the data of its own file, which is left alone.
+    fn semaphores(&self, at: &At) -> Result<(BTreeSet<u64>, bool)> {
         let At::Probe { provider, name } = at else {
-            return BTreeSet::new();
+            return Ok((BTreeSet::new(), false));
         };
         let sites = self.probes.iter().flat_map(|sites| sites.iter());
-        sites
+        let named: BTreeSet<u64> = sites
             .filter(|site| site.semaphore != 0 && site.provider == *provider && site.name == *name)
             .map(|site| site.semaphore)
-            .collect()
+            .collect();
+        if named.is_empty() {
+            return Ok((named, false));
+        }
+        let facts = self.facts()?;
+        let (own, foreign): (BTreeSet<u64>, BTreeSet<u64>) =
+            named.into_iter().partition(|address| resolve::is_data(facts, *address));
+        Ok((own, !foreign.is_empty()))
     }
 
     /// Addresses (without bias) of a point; empty when the file does not have it. Only code: a breakpoint in data would
@@ -222,7 +230,9 @@ impl Session {
             if at == At::Touch(Touched::Stack) {
                 self.image(tid).loader.touched.push((index, None));
             }
-            for semaphore in exe.semaphores(&at) {
+            let (semaphores, foreign) = exe.semaphores(&at)?;
+            self.foreign_semaphore(foreign, &at);
+            for semaphore in semaphores {
                 self.raise(tid, index, semaphore.wrapping_add(bias), bias);
             }
             // A probe may have further sites in libraries; anything else that was found is found.
@@ -376,7 +386,8 @@ impl Session {
             if found.is_empty() {
                 continue;
             }
-            let semaphores = library.semaphores(at);
+            let (semaphores, foreign) = library.semaphores(at)?;
+            self.foreign_semaphore(foreign, at);
             let facts = library.facts()?;
             for mapped in mappings {
                 let Some(bias) = resolve::bias(facts, mapped.start, mapped.offset, self.page_bytes) else {
@@ -417,6 +428,14 @@ impl Session {
             .filter(|(index, counted)| !counted.is_done() && self.is_within(*index, process))
             .map(|(index, counted)| (index, counted.point.at.clone()))
             .collect()
+    }
+
+    fn foreign_semaphore(&mut self, is_there: bool, at: &At) {
+        if is_there {
+            self.remark(format!(
+                "a semaphore of {at} lies outside of the data of its own file: left alone, the probe may be skipped"
+            ));
+        }
     }
 
     /// Counts up a probe's semaphore, once per point: programs skip the work for a probe that nobody looks at.

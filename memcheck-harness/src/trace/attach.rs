@@ -77,7 +77,8 @@ impl Attached {
     }
 }
 
-/// Stops every thread of a running process. It goes on when the result is dropped.
+/// Stops every thread of a running process. It goes on when the result is dropped; a thread that sleeps in the kernel and could
+/// not be stopped, when the calling thread has ended.
 ///
 /// # Errors
 /// There is no such process; it is none that can be looked at (a kernel thread, one that has ended, one that is traced by
@@ -211,7 +212,7 @@ impl Stopping {
             }
             self.collect(&asked, clock)?;
         }
-        if self.stopped.0.is_empty() {
+        if self.stopped.0.is_empty() && self.asleep.is_empty() {
             return Err(Error::not_judged(format!("process {} ended before it could be looked at", self.pid)).into());
         }
         Ok(())

@@ -262,6 +262,7 @@ impl Cooperating {
             output: drained.tail,
             hits: self.points.iter().map(|counted| counted.hits).collect(),
             unseen: BTreeMap::new(),
+            unsettled: None,
             children: Vec::new(),
             notes: std::mem::take(&mut self.notes),
             settings: std::mem::take(&mut self.settings),

@@ -49,6 +49,7 @@ impl Session {
             output: drained.tail,
             hits: self.points.iter().map(|counted| counted.hits).collect(),
             unseen,
+            unsettled: self.unsettled(),
             notes: std::mem::take(&mut self.notes),
             settings: std::mem::take(&mut self.settings),
             children: self.family.seen(),

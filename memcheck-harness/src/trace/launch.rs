@@ -126,6 +126,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         calls,
         bell: Bell::new(clock.waker()),
         quiet: None,
+        settling: None,
         images: Images::default(),
         main_image: 0,
         family: Family::default(),

@@ -78,6 +78,9 @@ impl Session {
 
     fn has_ended(&self) -> Result<bool, Halt> {
         self.clock.check()?;
+        if self.bell.has_failed() {
+            return Err(Error::not_judged("a step failed").into());
+        }
         match wait::has_ended(self.main, true) {
             Ok(ended) => Ok(ended),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),

@@ -15,6 +15,7 @@ mod debug;
 mod end;
 mod events;
 mod family;
+mod figures;
 mod finished;
 mod image;
 mod inject;
@@ -30,6 +31,7 @@ mod proc;
 mod resolve;
 mod returns;
 mod session;
+mod settle;
 mod stop;
 mod suggest;
 mod tasks;
@@ -54,6 +56,7 @@ pub use bell::Bell;
 use clock::Halt;
 pub use cooperate::{Cooperating, Turn as CooperatingTurn, can_cooperate, cooperate};
 use session::{Session, Turn};
+pub use settle::{Totals, Unsettled};
 
 /// How to start a target.
 #[derive(Clone, Debug)]
@@ -99,6 +102,8 @@ pub struct Point {
     pub hardware: bool,
     /// The index of a point that has to be reached before passes of this one count.
     pub after: Option<usize>,
+    /// Reported only when the target's memory has not changed for so long: the thread that came there stands, all others run on.
+    pub settle: Option<Duration>,
     /// In which process.
     pub within: Within,
 }
@@ -125,6 +130,7 @@ impl Point {
             hardware: false,
             after: None,
             within: Within::Main,
+            settle: None,
         }
     }
 }
@@ -175,6 +181,8 @@ pub struct Ended {
     pub hits: Vec<u64>,
     /// Why the lines that points waited for were not seen, by the index of the point, as far as it can be told.
     pub unseen: BTreeMap<usize, Unseen>,
+    /// The point whose memory did not rest before all ended.
+    pub unsettled: Option<Box<Unsettled>>,
     /// Remarks for the report: processes that were killed, output held open by a survivor.
     pub notes: Vec<String>,
     /// What was applied at launch.

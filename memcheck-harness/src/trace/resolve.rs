@@ -112,6 +112,16 @@ pub(super) fn is_code(facts: &ElfFacts, address: u64) -> bool {
     })
 }
 
+/// True when a 16-bit variable at the address lies in a segment that is mapped writable (`PF_W`).
+pub(super) fn is_data(facts: &ElfFacts, address: u64) -> bool {
+    facts.segments.iter().any(|segment| {
+        segment.kind == SegmentKind::Load
+            && segment.flags & 2 != 0
+            && address >= segment.vaddr
+            && address.checked_add(2).is_some_and(|end| end - segment.vaddr <= segment.memsz)
+    })
+}
+
 /// Address of a mapping minus the address in the file of what it maps; absent when no executable segment has that offset.
 pub(super) fn bias(facts: &ElfFacts, start: u64, offset: u64, page_bytes: u64) -> Option<u64> {
     let floor = |address: u64| address & !(page_bytes - 1);

@@ -18,6 +18,7 @@ use super::image::Images;
 use super::output::Output;
 use super::pages::Pages;
 use super::proc;
+use super::settle::Settling;
 use super::tasks::{How, State, Task, Tasks};
 use super::timed::Quiet;
 use super::{Point, Within};
@@ -69,6 +70,8 @@ pub(super) struct Session {
     pub(super) bell: Bell,
     /// The target seemed to rest.
     pub(super) quiet: Option<Quiet>,
+    /// The first due point waits for memory to rest.
+    pub(super) settling: Option<Settling>,
     pub(super) pages: Pages,
     /// The memories that points are in.
     pub(super) images: Images,
@@ -108,18 +111,28 @@ impl Session {
     fn turns(&mut self) -> Result<Turn, Halt> {
         loop {
             self.clock.check()?;
-            if let Some((point, tid)) = self.due.pop_front() {
+            let mut waits_to_settle = false;
+            if let Some(&(point, tid)) = self.due.front() {
                 // A process that was killed meanwhile is at no point any more.
-                if let Some(pid) = self.tasks.get(tid).map(|task| task.process) {
+                let Some(pid) = self.tasks.get(tid).map(|task| task.process) else {
+                    self.due.pop_front();
+                    continue;
+                };
+                waits_to_settle = !self.seems_settled(point, pid);
+                if !waits_to_settle {
                     self.stop_all(pid)?;
-                    if self.tasks.has(pid) {
+                    if !self.tasks.has(pid) {
+                        self.due.pop_front();
+                        continue;
+                    }
+                    if self.is_settled(pid) {
+                        self.due.pop_front();
                         if self.shares_main(tid) {
                             self.open_pages();
                         }
                         return Ok(Turn::Paused(point, pid, self.threads(pid)));
                     }
                 }
-                continue;
             }
             if let Some(end) = &self.end
                 && !self.awaits_children()
@@ -140,7 +153,7 @@ impl Session {
                 if self.look_at_time() {
                     self.clock.tick_finely();
                 }
-                if self.due.is_empty()
+                if (self.due.is_empty() || waits_to_settle)
                     && let Some((tid, status)) = self.wait_any()?
                 {
                     self.note(tid, status);
@@ -167,16 +180,17 @@ impl Session {
     fn next_step_over(&self) -> Option<i32> {
         let mut settled = self.tasks.settled().into_iter();
         settled.find_map(|(tid, _)| {
-            let task = self.tasks.get(tid)?;
+            let task = self.tasks.get(tid).filter(|_| !self.waits_to_settle(tid))?;
             task.step_over.or(task.fault).map(|_| tid)
         })
     }
 
-    /// Lets held threads go whose events are handled. A thread that still has to step over its breakpoint stays.
+    /// Lets held threads go whose events are handled. A thread that still has to step over its breakpoint stays, and one at a point
+    /// that waits for memory to rest.
     pub(super) fn resume_settled(&mut self, wanted: impl Fn(i32) -> bool) {
         for (tid, how) in self.tasks.settled() {
             let has_to_step = |task: &Task| task.step_over.is_some() || task.fault.is_some();
-            if !wanted(tid) || self.tasks.get(tid).is_none_or(has_to_step) {
+            if !wanted(tid) || self.waits_to_settle(tid) || self.tasks.get(tid).is_none_or(has_to_step) {
                 continue;
             }
             // A thread that was killed meanwhile answers ESRCH; its end is reported by the next wait.

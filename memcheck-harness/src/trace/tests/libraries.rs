@@ -46,6 +46,8 @@ int main(int argc, char **argv) {
             dlclose(library);
         } else if (!strcmp(argv[i], "=")) {
             printf("%d ", answer);
+        } else if (!strcmp(argv[i], "foreign")) {
+            PROBE("host", "foreign", "16");
         } else if (!strcmp(argv[i], "host")) {
             printf("%d ", host_semaphore);
             if (host_semaphore) PROBE("host", "hit", "host_semaphore");
@@ -160,6 +162,20 @@ fn semaphores_are_counted_up_while_somebody_looks() {
     assert_eq!(stdout(&ended), "2 1 ", "one for each point");
     assert_eq!(stdout(&plugins.run("host", &[])), "0 0 ");
     assert_eq!(stdout(&plugins.run("a = b =", &[usdt("plugin", "work", 100)])), "1 1 ");
+}
+
+/// A note may say anything: what is no data of its file is not written to.
+#[test]
+fn a_semaphore_elsewhere_is_left_alone() {
+    let ended = Plugins::new().run("foreign", &[usdt("host", "foreign", 1)]);
+    assert_eq!((&ended.end, &*ended.hits), (&End::Exited(0), &[1][..]));
+    let is_told = |note: &String| note.contains("outside of the data of its own file");
+    assert!(ended.notes.iter().any(is_told), "{:?}", ended.notes);
+    assert!(
+        !ended.notes.iter().any(|note| note.contains("counted up")),
+        "{:?}",
+        ended.notes
+    );
 }
 
 #[test]

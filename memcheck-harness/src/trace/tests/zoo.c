@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -89,6 +90,28 @@ static void on(int sig, void (*handler)(int)) {
     struct sigaction action = {0};
     action.sa_handler = handler;
     sigaction(sig, &action, NULL);
+}
+/* Touches `loops` pages of its own, one every 3 ms, passes a probe, and touches as many again. */
+static char *pages;
+static volatile int grown;
+static void *grow(void *unused) {
+    for (int i = 0; i < 2 * loops; i++) {
+        nap(3);
+        if (i == loops) PROBE("grown");
+        pages[i << 12] = 1;
+        grown = i + 1;
+    }
+    return unused;
+}
+/* Never rests. */
+static void *breathe(void *unused) {
+    for (;;) {
+        memset(pages, 1, 8 << 12);
+        nap(2);
+        madvise(pages, 8 << 12, MADV_DONTNEED);
+        nap(2);
+    }
+    return unused;
 }
 static void *nothing(void *unused) { return unused; }
 
@@ -177,6 +200,14 @@ int main(int argc, char **argv) {
         wait(NULL);
         PROBE("ready");
         return 0;
+    }
+    if (!strcmp(mode, "grow") || !strcmp(mode, "breathe")) {
+        pages = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        run_threads(1, *mode == 'g' ? grow : breathe, 0);
+        PROBE("ready");
+        int seen_here = grown;
+        if (*mode == 'b') nap(60);
+        return seen_here;
     }
     if (!strcmp(mode, "sleepers")) { run_threads(20, sleeper, 0); nap(5); PROBE("ready"); return 0; }
     if (!strcmp(mode, "brief")) {
