@@ -167,5 +167,6 @@ fn joined_threads_wait_for_their_join_at_most() {
         assert!((LEFT..=LEFT + SPAWNERS).contains(&exited(map)), "{:#?}", map.threads);
         seen.insert(map.threads.len());
     });
-    assert!(seen.len() > 2, "the stops saw threads come and go: {seen:?}");
+    // How many states the stops meet is the scheduler's: in step, the spawners have all of their threads or none.
+    assert!(seen.len() > 1, "the stops saw threads come and go: {seen:?}");
 }
