@@ -46,11 +46,17 @@ __attribute__((weak, visibility("hidden"))) int memcheck_stopping_;
 #endif
 __attribute__((unused)) static void memcheck_cooperate_(const char *line)
 {
-    const char *channel = getenv("MEMCHECK_COOPERATE");
+    const char *value = getenv("MEMCHECK_COOPERATE");
+    char *rest;
+    long channel;
     int me, owner = 0;
     size_t length = strlen(line);
     /* Children have the variable and the descriptor, too; the tool waits for the one that it launched. */
-    if (channel == NULL || (long)getpid() != syscall(SYS_getsid, 0))
+    if (value == NULL || (long)getpid() != syscall(SYS_getsid, 0))
+        return;
+    /* Digits alone are a descriptor. */
+    channel = strtol(value, &rest, 10);
+    if (*value < '0' || *value > '9' || *rest != 0 || channel > 0x7fffffff)
         return;
     me = (int)syscall(SYS_gettid);
     while (!__atomic_compare_exchange_n(&memcheck_stopping_, &owner, me, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
@@ -59,7 +65,7 @@ __attribute__((unused)) static void memcheck_cooperate_(const char *line)
         owner = 0;
         syscall(SYS_sched_yield);
     }
-    if (write(atoi(channel), line, length) == (ssize_t)length)
+    if (write((int)channel, line, length) == (ssize_t)length)
         raise(SIGSTOP);
     __atomic_store_n(&memcheck_stopping_, 0, __ATOMIC_RELEASE);
 }

@@ -69,26 +69,62 @@ fn find() -> i32 {
         return NOBODY;
     }
     let mut chunk = [0u8; 512];
-    // How much of the key was matched in this variable; absent when it is another one.
-    let (mut matched, mut number) = (Some(0), None);
+    let mut search = Search::new();
     let found = 'found: loop {
         let count = call(READ, file as usize, chunk.as_mut_ptr().expose_provenance(), chunk.len());
         let Ok(count @ 1..) = usize::try_from(count) else {
-            break number;
+            break search.ended();
         };
         for &byte in &chunk[..count.min(chunk.len())] {
-            match (byte, matched) {
-                (0, _) if number.is_some() => break 'found number,
-                (0, _) => matched = Some(0),
-                (byte, Some(at)) if at < KEY.len() => matched = (byte == KEY[at]).then_some(at + 1),
-                (b'0'..=b'9', Some(_)) => number = Some(number.unwrap_or(0) * 10 + i32::from(byte - b'0')),
-                (_, Some(_)) => matched = None,
-                (_, None) => {}
+            if let Some(found) = search.read(byte) {
+                break 'found found;
             }
         }
     };
     call(CLOSE, file as usize, 0, 0);
-    found.unwrap_or(NOBODY)
+    found
+}
+
+/// The variable in an environment that comes byte by byte, each variable with a NUL at its end.
+struct Search {
+    /// How much of the key was matched in this variable; absent when it is another one.
+    matched: Option<usize>,
+    /// What the digits behind the key say; absent without one, and when they are no descriptor.
+    number: Option<i32>,
+}
+
+impl Search {
+    const fn new() -> Self {
+        Self {
+            matched: Some(0),
+            number: None,
+        }
+    }
+
+    /// The answer, once the variable is over.
+    fn read(&mut self, byte: u8) -> Option<i32> {
+        match (byte, self.matched) {
+            (0, Some(at)) if at >= KEY.len() => return Some(self.ended()),
+            (0, _) => *self = Self::new(),
+            (byte, Some(at)) if at < KEY.len() => self.matched = (byte == KEY[at]).then_some(at + 1),
+            (b'0'..=b'9', Some(at)) => {
+                let before = if at == KEY.len() { Some(0) } else { self.number };
+                self.number = before.and_then(|number| number.checked_mul(10)?.checked_add(i32::from(byte - b'0')));
+                self.matched = Some(KEY.len() + 1);
+            }
+            (_, Some(_)) => {
+                self.number = None;
+                self.matched = Some(KEY.len() + 1);
+            }
+            (_, None) => {}
+        }
+        None
+    }
+
+    /// The answer at the end of the environment.
+    fn ended(&self) -> i32 {
+        self.number.unwrap_or(NOBODY)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -162,5 +198,58 @@ mod aarch64 {
             );
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(environment: &[u8]) -> i32 {
+        let mut search = Search::new();
+        let mut bytes = environment.iter();
+        bytes.find_map(|byte| search.read(*byte)).unwrap_or_else(|| search.ended())
+    }
+
+    #[test]
+    fn the_variable_is_found_among_others() {
+        assert_eq!(found(b"A=1\0MEMCHECK_COOPERATE=12\0B=3\0"), 12);
+        assert_eq!(found(b"MEMCHECK_COOPERATE=7"), 7);
+        assert_eq!(
+            found(b"MEMCHECK_COOPERATE=0\0MEMCHECK_COOPERATE=9\0"),
+            0,
+            "the first, as getenv(3)"
+        );
+        for none in [
+            &b""[..],
+            b"A=1\0",
+            b"AMEMCHECK_COOPERATE=1\0",
+            b"MEMCHECK_COOPERATED=1\0",
+            b"MEMCHECK_COOPERATE\0",
+        ] {
+            assert_eq!(found(none), NOBODY);
+        }
+    }
+
+    #[test]
+    fn what_is_no_descriptor_asks_for_nothing() {
+        for value in [
+            "",
+            "x",
+            "12x",
+            "x12",
+            "1 2",
+            "-1",
+            "2147483648",
+            "4294967296",
+            "99999999999999999999",
+            "1x2",
+        ] {
+            let mut search = Search::new();
+            let all = KEY.iter().chain(value.as_bytes()).chain(&[0]);
+            let mut answers = all.filter_map(|byte| search.read(*byte));
+            assert_eq!(answers.next(), Some(NOBODY), "{value}");
+        }
+        assert_eq!(found(b"MEMCHECK_COOPERATE=2147483647\0"), i32::MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! `doctor`, and what is refused by a machine: named with its consequence and remedy, never silently.
 
 use serde_json::Value;
-use tests::{Project, Run};
+use tests::{Project, Run, gone, marker};
 
 use super::{GROW, GROW_TOML, TOOL, accepted, grow, memcheck};
 
@@ -351,4 +351,65 @@ fn threads_that_cooperate_wait_for_each_other() {
     let _ = refused(&project, "ptrace", &["--cooperative"])
         .expect_code(0)
         .expect_all(&["measured 81 checkpoints in 1 case: all passed"]);
+}
+
+/// Two children that outlive it, one in a session of its own.
+const LEAVES: &str = r#"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "memcheck.h"
+int main(int argc, char **argv) {
+    int ready[2];
+    if (pipe(ready)) return 1;
+    for (int i = 0; i < 2; i++)
+        if (fork() == 0) {
+            if (i == 1) setsid();
+            if (write(ready[1], "x", 1) != 1) return 2;
+            for (;;) pause();
+        }
+    char byte;
+    for (int i = 0; i < 2; i++)
+        if (read(ready[0], &byte, 1) != 1) return 3;
+    MEMCHECK_CHECKPOINT(left);
+    return argc > 2 ? pause() : 0;
+}
+"#;
+
+/// However a target that nobody traces ends, its children end with it.
+#[test]
+fn hazard_17_nothing_is_left_of_a_program_that_cooperates() {
+    for (ends, rest) in [
+        ("by itself", "after_last = \"run\"\nexit = 0"),
+        ("by the tool", ""),
+        ("at the time limit", "after_last = \"run\"\ntimeout = \"2s\""),
+    ] {
+        let marker = marker(&format!("cooperating-{}", ends.len()));
+        let more = if ends == "at the time limit" { ", \"stay\"" } else { "" };
+        let toml = format!(
+            "[[case]]\nname = \"leaves\"\nsnapshot = false\ncooperative = true\n{rest}\nargs = [\"{marker}\"{more}]\n\
+             target = {{ c = \"main.c\", cflags = [\"-DMEMCHECK_COOPERATIVE\"] }}\n[[case.checkpoint]]\nname = \"left\"\n\
+             budget.threads.count = 1\n"
+        );
+        let project = Project::new().file("main.c", LEAVES).file("memcheck.toml", &toml);
+        let run = memcheck(&project, &["-v"]).expect_code(if ends == "at the time limit" { 7 } else { 0 });
+        assert!(gone(&marker), "{ends}: {}", run.stderr);
+        let _ = run.expect_all(&["a child process (", "was still running: killed"]);
+    }
+}
+
+/// A target whose file is the tool's own has become a program like any other.
+#[test]
+fn the_tool_itself_can_be_a_program_that_cooperates() {
+    let toml = format!(
+        "[[case]]\nname = \"outer\"\nsnapshot = false\ncooperative = true\ntimeout = \"4s\"\ntarget = {{ path = \"{TOOL}\" }}\n\
+         args = [\"inner\"]\ncheckpoint = [{{ name = \"never\" }}]\n\
+         [[case]]\nname = \"inner\"\nsnapshot = false\ntarget = {{ command = \"sleep\" }}\nargs = [\"60\"]\n\
+         checkpoint = [{{ name = \"end\", at = \"exit\" }}]\n"
+    );
+    let project = Project::new().file("memcheck.toml", &toml);
+    let _ = memcheck(&project, &["outer"])
+        .expect_code(7)
+        .expect_all(&["checkpoint `never` was not reached", "no marker stopped by itself"])
+        .expect_no_stderr("before the target could be started");
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// `KCMP_VM` (kcmp(2)).
 const KCMP_VM: libc::c_long = 1;
@@ -44,6 +44,43 @@ pub(crate) fn kill_thread(pid: i32, tid: i32, signal: i32) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// A process that is held by more than its id, which may be given to a stranger (pidfd_open(2), Linux 5.3).
+pub(crate) struct Held(OwnedFd);
+
+/// Holds a process.
+///
+/// # Errors
+/// `ESRCH`: it is gone; `ENOSYS`, `EPERM`: the kernel or a filter does not know the call.
+pub(crate) fn hold(pid: i32) -> io::Result<Held> {
+    // SAFETY: plain numbers; the result is a new descriptor that nobody else owns, close-on-exec.
+    unsafe {
+        match i32::try_from(libc::syscall(libc::SYS_pidfd_open, pid, 0)) {
+            Ok(number @ 0..) => Ok(Held(OwnedFd::from_raw_fd(number))),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Held {
+    /// Sends a signal to it.
+    ///
+    /// # Errors
+    /// `ESRCH`: it is gone; `EPERM`: it is another user's.
+    pub(crate) fn kill(&self, signal: i32) -> io::Result<()> {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: the descriptor is open; without an info the kernel fills in that of kill(2).
+        match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, no_info, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until it has ended; false when the time is over first.
+    pub(crate) fn ends_within(&self, milliseconds: i32) -> bool {
+        readable(&[self.0.as_fd()], milliseconds).is_ok_and(|ready| ready.first() == Some(&true))
+    }
 }
 
 /// Whether two threads share their address space. `None` when this kernel cannot tell (no `kcmp`).
@@ -165,5 +202,13 @@ mod tests {
         let us = i32::try_from(std::process::id()).unwrap();
         assert!(same_memory(us, us).unwrap_or(true));
         assert!((1..64).contains(&platform_bytes()));
+    }
+
+    #[test]
+    fn a_process_that_is_held_is_that_process() {
+        let ours = hold(i32::try_from(std::process::id()).unwrap()).unwrap();
+        ours.kill(0).unwrap();
+        assert!(!ours.ends_within(0));
+        assert_eq!(hold(1 << 30).err().unwrap().raw_os_error(), Some(libc::ESRCH));
     }
 }

@@ -94,22 +94,40 @@ pub(crate) enum Child {
     Killed(i32),
 }
 
-/// Waits for a child that is not traced to stop or end. `None`: nothing yet (only with `block` false).
+/// Waits for a child that is not traced to stop or end. A stop is taken; an end stays to be collected by [`one`], and with it
+/// the id stays the child's.
 ///
 /// # Errors
-/// As [`one`].
-pub(crate) fn untraced(pid: i32, block: bool) -> io::Result<Option<Child>> {
-    let mut status = 0;
-    let flags = libc::__WALL | WNOTHREAD | libc::WUNTRACED | if block { 0 } else { libc::WNOHANG };
-    // SAFETY: `status` is a valid place for the result.
-    match unsafe { libc::waitpid(pid, &raw mut status, flags) } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(None),
-        _ => Ok(Some(match decode(status) {
-            Status::Exited(code) => Child::Exited(code),
-            Status::Killed(signal) => Child::Killed(signal),
-            _ => Child::Stopped((status >> 8) & 0xff),
-        })),
+/// `EINTR`; `ECHILD` when it is not ours.
+pub(crate) fn untraced(pid: i32) -> io::Result<Child> {
+    loop {
+        let (code, status) = changed(pid, libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT)?;
+        match code {
+            libc::CLD_EXITED => return Ok(Child::Exited(status)),
+            libc::CLD_KILLED | libc::CLD_DUMPED => return Ok(Child::Killed(status)),
+            _ => {
+                if let (libc::CLD_STOPPED, signal) = changed(pid, libc::WSTOPPED | libc::WNOHANG)? {
+                    return Ok(Child::Stopped(signal));
+                }
+                // Continued or killed since.
+            }
+        }
+    }
+}
+
+/// `si_code` and `si_status` of waitid(2); zeros when there was nothing.
+fn changed(pid: i32, flags: libc::c_int) -> io::Result<(i32, i32)> {
+    let id = libc::id_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `info` is a valid place for the result; zeroed bytes are a valid siginfo_t, and its fields are those of a child.
+    unsafe {
+        match libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags | libc::__WALL | WNOTHREAD) {
+            -1 => Err(io::Error::last_os_error()),
+            _ => {
+                let info = info.assume_init();
+                Ok((info.si_code, info.si_status()))
+            }
+        }
     }
 }
 

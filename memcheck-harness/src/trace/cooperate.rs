@@ -5,8 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, PipeReader, Read as _};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
-use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::model::{AppliedSetting, At, Cancel, End, Thread};
@@ -19,16 +17,16 @@ use super::clock::{Clock, Halt};
 use super::launch::{self, OUTPUT_GRACE};
 use super::output::Output;
 use super::session::Counted;
-use super::{Ended, Launch, Point, proc};
+use super::{Ended, Launch, Point, proc, stragglers};
 
 /// The variable that tells markers where to write their names.
 const VARIABLE: &str = "MEMCHECK_COOPERATE";
-/// How often it is looked whether the child has become the program.
-const NAP: Duration = Duration::from_micros(200);
+/// How often the clock is looked at while the child becomes the program.
+const GLANCE_MILLISECONDS: i32 = 20;
 /// Names that fit between two looks; a marker's has 128 bytes at most, and each waits for us.
 const NAMES_BYTES: usize = 4096;
 
-/// A target that stops at its markers by itself. Dropping it kills its process group.
+/// A target that stops at its markers by itself. Dropping it kills it and all that it made.
 #[derive(Debug)]
 pub struct Cooperating {
     pid: i32,
@@ -42,7 +40,8 @@ pub struct Cooperating {
     output: Output,
     settings: Vec<AppliedSetting>,
     notes: Vec<String>,
-    over: bool,
+    /// Its end is collected, and nothing is left.
+    collected: bool,
     // Only the thread that launched can wait.
     _not_send: PhantomData<*const ()>,
 }
@@ -100,14 +99,18 @@ impl Cooperating {
         let (mut plan, limits) = launch::plan(&launch, out, err, &mut settings)?;
         plan.channel = Some(channel);
         let thp_off = if launch.fixed { Some(thp::Off::new()) } else { None };
+        // The child's copy of the writing end is closed when it has become the program (close-on-exec), or when it ends.
+        let (became, alive) = io::pipe().map_err(|error| machine("make a pipe for the start", error))?;
+        let alive = process::above_standard(OwnedFd::from(alive)).map_err(|error| machine("make a pipe for the start", error))?;
         let mut child = clone::create(plan).map_err(|error| machine("start a process", error))?;
+        drop(alive);
         let output = Output::drain(stdout, stderr, launch.output_tail_bytes, OUTPUT_GRACE)
             .map_err(|error| machine("start to read the target's output", error))?;
         child
             .release()
             .map_err(|error| Error::tool(format!("could not start the target: {error}")))?;
         let pid = child.pid();
-        let over = await_program(&child, &clock)?;
+        let over = await_program(&child, &became, &clock)?;
         let report = child.report();
         child.went_away();
         if let Some(status) = over {
@@ -134,12 +137,11 @@ impl Cooperating {
             output,
             settings,
             notes: Vec::new(),
-            over: false,
+            collected: false,
             _not_send: PhantomData,
         };
         started.notes.push(
-            "measured without tracing (--cooperative): roles are told by mappings alone, children are not looked after"
-                .to_owned(),
+            "measured without tracing (--cooperative): roles are told by mappings alone, children are not looked at".to_owned(),
         );
         Ok(started)
     }
@@ -191,8 +193,8 @@ impl Cooperating {
                 // ESRCH: it was killed meanwhile, and the wait says so.
                 let _ = process::kill(self.pid, SIGCONT);
             }
-            match wait::untraced(self.pid, true) {
-                Ok(Some(wait::Child::Stopped(SIGSTOP))) => {
+            match wait::untraced(self.pid) {
+                Ok(wait::Child::Stopped(SIGSTOP)) => {
                     let names = self.passed();
                     // Without a name it stopped itself; somebody else continues it, or the time limit ends it.
                     self.stopped = !names.is_empty();
@@ -200,18 +202,13 @@ impl Cooperating {
                         self.count(&name);
                     }
                 }
-                Ok(Some(wait::Child::Exited(code))) => return Ok(self.ended(End::Exited(code))),
-                Ok(Some(wait::Child::Killed(signal))) => return Ok(self.ended(End::Signalled(signal_name(signal)))),
-                Ok(Some(wait::Child::Stopped(_)) | None) => {}
+                Ok(wait::Child::Exited(code)) => return Ok(Turn::Ended(End::Exited(code))),
+                Ok(wait::Child::Killed(signal)) => return Ok(Turn::Ended(End::Signalled(signal_name(signal)))),
+                Ok(wait::Child::Stopped(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::tool(format!("could not wait for the target: {error}")).into()),
             }
         }
-    }
-
-    fn ended(&mut self, end: End) -> Turn {
-        self.over = true;
-        Turn::Ended(end)
     }
 
     /// The names that were written since the last stop.
@@ -269,20 +266,25 @@ impl Cooperating {
         }
     }
 
-    /// The group is the target's own (`setsid` at launch); its id is taken as long as the target is not collected.
+    /// Kills what is left, however the target ended. The group is its own (`setsid` at launch), and the id is taken as long as
+    /// its end is not collected; what has left the group is found by the pipe that it inherited.
     fn kill(&mut self) {
-        if std::mem::replace(&mut self.over, true) {
+        if std::mem::replace(&mut self.collected, true) {
             return;
         }
+        let beside = stragglers::beside(&self.names, self.pid).into_iter();
+        let killed = beside.map(|(pid, name)| format!("a child process ({pid}, {name}) was still running: killed"));
+        self.notes.extend(killed);
         let _ = process::kill(-self.pid, SIGKILL);
         loop {
-            match wait::untraced(self.pid, true) {
-                Ok(Some(wait::Child::Exited(_) | wait::Child::Killed(_))) => return,
+            match wait::one(self.pid, true) {
+                Ok(Some(wait::Status::Exited(_) | wait::Status::Killed(_))) => break,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Err(_) => break,
             }
         }
+        self.notes.extend(stragglers::kill(&self.names));
     }
 }
 
@@ -292,27 +294,18 @@ impl Drop for Cooperating {
     }
 }
 
-/// The child shares our memory until it has become the program: then its executable is another file than ours. A status is its
-/// end before that.
-fn await_program(child: &Child, clock: &Clock) -> std::result::Result<Option<wait::Status>, Halt> {
-    let file = |pid: &str| {
-        let found = std::fs::metadata(format!("/proc/{pid}/exe"));
-        found.ok().map(|file| (file.dev(), file.ino()))
-    };
-    let ours = file("self");
+/// The child shares our memory until it has become the program. A status is its end before that.
+fn await_program(child: &Child, became: &PipeReader, clock: &Clock) -> std::result::Result<Option<wait::Status>, Halt> {
     loop {
         clock.check()?;
+        let is_closed = process::readable(&[became.as_fd()], GLANCE_MILLISECONDS);
+        if !is_closed.is_ok_and(|closed| closed.first() == Some(&true)) {
+            continue;
+        }
         // The program may have stopped or ended before we look: that is left for the wait that follows.
-        if wait::has_ended(child.pid(), false).is_ok_and(|ended| ended) {
-            return match child.report().failed {
-                Some(_) => Ok(wait::one(child.pid(), true).ok().flatten()),
-                None => Ok(None),
-            };
-        }
-        let now = file(&child.pid().to_string());
-        if now.is_some() && now != ours {
-            return Ok(None);
-        }
-        std::thread::sleep(NAP);
+        return match child.report().failed {
+            Some(_) => Ok(wait::one(child.pid(), true).ok().flatten()),
+            None => Ok(None),
+        };
     }
 }

@@ -33,6 +33,7 @@ mod returns;
 mod session;
 mod settle;
 mod stop;
+mod stragglers;
 mod suggest;
 mod tasks;
 mod timed;
