@@ -17,6 +17,8 @@ mod limits;
 mod edits;
 #[path = "git/regressions.rs"]
 mod regressions;
+#[path = "git/terms.rs"]
+mod terms;
 #[path = "git/toolchain.rs"]
 mod toolchain;
 #[path = "git/upgrade.rs"]

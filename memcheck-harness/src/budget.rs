@@ -13,8 +13,8 @@ mod waiver;
 use std::collections::BTreeMap;
 
 pub use growth::{find_growth, judge_series};
-pub use hardening::hardening;
-pub use scaling::{Machine, judge_scaling, sample};
+pub use hardening::{demanded, hardening};
+pub use scaling::{Machine, judge_scaling, sample, sample_of};
 pub use slack::room;
 pub use waiver::{waive, waivers};
 

@@ -14,6 +14,7 @@ mod parallel;
 mod rounds;
 mod sides;
 mod steps;
+mod terms;
 mod tree;
 mod turn;
 mod versus;
@@ -43,7 +44,8 @@ use crate::{budget, classify, config, ending, explain, normalize, prepare};
 pub(crate) use judge::judge;
 pub(crate) use measured::Measured;
 pub use sides::{layouts, reports, snapshots};
-pub use versus::{Compared, Party, Terms, versus};
+pub use terms::Terms;
+pub use versus::{Compared, Party, versus};
 
 use judge::{case_report, checkpoint, ends_badly};
 use measured::page_bytes;

@@ -78,7 +78,9 @@ fn judged(rule: &ElfRule, object: &Object) -> Option<ElfResult> {
     Some(result(rule, object.path.clone(), wanted, found))
 }
 
-fn demanded(wanted: ElfWanted) -> Option<String> {
+/// What a rule demands, in the words of its result; absent: nothing.
+#[must_use]
+pub fn demanded(wanted: ElfWanted) -> Option<String> {
     match wanted {
         ElfWanted::Relro(Relro::No) | ElfWanted::Flag(false) => None,
         ElfWanted::Relro(relro) => Some(word(relro).to_owned()),

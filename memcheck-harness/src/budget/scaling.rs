@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::trend::slope_milli;
 use crate::model::{
-    Bound, Case, CaseReport, CheckpointSpec, Knee, LimitResult, Line, MIN_RUNS, Metric, Role, Sample, Scaling, Subject, Verdict,
+    Bound, Case, CaseReport, CheckpointSpec, Knee, LimitResult, Line, MIN_RUNS, MemoryMap, Metric, Role, Sample, Scaling,
+    Subject, Verdict,
 };
 
 /// What is told besides what has a limit.
@@ -27,18 +28,28 @@ pub struct Machine {
 /// What a finished run of a matrix gives to its line.
 #[must_use]
 pub fn sample(case: &Case, report: &CaseReport) -> Option<Sample> {
+    let maps = report
+        .checkpoints
+        .iter()
+        .map(|checkpoint| (checkpoint.name.as_str(), &checkpoint.map));
+    sample_of(case, maps, report.problem.is_some())
+}
+
+/// The same of its checkpoints, by name.
+#[must_use]
+pub fn sample_of<'a>(case: &Case, maps: impl Iterator<Item = (&'a str, &'a MemoryMap)>, failed: bool) -> Option<Sample> {
     let number = case.run.as_ref()?.number?;
-    let checkpoints = report.checkpoints.iter().map(|checkpoint| {
-        let spec = case.checkpoints.iter().find(|spec| spec.name == checkpoint.name);
+    let checkpoints = maps.map(|(name, map)| {
+        let spec = case.checkpoints.iter().find(|spec| spec.name == name);
         let values = metrics(spec)
             .into_iter()
-            .filter_map(|metric| Some((metric.clone(), checkpoint.map.metric(&metric)?)));
-        (checkpoint.name.clone(), values.collect())
+            .filter_map(|metric| Some((metric.clone(), map.metric(&metric)?)));
+        (name.to_owned(), values.collect())
     });
     Some(Sample {
         number,
         checkpoints: checkpoints.collect(),
-        failed: report.problem.is_some(),
+        failed,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CaseReport, Environment, MemoryMap, Metric, Place};
+use super::{CaseReport, Environment, MemoryMap, Place};
 
 /// What comparing two sides gave.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,19 +52,40 @@ pub struct CaseComparison {
     pub escaped: Vec<Escaped>,
 }
 
-/// A limit that counts, of a checkpoint that the compared side does not have.
+/// A limit that counts, of something that the compared side does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Escaped {
-    /// The checkpoint's name, or that of its series.
+    /// The checkpoint's name, that of its series, or [`Escaped::EACH_CHILD`]; empty: it is one of the whole case.
     pub checkpoint: String,
-    /// Of which metric.
-    pub metric: Metric,
+    /// Of which metric, or which demand of the hardening policy.
+    pub metric: String,
     /// The words of the limit.
     pub rule: String,
     /// Where the other side states it.
     pub origin: Place,
-    /// The whole case is gone.
-    pub case_is_gone: bool,
+    /// What the compared side does not have.
+    pub gone: Gone,
+}
+
+impl Escaped {
+    /// Where limits of captured children hold.
+    pub const EACH_CHILD: &str = "the end of each child";
+}
+
+/// What a limit needs and the compared side does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gone {
+    /// The case.
+    Case,
+    /// The checkpoint.
+    Checkpoint,
+    /// The checkpoint is passed once only.
+    Series,
+    /// The case is no run of a matrix.
+    Matrix,
+    /// Children are not captured.
+    Children,
 }
 
 /// Which sides have a case.
@@ -102,7 +123,10 @@ impl CaseComparison {
     #[must_use]
     pub fn breaks_a_limit(&self) -> bool {
         let mut limits = self.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
-        !self.escaped.is_empty() || limits.any(|limit| limit.verdict.is_broken())
+        let mut headers = self.report.elf.iter();
+        !self.escaped.is_empty()
+            || limits.any(|limit| limit.verdict.is_broken())
+            || headers.any(|result| result.verdict.is_broken())
     }
 
     /// True when some row of some checkpoint differs.

@@ -39,7 +39,7 @@ pub use cancel::Cancel;
 pub use capture::{Capture, FinishedStack, KeptCapture, PageRun, PatchedPage, Recording, Status, Thread};
 pub use checkpoint::{At, CheckpointSpec, Every, StepSpec, Stream, SyscallAt, ThreadEdge, Touched};
 pub use child::ChildName;
-pub use comparison::{CaseComparison, Comparison, Escaped, Planted, Presence, Side};
+pub use comparison::{CaseComparison, Comparison, Escaped, Gone, Planted, Presence, Side};
 pub use config_key::ConfigKey;
 pub use contents::{Contents, FoundString};
 pub use date::Date;

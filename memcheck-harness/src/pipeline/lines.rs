@@ -60,7 +60,8 @@ fn members<'a>(plan: &'a Plan, case: &Case) -> Vec<&'a Case> {
         .collect()
 }
 
-fn judge(case: &Case, samples: &[Sample], environment: &Environment, report: &mut CaseReport) {
+/// Judges a line where all of its runs are there, and says so where not.
+pub(super) fn judge(case: &Case, samples: &[Sample], environment: &Environment, report: &mut CaseReport) {
     let Some(run) = &case.run else { return };
     if samples.len() == run.of {
         let cpus = environment.facts.get("cpus").and_then(|text| text.parse().ok());

@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::held::{Limits, escaped, held, redefined};
+use super::elf::hardening;
+use super::held::{Limits, escaped, held, held_headers, redefined};
+use super::lines;
+use super::terms::{Terms, limited};
 use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Case, CaseComparison, CheckpointReport, CheckpointSpec, Date, End, Environment, MemoryMap, Name, Over, Plan,
-    Presence, Problem, Role, Snapshot, SnapshotElf, Target, Workspace,
+    Binary, Cancel, Case, CaseComparison, CheckpointReport, CheckpointSpec, Date, ElfResult, End, Environment, MemoryMap, Name,
+    Plan, Presence, Problem, Role, Sample, Snapshot, SnapshotElf, Target, Workspace,
 };
 use crate::{budget, build, compare, config, explain, normalize};
 
@@ -23,18 +26,6 @@ pub struct Party<'a> {
     pub plan: &'a Plan,
     /// Its cargo workspace.
     pub workspace: Option<&'a Workspace>,
-}
-
-/// How two sides are compared.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Terms {
-    /// Judge all limits that the other side states, so that a change cannot raise its own, but for growth over approved
-    /// snapshots. Otherwise growth over the base alone is judged, as the now side states it.
-    pub limits_of_before: bool,
-    /// A program that is still running when its time is over is compared at the checkpoints it came to.
-    pub unending: bool,
-    /// Memory of this role is taken for unclassified, on both sides: what the self-test is tested with.
-    pub blind: Option<Role>,
 }
 
 /// What was compared.
@@ -86,14 +77,11 @@ pub fn versus(
             })
         });
         Some(match there {
-            Some(there) => {
-                let waiving = if terms.limits_of_before { before.plan } else { now.plan };
-                both([now.plan, waiving], [there, here], terms, options, &turns, cancel)
-            }
-            None => alone(now.plan, case, Presence::OnlyNow, terms),
+            Some(there) => both([before.plan, now.plan], [there, here], terms, options, &turns, cancel),
+            None => Both::unjudged(alone(now.plan, case, Presence::OnlyNow, terms)),
         })
     });
-    let mut cases: Vec<CaseComparison> = cases.into_iter().flatten().collect();
+    let mut cases = judge_lines(cases.into_iter().flatten().collect(), &environments[1]);
     let gone = before
         .plan
         .cases
@@ -180,8 +168,25 @@ fn alone(plan: &Plan, case: &Case, presence: Presence, terms: Terms) -> CaseComp
     }
 }
 
+/// A case that was compared, and what it gives to the line of its matrix: the case as it is judged, and one sample a round.
+struct Both {
+    comparison: CaseComparison,
+    judged: Option<Case>,
+    samples: Vec<Sample>,
+}
+
+impl Both {
+    fn unjudged(comparison: CaseComparison) -> Self {
+        Self {
+            comparison,
+            judged: None,
+            samples: Vec::new(),
+        }
+    }
+}
+
 /// One case on both sides, in turn. When they differ both run again, twice: rows that do not repeat are named and left out,
-/// and a limit is kept only if every run keeps it. The plans are the now side's, and the one whose waivers count.
+/// and a limit is kept only if every run keeps it. The plans are those of the two sides.
 fn both(
     plans: [&Plan; 2],
     [before, now]: [One<'_>; 2],
@@ -189,23 +194,135 @@ fn both(
     options: &Options,
     turns: &Turns<'_>,
     cancel: &Cancel,
-) -> CaseComparison {
-    if let Some(problem) = same_file(&before, &now) {
-        return failed(plans[0], &now, Measured::nothing(), Measured::nothing(), problem);
-    }
+) -> Both {
     let judged = limited(now.case, before.case, terms);
+    // What is measured depends on what is judged.
+    let here = One { case: &judged, ..now };
+    let mut samples = Vec::new();
+    let comparison = in_rounds(plans, [before, here], terms, options, turns, cancel, &mut samples);
+    let mut comparison = match comparison {
+        Ok(comparison) => comparison,
+        Err(failed) => {
+            samples = budget::sample(&judged, &failed.report).into_iter().collect();
+            *failed
+        }
+    };
+    if terms.limits_of_before && comparison.report.problem.is_none() {
+        comparison.escaped = escaped(before.case, Some(now.case));
+        let redefined = redefined(plans, [before.case, now.case]);
+        if !redefined.is_empty() {
+            comparison.report.notes.push(format!(
+                "{} is not defined as at the base ({}): the base's limits are judged of what it runs now",
+                now.case.name,
+                redefined.join(", ")
+            ));
+        }
+    }
+    Both {
+        comparison,
+        judged: Some(judged),
+        samples,
+    }
+}
+
+/// The rounds of a case; the error is one of which a side could not be measured.
+fn in_rounds(
+    plans: [&Plan; 2],
+    [before, now]: [One<'_>; 2],
+    terms: Terms,
+    options: &Options,
+    turns: &Turns<'_>,
+    cancel: &Cancel,
+    samples: &mut Vec<Sample>,
+) -> std::result::Result<CaseComparison, Box<CaseComparison>> {
+    let failed = |there, here, problem| Err(Box::new(failed(plans[1], &now, there, here, problem)));
+    if let Some(problem) = same_file(&before, &now) {
+        return failed(Measured::nothing(), Measured::nothing(), problem);
+    }
     let mut rounds: Vec<Round> = Vec::new();
     loop {
         let one_run = |side: &One<'_>| side.run(terms, options, turns, cancel);
         let (there, here) = (one_run(&before), one_run(&now));
         if let Some(problem) = first_problem(&there, &here) {
-            return failed(plans[0], &now, there, here, problem);
+            return failed(there, here, problem);
         }
-        rounds.push(Round::new(&before, there, &judged, here, terms));
+        samples.extend(budget::sample_of(now.case, named(now.case, &here), false));
+        rounds.push(Round::new(&before, there, now.case, here));
         if rounds.iter().all(Round::is_the_same) || rounds.len() == RUNS || cancel.signal().is_some() {
-            return compared(plans, &before, &now, rounds, terms, options.today);
+            let waiving = if terms.limits_of_before { plans[0] } else { plans[1] };
+            return Ok(compared([plans[1], waiving], &before, &now, rounds, options.today));
         }
     }
+}
+
+/// Judges the lines that the runs of matrices make, at the last run of each: round by round, as limits are.
+fn judge_lines(mut cases: Vec<Both>, environment: &Environment) -> Vec<CaseComparison> {
+    let line = |both: &Both| {
+        Some(
+            both.judged
+                .as_ref()?
+                .run
+                .as_ref()
+                .filter(|run| run.number.is_some())?
+                .line
+                .clone(),
+        )
+    };
+    let mut found: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, both) in cases.iter().enumerate() {
+        if let Some(line) = line(both) {
+            found.entry(line).or_default().push(index);
+        }
+    }
+    for members in found.into_values() {
+        let of_line: Vec<&[Sample]> = members
+            .iter()
+            .filter_map(|index| cases.get(*index))
+            .map(|both| both.samples.as_slice())
+            .collect();
+        let rounds = of_line.iter().map(|samples| samples.len()).max().unwrap_or(0);
+        // A run that was the same at once is not measured again: it stands for every round.
+        let samples: Vec<Vec<Sample>> = (0..rounds)
+            .map(|round| {
+                let of_round = of_line.iter().filter_map(|samples| samples.get(round).or(samples.last()));
+                of_round.cloned().collect()
+            })
+            .collect();
+        let last = members.last().and_then(|index| cases.get_mut(*index));
+        if let Some(Both {
+            comparison,
+            judged: Some(judged),
+            ..
+        }) = last
+        {
+            judge_line(judged, &samples, environment, comparison);
+        }
+    }
+    cases.into_iter().map(|both| both.comparison).collect()
+}
+
+fn judge_line(judged: &Case, rounds: &[Vec<Sample>], environment: &Environment, comparison: &mut CaseComparison) {
+    let mut limits: Vec<Limits> = Vec::new();
+    for (round, samples) in rounds.iter().enumerate() {
+        let mut scratch = comparison.report.clone();
+        scratch.scaling.clear();
+        scratch.notes.clear();
+        for checkpoint in &mut scratch.checkpoints {
+            checkpoint.limits.clear();
+        }
+        lines::judge(judged, samples, environment, &mut scratch);
+        let found = scratch.checkpoints.into_iter();
+        limits.push(found.map(|checkpoint| (checkpoint.name, checkpoint.limits)).collect());
+        if round == 0 {
+            comparison.report.scaling = scratch.scaling;
+            comparison.report.notes.extend(scratch.notes);
+        }
+    }
+    let (mut limits, notes) = held(&limits);
+    for checkpoint in &mut comparison.report.checkpoints {
+        checkpoint.limits.extend(limits.remove(&checkpoint.name).unwrap_or_default());
+    }
+    comparison.report.notes.extend(notes);
 }
 
 /// Two builds that lie in the same file are one: the later one, whatever the sides are called. A program that is looked up on
@@ -236,23 +353,22 @@ struct Round {
     here: Measured,
     states: [Snapshot; 2],
     limits: Limits,
+    elf: Vec<ElfResult>,
 }
 
 impl Round {
-    fn new(before: &One<'_>, there: Measured, judged: &Case, here: Measured, terms: Terms) -> Self {
+    fn new(before: &One<'_>, there: Measured, judged: &Case, here: Measured) -> Self {
         let states = [states(before.case, &there), states(judged, &here)];
         let base: BTreeMap<&str, &MemoryMap> = named(before.case, &there).collect();
-        let mut limits = budget::judge_over_base(judged, &here.by_index(), &base);
-        budget::judge_series(judged, &here.series, &here.by_index(), None, &mut limits);
-        for list in &mut limits {
-            list.retain(|limit| match terms.limits_of_before {
-                true => !limit.rule.ends_with(" over approved"),
-                false => limit.rule.ends_with(" over base"),
-            });
-        }
-        let reached = here.maps.iter().map(|(index, _)| *index);
+        let whole = here.of(judged).into_owned();
+        let maps = here.by_index();
+        let mut limits = budget::judge_over_base(&whole, &maps, &base);
+        budget::judge_series(&whole, &here.series, &maps, None, &mut limits);
+        let names = named(judged, &here).map(|(name, _)| name.to_owned());
+        let indices = here.maps.iter().map(|(index, _)| *index);
         Self {
-            limits: reached.zip(limits).collect(),
+            limits: names.zip(limits).collect(),
+            elf: hardening(&whole, indices.zip(&here.captures)),
             there,
             here,
             states,
@@ -285,25 +401,6 @@ fn states(case: &Case, measured: &Measured) -> Snapshot {
         spec.snapshot = true;
     }
     normalize::snapshot(&whole, &measured.by_index(), measured.main_stack_is_fixed)
-}
-
-/// The case of the now side with the limits that count.
-fn limited(now: &Case, before: &Case, terms: Terms) -> Case {
-    let mut case = now.clone();
-    for spec in &mut case.checkpoints {
-        if terms.limits_of_before {
-            if let Some(theirs) = before.checkpoints.iter().find(|other| other.name == spec.name) {
-                spec.limits.clone_from(&theirs.limits);
-            }
-        } else {
-            spec.limits
-                .retain(|_, limit| limit.growth.as_ref().is_some_and(|growth| growth.over == Over::Base));
-            for limit in spec.limits.values_mut() {
-                (limit.max, limit.min) = (None, None);
-            }
-        }
-    }
-    case
 }
 
 fn first_problem(there: &Measured, here: &Measured) -> Option<Problem> {
@@ -344,15 +441,9 @@ fn failed(plan: &Plan, now: &One<'_>, there: Measured, here: Measured, problem: 
     }
 }
 
-/// The first round, less what the others do not repeat; limits by the round that speaks most against them.
-fn compared(
-    [plan, waiving]: [&Plan; 2],
-    before: &One<'_>,
-    now: &One<'_>,
-    mut rounds: Vec<Round>,
-    terms: Terms,
-    today: Date,
-) -> CaseComparison {
+/// The first round, less what the others do not repeat; limits by the round that speaks most against them. The plans are the
+/// now side's, and the one whose waivers count.
+fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, mut rounds: Vec<Round>, today: Date) -> CaseComparison {
     let merge = |side: usize| {
         let runs: Vec<Snapshot> = rounds.iter().filter_map(|round| round.states.get(side).cloned()).collect();
         normalize::merge(&runs)
@@ -362,28 +453,40 @@ fn compared(
     let limits: Vec<Limits> = rounds
         .iter_mut()
         .map(|round| {
-            for (index, list) in &mut round.limits {
-                super::limits::waive(waiving, now.case, today, std::iter::once(*index), std::slice::from_mut(list));
+            for (name, list) in &mut round.limits {
+                budget::waive(&waiving.defaults.waivers, today, &now.case.name, name, list);
             }
             std::mem::take(&mut round.limits)
         })
         .collect();
-    let (mut limits, notes) = held(now.case, &limits);
+    let (mut limits, notes) = held(&limits);
+    let elf = held_headers(rounds.iter_mut().map(|round| std::mem::take(&mut round.elf)));
     // A series may come further in a later round: its checkpoint is shown as that round has it.
+    let mut whole = now.case.clone();
     let mut here: BTreeMap<usize, MemoryMap> = BTreeMap::new();
     let mut earlier: Vec<(String, MemoryMap)> = Vec::new();
     let mut shown: Option<Measured> = None;
     for mut round in rounds {
-        // What children there were is a matter of each round: theirs are the first one's.
-        let planned = if shown.is_none() {
-            usize::MAX
-        } else {
-            now.case.checkpoints.len()
-        };
+        let specs = round.here.of(now.case).into_owned().checkpoints;
         for (index, map) in std::mem::take(&mut round.here.maps) {
-            if index < planned {
-                here.entry(index).or_insert(map);
+            let Some(spec) = specs.get(index) else { continue };
+            let known = whole.checkpoints.iter().position(|other| other.name == spec.name);
+            // What children there were is a matter of each round: theirs are the first one's, and what breaks a limit.
+            let breaks = || {
+                limits
+                    .get(&spec.name)
+                    .into_iter()
+                    .flatten()
+                    .any(|limit| limit.verdict.is_broken())
+            };
+            if known.is_none() && shown.is_some() && !breaks() {
+                continue;
             }
+            let at = known.unwrap_or_else(|| {
+                whole.checkpoints.push(spec.clone());
+                whole.checkpoints.len() - 1
+            });
+            here.entry(at).or_insert(map);
         }
         let whole_before = round.there.of(before.case).into_owned();
         for (index, map) in std::mem::take(&mut round.there.maps) {
@@ -394,15 +497,12 @@ fn compared(
         }
         shown.get_or_insert(round.here);
     }
-    let shown_case = shown
-        .as_ref()
-        .map_or_else(|| now.case.clone(), |shown| shown.of(now.case).into_owned());
     let mut checkpoints: Vec<CheckpointReport> = Vec::new();
     for (index, map) in here {
-        let limits = limits.remove(&index).unwrap_or_default();
-        let Some(mut report) = checkpoint(&shown_case, index, map) else {
+        let Some(mut report) = checkpoint(&whole, index, map) else {
             continue;
         };
+        let limits = limits.remove(&report.name).unwrap_or_default();
         let there = earlier.iter().find(|(name, _)| *name == report.name).map(|(_, map)| map);
         (report.changes, report.causes) = explain::checkpoint(Some(&old), there, &new, &report.name, &report.map, &limits);
         report.limits = limits;
@@ -416,23 +516,12 @@ fn compared(
         compare::not_compared(plan, now.case),
     );
     report.notes.extend(notes);
-    let mut gone = Vec::new();
-    if terms.limits_of_before {
-        gone = escaped(before.case, Some(now.case));
-        let redefined = redefined(before.case, now.case);
-        if !redefined.is_empty() {
-            report.notes.push(format!(
-                "{} is not defined as at the base ({}): the base's limits are judged of what it runs now",
-                now.case.name,
-                redefined.join(", ")
-            ));
-        }
-    }
+    report.elf = elf;
     CaseComparison {
         report,
         presence: Presence::Both,
         before: earlier,
         varying: varying.into_iter().collect(),
-        escaped: gone,
+        escaped: Vec::new(),
     }
 }

@@ -9,7 +9,7 @@ use super::Style;
 use super::human::{self, Sections};
 use super::text::{Ink, clean, labelled, paint, plural};
 use super::{problem, progress, table};
-use crate::model::{CaseComparison, Comparison, Escaped, MemoryMap, Presence, SnapshotStatus};
+use crate::model::{CaseComparison, Comparison, Escaped, Gone, MemoryMap, Presence, SnapshotStatus};
 
 /// Names in a list before the rest is only counted.
 const NAMES: usize = 8;
@@ -158,13 +158,20 @@ fn one(comparison: &Comparison, case: &CaseComparison, style: Style, out: &mut d
 
 /// `own.anon (max) at done: the change has no such checkpoint any more (base memcheck.toml:9)`
 pub(super) fn escaped_text(base: &str, escaped: &Escaped) -> String {
+    let at = match escaped.checkpoint.as_str() {
+        "" => String::new(),
+        name => format!(" at {name}"),
+    };
+    let why = match escaped.gone {
+        Gone::Case => "has no such case any more",
+        Gone::Checkpoint => "has no such checkpoint any more",
+        Gone::Series => "passes it once only",
+        Gone::Matrix => "has no matrix any more",
+        Gone::Children => "captures no children any more",
+    };
     format!(
-        "{} ({}) at {}: the change has no such {} any more ({base} {})",
-        escaped.metric,
-        escaped.rule,
-        escaped.checkpoint,
-        if escaped.case_is_gone { "case" } else { "checkpoint" },
-        escaped.origin
+        "{} ({}){at}: the change {why} ({base} {})",
+        escaped.metric, escaped.rule, escaped.origin
     )
 }
 

@@ -67,9 +67,10 @@ fn case_value(comparison: &Comparison, case: &CaseComparison) -> Value {
         },
         "checkpoints": report.checkpoints.iter().map(|now| stop(case, now)).collect::<Vec<_>>(),
         "varying": case.varying,
+        "elf": report.elf,
         "escaped": case.escaped.iter().map(|escaped| json!({
             "checkpoint": escaped.checkpoint,
-            "metric": escaped.metric.name(),
+            "metric": escaped.metric,
             "rule": escaped.rule,
             "origin": escaped.origin,
             "text": escaped_text(&comparison.before.word, escaped),
