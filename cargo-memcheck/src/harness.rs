@@ -216,6 +216,7 @@ fn failed(package: &Package, test: &str, error: Error) -> CaseReport {
         scaling: Vec::new(),
         on_line: Vec::new(),
         elf: Vec::new(),
+        elf_unmatched: Vec::new(),
     }
 }
 

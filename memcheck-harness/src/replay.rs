@@ -170,7 +170,8 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
         judged.notes.push(note);
     }
     CaseReport {
-        elf,
+        elf: elf.results,
+        elf_unmatched: elf.unmatched,
         end: recorded.end.clone(),
         output: recorded.output.clone(),
         settings: recorded.settings.clone(),

@@ -82,6 +82,24 @@ fn demands_of_single_files_come_first_and_must_have_a_file() {
         said.contains("elf.relro of libgone* is not known, must be partial: no loaded file has such a name"),
         "{said}"
     );
+    // Of all cases none has such a file: that is told.
+    edit(&project, "elf.object.\"libgone*\".relro = \"partial\"\n", "");
+    edit(
+        &project,
+        "elf.relro = \"full\"\n",
+        "elf.object.\"libgone*\".relro = \"full\"\n",
+    );
+    let run = memcheck(&project, &[]).expect_code(0).expect_no_stderr("nothing is gated");
+    let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains(
+            "warning: no case loads a file called libgone*: what elf.object demands of it holds for nothing (memcheck.toml:2)"
+        ),
+        "{said}"
+    );
+    let table = memcheck(&project, &["budget"]).expect_code(0);
+    let words = table.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("plain - elf.wx of main max 0 0 - memcheck.toml:3"), "{words}");
     edit(&project, "elf.object", "elf.objetc");
     let _ = memcheck(&project, &[]).expect_code(2).expect_stderr("did you mean");
 }

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{ElfFacts, ElfKey, ElfResult, ElfRule, ElfWanted, Name, Object, ObjectKind, Relro, SegmentKind, Verdict};
+use crate::model::{
+    ElfFacts, ElfKey, ElfResult, ElfRule, ElfUnmatched, ElfWanted, Hardened, Name, Object, ObjectKind, Relro, SegmentKind,
+    Verdict,
+};
 
 /// `PF_W | PF_X`
 const WRITE_AND_EXECUTE: u32 = 0b11;
 
 /// Judges the files that were loaded at any checkpoint of a run, each once. `rules` are those of the case, the more specific
-/// first; a rule for a pattern comes before one for all. A pattern of the case itself that no file has is not known to hold.
+/// first; a rule for a pattern comes before one for all. A pattern of the case itself that no file has is not known to hold; one of
+/// the defaults is told, as another case may have such a file.
 #[must_use]
 pub fn hardening<'a>(
     rules: &[ElfRule],
     objects: impl Iterator<Item = (&'a Object, bool)>,
     fits: &dyn Fn(&str, &Name) -> bool,
-) -> Vec<ElfResult> {
+) -> Hardened {
     let mut seen: BTreeSet<&Name> = BTreeSet::new();
     let mut matched: BTreeSet<&str> = BTreeSet::new();
     let mut results = Vec::new();
@@ -59,7 +63,18 @@ pub fn hardening<'a>(
             });
         }
     }
-    results
+    let mut unmatched: Vec<ElfUnmatched> = Vec::new();
+    for rule in rules.iter().filter(|rule| !rule.of_case) {
+        let is_new =
+            |pattern: &&String| !matched.contains(pattern.as_str()) && !unmatched.iter().any(|one| one.object == **pattern);
+        if let Some(pattern) = rule.object.as_ref().filter(is_new) {
+            unmatched.push(ElfUnmatched {
+                object: pattern.clone(),
+                origin: rule.place.clone(),
+            });
+        }
+    }
+    Hardened { results, unmatched }
 }
 
 /// `None`: nothing is demanded, or the demand has no meaning for such a file.
@@ -218,7 +233,7 @@ mod tests {
         ];
         let fits = |pattern: &str, path: &Name| path.file_name().to_string().starts_with(pattern.trim_end_matches('*'));
         let objects = objects.iter().map(|(object, own)| (object, *own));
-        let results = hardening(rules, objects, &fits);
+        let results = hardening(rules, objects, &fits).results;
         results
             .iter()
             .map(|result| match result.verdict {
@@ -261,7 +276,7 @@ mod tests {
             rule(ElfKey::Nx, ElfWanted::Flag(true), None),
             rule(ElfKey::Pie, ElfWanted::Flag(false), None),
         ];
-        let results = hardening(&rules, std::iter::empty(), &|_, _| false);
+        let results = hardening(&rules, std::iter::empty(), &|_, _| false).results;
         let said: Vec<String> = results.iter().map(ElfResult::text).collect();
         assert_eq!(
             said,
@@ -287,6 +302,12 @@ mod tests {
             of_case: false,
             ..full(Some("liby*"))
         };
-        assert_eq!(judge(&[of_all]), Vec::<String>::new());
+        assert_eq!(judge(std::slice::from_ref(&of_all)), Vec::<String>::new());
+        // Another case may have such a file: it is told, once.
+        let found = hardening(&[of_all.clone(), of_all, full(Some("libz*"))], std::iter::empty(), &|_, _| {
+            false
+        });
+        let unmatched: Vec<&str> = found.unmatched.iter().map(|one| one.object.as_str()).collect();
+        assert_eq!(unmatched, ["liby*"]);
     }
 }

@@ -62,6 +62,24 @@ pub struct ElfRule {
     pub place: Place,
 }
 
+/// How the demands on a case came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hardened {
+    /// For each file and demand.
+    pub results: Vec<ElfResult>,
+    /// Patterns that hold for other cases too, of which this one loaded no file.
+    pub unmatched: Vec<ElfUnmatched>,
+}
+
+/// A pattern of files that a case did not load.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ElfUnmatched {
+    /// The pattern.
+    pub object: String,
+    /// Where a demand on such files was written first.
+    pub origin: Place,
+}
+
 /// How a demand came out for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ElfResult {

@@ -45,7 +45,7 @@ pub use contents::{Contents, FoundString};
 pub use date::Date;
 pub use elf_file::{ElfFile, Fortify, machine_name};
 pub use finding::{Finding, Standing};
-pub use hardening::{ElfKey, ElfResult, ElfRule, ElfWanted};
+pub use hardening::{ElfKey, ElfResult, ElfRule, ElfUnmatched, ElfWanted, Hardened};
 pub use level::CaptureLevel;
 pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
 use super::{
-    ChildName, ElfResult, Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series, Switch,
-    UnsteadyCell, WaiverResult, WaiverStatus,
+    ChildName, ElfResult, ElfUnmatched, Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series,
+    Switch, UnsteadyCell, WaiverResult, WaiverStatus,
 };
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
@@ -149,6 +149,9 @@ pub struct CaseReport {
     /// How the hardening policy came out, for each file and demand; empty without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elf: Vec<ElfResult>,
+    /// Patterns of the hardening policy that hold for every case, of which this one loaded no file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elf_unmatched: Vec<ElfUnmatched>,
 }
 
 /// One checkpoint that was reached.
@@ -453,6 +456,7 @@ impl CaseReport {
             scaling: Vec::new(),
             on_line: Vec::new(),
             elf: Vec::new(),
+            elf_unmatched: Vec::new(),
         }
     }
 

@@ -368,7 +368,7 @@ impl Round {
         let indices = here.maps.iter().map(|(index, _)| *index);
         Self {
             limits: names.zip(limits).collect(),
-            elf: hardening(&whole, indices.zip(&here.captures)),
+            elf: hardening(&whole, indices.zip(&here.captures)).results,
             there,
             here,
             states,

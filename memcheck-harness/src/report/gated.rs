@@ -20,6 +20,11 @@ pub(super) fn ungated_checkpoints(case: &CaseReport) -> Vec<&str> {
     if case.problem.is_some() || is_ungated(case) || unknown {
         return Vec::new();
     }
+    // Headers gate the case as a whole: where nothing else does, no checkpoint is less gated than another.
+    let is_gated = |checkpoint: &CheckpointReport| !checkpoint.limits.is_empty() || is_in_snapshot(case, checkpoint);
+    if !case.elf.is_empty() && case.on_line.is_empty() && !case.checkpoints.iter().any(is_gated) {
+        return Vec::new();
+    }
     let limits = case.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
     let references: BTreeSet<&str> = limits
         .filter_map(|limit| limit.rule.split_once(" over "))
@@ -59,7 +64,7 @@ fn is_in_snapshot(case: &CaseReport, checkpoint: &CheckpointReport) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{broken, case, snapshot};
+    use super::super::fixtures::{broken, case, hardened, snapshot};
     use super::*;
 
     #[test]
@@ -67,6 +72,18 @@ mod tests {
         assert!(!is_ungated(&case("a")));
         assert!(is_ungated(&snapshot(case("a"), SnapshotStatus::Off)));
         assert!(!is_ungated(&snapshot(broken(case("a")), SnapshotStatus::Off)));
+    }
+
+    #[test]
+    fn headers_gate_a_case_that_nothing_else_does() {
+        let mut case = snapshot(hardened().cases.remove(0), SnapshotStatus::Off);
+        case.checkpoints.iter_mut().for_each(|checkpoint| checkpoint.limits.clear());
+        assert!(!is_ungated(&case));
+        assert_eq!(ungated_checkpoints(&case), [""; 0]);
+        let mut other = broken(case.clone()).checkpoints.remove(0);
+        "limited".clone_into(&mut other.name);
+        case.checkpoints.push(other);
+        assert_eq!(ungated_checkpoints(&case), ["start"], "beside one that is gated");
     }
 
     #[test]

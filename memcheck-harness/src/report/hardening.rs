@@ -4,12 +4,38 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::human::{REMEDY_COLUMN, headed};
+use super::progress;
 use super::text::labelled;
-use crate::model::{CaseReport, ElfResult, Verdict};
+use crate::model::{CaseReport, ElfResult, ElfUnmatched, RunReport, Verdict};
 
 /// What breaks the policy of a case.
 pub(super) fn broken(case: &CaseReport) -> impl Iterator<Item = &ElfResult> {
     case.elf.iter().filter(|result| result.verdict.is_broken())
+}
+
+/// Patterns of all cases of which none loaded a file: a demand on nothing. Known only where all cases were judged.
+pub(super) fn unmatched(report: &RunReport) -> Vec<&ElfUnmatched> {
+    let is_whole = report.not_selected == 0 && report.interrupted.is_none() && report.partition.is_none();
+    let (Some((first, others)), true) = (report.cases.split_first(), is_whole) else {
+        return Vec::new();
+    };
+    if report.cases.iter().any(|case| case.problem.is_some()) {
+        return Vec::new();
+    }
+    let everywhere = |one: &&ElfUnmatched| others.iter().all(|case| case.elf_unmatched.contains(one));
+    first.elf_unmatched.iter().filter(everywhere).collect()
+}
+
+/// A warning for each of them.
+pub(super) fn warnings(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    for one in unmatched(report) {
+        let text = format!(
+            "no case loads a file called {}: what elf.object demands of it holds for nothing ({})",
+            one.object, one.origin
+        );
+        progress::warning(style, &text, out)?;
+    }
+    Ok(())
 }
 
 /// A paragraph for each broken demand.
@@ -33,6 +59,26 @@ mod tests {
     use super::super::fixtures::{hardened, print};
     use super::super::{exit, human};
     use super::*;
+
+    #[test]
+    fn a_pattern_is_told_only_where_no_case_has_such_a_file() {
+        let mut report = hardened();
+        let lib = ElfUnmatched {
+            object: "libx*".to_owned(),
+            origin: report.cases[0].elf[0].origin.clone(),
+        };
+        report.cases[0].elf_unmatched = vec![lib.clone()];
+        assert_eq!(unmatched(&report), [&lib]);
+        let text = print(|out| warnings(&report, Style::default(), out));
+        assert!(text.contains("no case loads a file called libx*"), "{text}");
+        report.not_selected = 1;
+        assert!(unmatched(&report).is_empty());
+        report.not_selected = 0;
+        let mut other = report.cases[0].clone();
+        other.elf_unmatched.clear();
+        report.cases.push(other);
+        assert!(unmatched(&report).is_empty());
+    }
 
     #[test]
     fn a_broken_demand_fails_the_case_and_is_told_with_its_remedy() {

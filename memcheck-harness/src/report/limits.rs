@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::text::{clean, plural};
 use super::{Style, exit, json as lines, progress};
-use crate::model::{LimitResult, Outcome, Room, RunReport, SnapshotStatus, Verdict};
+use crate::model::{ElfResult, LimitResult, Outcome, Room, RunReport, SnapshotStatus, Verdict};
 
 /// The table, then the limits with much room.
 ///
@@ -29,6 +29,7 @@ pub fn limits(report: &RunReport, rooms: &[Room], style: Style, out: &mut dyn Wr
             limit.origin.to_string(),
         ]);
     }
+    rows.extend(headers(report).map(|(case, result)| header_row(case, result)));
     if rows.len() == 1 {
         return progress::note(
             style,
@@ -55,7 +56,8 @@ pub fn limits(report: &RunReport, rooms: &[Room], style: Style, out: &mut dyn Wr
     if !slack.is_empty() {
         progress::note(style, "to lower them all: cargo memcheck budget --tighten", out)?;
     }
-    let broken = all(report).filter(|(_, _, limit)| limit.verdict.is_broken()).count();
+    let broken = all(report).filter(|(_, _, limit)| limit.verdict.is_broken()).count()
+        + headers(report).filter(|(_, result)| result.verdict.is_broken()).count();
     let count = plural(rows.len() - 1, "limit");
     match broken {
         0 => writeln!(out, "{count}: all kept"),
@@ -89,6 +91,7 @@ pub fn limits_json(report: &RunReport, rooms: &[Room], out: &mut dyn Write) -> i
         "reason": "budget",
         "schema": lines::SCHEMA,
         "limits": limits,
+        "elf": headers(report).map(|(case, result)| json!({ "case": case, "result": result })).collect::<Vec<_>>(),
         "slack": slack,
         "exit_code": limits_exit_code(report),
     });
@@ -129,6 +132,36 @@ fn all(report: &RunReport) -> impl Iterator<Item = (&str, &str, &LimitResult)> {
     })
 }
 
+/// The hardening policy: of a whole case.
+fn headers(report: &RunReport) -> impl Iterator<Item = (&str, &ElfResult)> {
+    let cases = report.cases.iter();
+    cases.flat_map(|case| case.elf.iter().map(move |result| (case.name.as_str(), result)))
+}
+
+fn header_row(case: &str, result: &ElfResult) -> Vec<String> {
+    let room = match result.verdict {
+        Verdict::Within => "-",
+        Verdict::Waived => "waived",
+        Verdict::Over | Verdict::Unknown => "NOT MET",
+    };
+    let (rule, found) = (
+        if result.rule == "elf.wx" { "max" } else { "must be" },
+        if result.found.is_empty() { "?" } else { &result.found },
+    );
+    [
+        case,
+        "-",
+        &format!("{} of {}", result.rule, result.file()),
+        rule,
+        &result.wanted,
+        found,
+        room,
+        &result.origin.to_string(),
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
 /// What is left, or by how much it is broken.
 fn room_text(limit: &LimitResult) -> String {
     let (Some(value), Some(bound)) = (limit.value, limit.limit) else {
@@ -158,7 +191,7 @@ fn slack_text(room: &Room) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{case, limit, print, run, snapshot, unjoined};
+    use super::super::fixtures::{case, hardened, limit, print, run, snapshot, unjoined};
     use super::*;
     use crate::budget::room;
 
@@ -182,6 +215,26 @@ mod tests {
              note: to lower them all: cargo memcheck budget --tighten\n\
              3 limits: 1 broken\n"
         );
+    }
+
+    #[test]
+    fn what_headers_must_say_has_its_rows() {
+        let report = hardened();
+        let text = print(|out| limits(&report, &[], Style::default(), out));
+        let rows: Vec<String> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        for row in [
+            "server - elf.relro of server must be full none NOT MET memcheck.toml:4",
+            "server - elf.canary of server must be yes ? NOT MET memcheck.toml:4",
+            "server - elf.wx of server max 0 0 - memcheck.toml:4",
+        ] {
+            assert!(rows.iter().any(|line| line == row), "{row}: {text}");
+        }
+        assert!(text.ends_with("limits: 2 broken\n"), "{text}");
+        let json: Value = serde_json::from_str(&print(|out| limits_json(&report, &[], out))).unwrap();
+        assert_eq!(json["elf"][0]["result"]["rule"], "elf.relro");
     }
 
     #[test]

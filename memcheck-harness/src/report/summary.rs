@@ -63,6 +63,7 @@ pub fn summary(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
     environment(report, style, out)?;
     varying(report, style, out)?;
     ungated(report, style, out)?;
+    hardening::warnings(report, style, out)?;
     remarks(report, style, out)?;
     waiver::waivers(report, style, out)?;
     revision::revision(report, style, out)?;
