@@ -231,6 +231,43 @@ fn the_fast_level_says_what_smaps_says_in_every_region() {
     );
 }
 
+/// Pages, some of them made guards (`MADV_GUARD_INSTALL`, Linux 6.13), and a file of huge pages where the machine has some.
+const GUARDED: &str = r#"
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+int main(void) {
+  char *map = mmap(0, 64 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memset(map, 1, 64 * 4096);
+  madvise(map + 8 * 4096, 16 * 4096, 102);
+  char *huge = mmap(0, 2 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, memfd_create("huge", MFD_HUGETLB), 0);
+  if (huge != MAP_FAILED) huge[0] = 1;
+  printf("%p\n", (void *)map);
+  fflush(stdout);
+  for (;;) pause();
+}"#;
+
+#[test]
+fn the_fast_level_takes_guards_for_nothing_and_huge_pages_as_smaps_does() {
+    let dir = TempDir::new().unwrap();
+    let target = Target::start(&gcc(dir.path(), "guarded", GUARDED, &[]), &[]);
+    let full = target.capture();
+    let how = (CaptureLevel::Fast, None);
+    let cache = &mut ObjectCache::default();
+    let fast = read_process_at(target.pid(), &target.threads(), Vec::new(), how, cache).unwrap();
+    let figures = |capture: &Capture| {
+        let of = |figure: fn(&Usage) -> u64| total(capture, figure);
+        [
+            of(|usage| usage.resident_bytes),
+            of(|usage| usage.anon_bytes),
+            of(|usage| usage.swap_bytes),
+        ]
+    };
+    assert_eq!(figures(&fast), figures(&full));
+}
+
 #[test]
 fn entries_of_pagemap_say_the_same_where_they_can_tell() {
     let (_dir, path) = build(&[]);

@@ -36,7 +36,8 @@ pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64) -> Proce
         reserved: Some(sized(|_| true)),
         resident: used(|usage| usage.resident_bytes),
         anon: used(|usage| usage.anon_bytes).map(|bytes| bytes.saturating_sub(breakpoint_anon_bytes)),
-        swap: used(|usage| usage.swap_bytes),
+        // Only `smaps` counts the swapped pages of shared memory.
+        swap: detailed(|_| 0).and(used(|usage| usage.swap_bytes)),
         commit: flagged(b"ac"),
         noreserve: flagged(b"nr"),
         locked: status.locked_bytes,

@@ -24,6 +24,8 @@ pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Not
             continue;
         };
         let usage = area.region.usage;
+        // Shared memory that is swapped out has no trace in the page tables, where the fast level looks.
+        let tells_swap = usage.is_some_and(|usage| usage.detail.is_some()) || area.private_anonymous();
         let figures = match usage {
             None => vec![Figures::default(); cuts.len()],
             Some(usage) if cuts.len() == 1 => vec![Figures {
@@ -47,7 +49,7 @@ pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Not
                 perms: area.region.perms,
                 resident_bytes: figures.resident,
                 anon_bytes: figures.anon,
-                swap_bytes: figures.swap,
+                swap_bytes: figures.swap.filter(|_| tells_swap),
                 proportional_bytes: usage
                     .and_then(|usage| Some(usage.detail?.proportional_bytes))
                     .filter(|bytes| whole || *bytes == 0),

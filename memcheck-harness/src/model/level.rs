@@ -8,7 +8,7 @@ pub enum CaptureLevel {
     /// `smaps`: every figure and flag.
     #[default]
     Full,
-    /// `maps` and `PAGEMAP_SCAN`: resident, anonymous and swapped bytes, no flags and no other figure. Several times faster.
+    /// `maps` and `PAGEMAP_SCAN`: resident and anonymous bytes, no flags and no other figure. Several times faster.
     Fast,
 }
 
@@ -38,14 +38,19 @@ impl CaptureLevel {
 
 impl Metric {
     /// The fast level gives this metric, and the same value as the full one. What is told by flags (`VmFlags`) is not among
-    /// them: commit charges, signal stacks, large chunks of malloc beside other anonymous memory, what is the platform's.
+    /// them: commit charges, signal stacks, large chunks of malloc beside other anonymous memory, what is the platform's. Nor is
+    /// swap: only `smaps` counts the pages of shared memory that are there.
     #[must_use]
     pub fn is_fast(&self) -> bool {
         match self.subject() {
             Subject::Threads => true,
             Subject::Process(measure) => !matches!(
                 measure,
-                ProcessMeasure::Commit | ProcessMeasure::Noreserve | ProcessMeasure::Pss | ProcessMeasure::Uss
+                ProcessMeasure::Swap
+                    | ProcessMeasure::Commit
+                    | ProcessMeasure::Noreserve
+                    | ProcessMeasure::Pss
+                    | ProcessMeasure::Uss
             ),
             Subject::Own(_) => false,
             Subject::Roles { roles, measure } => {
@@ -109,6 +114,7 @@ mod tests {
         assert_eq!(level(&["own.anon"], &[]), CaptureLevel::Full);
         assert_eq!(level(&["process.commit"], &[]), CaptureLevel::Full);
         assert_eq!(level(&["process.noreserve"], &[]), CaptureLevel::Full);
+        assert_eq!(level(&["process.swap"], &[]), CaptureLevel::Full);
         assert_eq!(level(&[], &["anon-map.anon"]), CaptureLevel::Full, "compared later");
         let mut with_snapshot = case(&[], &[]);
         with_snapshot.checkpoints[0].snapshot = true;
