@@ -163,6 +163,8 @@ fn evidence(descriptor: &Descriptor<'_>, state: Option<StackState>) -> Evidence 
     };
     let list = match descriptor.list {
         List::Used => "on libc's list of used stacks",
+        // musl has no list of them.
+        List::User if descriptor.is_musl || descriptor.by_scan => "on a stack the program supplied",
         List::User => "on libc's list of stacks the program supplied",
         List::Cache => "on libc's list of stacks to use again",
         List::None => "at the TLS base of the thread",
@@ -181,16 +183,20 @@ fn may_hold_guards(area: &Area<'_>) -> bool {
     area.region.flags.is_none() || area.flag(b"gu")
 }
 
-/// Bytes from the top of a stack to its deepest page that was used (and is resident or swapped).
+/// Bytes from the top of a stack to its deepest page that was used (and is resident or swapped). A stack inside an allocation
+/// shares its lowest page with other data, whose use says nothing of the stack: that page is left out.
 fn deepest(process: &Process<'_>, bottom: u64, top: u64) -> Option<u64> {
+    let bottom = process.up(bottom);
     for area in process.areas_in(bottom, top) {
+        // Before Linux 6.15 guards look like swapped pages.
+        let swaps = area.region.usage.is_none_or(|usage| usage.swap_bytes > 0);
         let runs = process.runs(area)?;
         let from = runs.partition_point(|run| run.end <= bottom);
         let used = runs
             .iter()
             .skip(from)
             .take_while(|run| run.start < top)
-            .find(|run| run.resident || run.swapped);
+            .find(|run| run.resident || (run.swapped && swaps));
         if let Some(run) = used {
             return Some(top - run.start.max(bottom));
         }

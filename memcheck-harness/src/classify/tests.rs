@@ -432,6 +432,18 @@ fn guard_pages_inside_a_stack_are_guards_and_depth_is_measured_from_the_top() {
     assert_eq!(map.threads[2].deepest_bytes, None, "an exited thread's pages are gone");
 }
 
+/// The page in which a stack inside an allocation begins holds other data as well: malloc's header, for one.
+#[test]
+fn the_depth_of_a_stack_inside_an_allocation_leaves_its_first_page_out() {
+    let mut fake = threads();
+    let (block, end) = (0x1000_0000 + 3 * MIB + 0x10, 0x1000_0000 + 4 * MIB - 0x1000);
+    fake.run(block - 0x10, block + 0xff0);
+    fake.run(end - 0x2000, end);
+    let map = fake.classify();
+    let user = map.threads.iter().find(|thread| thread.user_stack).unwrap();
+    assert_eq!((user.stack.unwrap().0, user.deepest_bytes), (block, Some(0x2000)), "{user:?}");
+}
+
 fn signal_stack(fake: &mut Fake, start: u64) {
     for (range, perms) in [((start, start + 0x1000), "---p"), ((start + 0x1000, start + 0x3000), "rw-p")] {
         fake.region(range, perms, "").flags = Some(VmFlags::new(vec![*b"nh"]));
