@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{ArenaFact, Class, HeapFact, Name, ObjectKind, Role};
 
 use super::interval::{Claims, Priority, certain};
+use super::malloc;
 use super::process::Process;
 
 /// `HEAP_MAX_SIZE` on 64-bit: 2 * `DEFAULT_MMAP_THRESHOLD_MAX`, malloc/arena.c. Heaps are aligned to it.
@@ -79,7 +80,7 @@ pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) -> Option<Vec<Ar
     Some(facts)
 }
 
-/// glibc is loaded, about to be loaded by its own loader, or linked in and recognisable.
+/// glibc is loaded, about to be loaded by its own loader, or linked in and recognisable: in a stripped program by its main arena.
 fn has_glibc(process: &Process<'_>) -> bool {
     let is_libc = |name: &Name| {
         let name = name.as_bytes();
@@ -94,6 +95,9 @@ fn has_glibc(process: &Process<'_>) -> bool {
                 && (file.as_bytes().starts_with(b"ld-linux") || file.as_bytes().starts_with(b"ld-2.")))
             || object.symbols.contains_key("_dl_stack_used")
             || object.symbols.contains_key("_thread_db_pthread_list")
+            || (object.kind == ObjectKind::Executable
+                && object.facts.as_ref().is_some_and(|facts| facts.interpreter.is_none())
+                && malloc::is_here(process))
     })
 }
 

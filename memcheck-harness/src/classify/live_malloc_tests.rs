@@ -286,6 +286,65 @@ fn a_program_and_the_walk_count_the_same_allocations() {
     assert_eq!(metric(&map, "thread-arena.heaps"), Some(6), "{}", show(&map));
 }
 
+/// Large allocations before, between and behind mappings of the program's own that hold more than is looked through for
+/// nothing, with words in the midst of them that look like the header of a chunk.
+const BESIDE: &str = r#"
+static void *volatile kept[1];
+static char *own(size_t bytes) {
+  char *map = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memset(map, 1, bytes);
+  return map;
+}
+int main(void) {
+  setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
+  char *early = malloc(3 << 20), *first = own(70 << 20), *between = malloc(300000), *aligned = memalign(65536, 400000);
+  char *second = own(2 << 20), *late = malloc(500000);
+  kept[0] = malloc(100);
+  size_t *data = (size_t *)(second + (1 << 20));
+  data[0] = 0;
+  data[1] = 1 << 19 | 2;
+  early[1] = between[1] = aligned[1] = late[1] = first[1] = 1;
+  tell();
+  is("anon-map", data, 4096);
+  ready();
+}
+"#;
+
+#[test]
+fn malloc_s_books_tell_large_allocations_from_what_looks_like_them() {
+    let dir = TempDir::new().unwrap();
+    let source = format!("{COMMON}{COUNTING}{BESIDE}");
+    let dynamic = build(&dir, "gcc", "beside.c", &source, &["-O1", "-pthread"]);
+    let target = Target::start(&dynamic);
+    let (_, map) = target.measure();
+    holds(&map, &target.said);
+    assert!(map.notes.is_empty(), "{}", show(&map));
+}
+
+/// Without a symbol table the main arena alone tells that malloc is glibc's.
+#[test]
+fn a_stripped_static_program_has_its_large_allocations() {
+    const LARGE: &str = r#"
+#include <malloc.h>
+static void *volatile kept[3];
+int main(void) {
+  kept[0] = malloc(100);
+  kept[1] = malloc(300000);
+  kept[2] = malloc(1000000);
+  struct mallinfo2 info = mallinfo2();
+  printf("INFO %zu %zu\n", info.hblks, info.hblkhd);
+  ready();
+}
+"#;
+    let dir = TempDir::new().unwrap();
+    let flags = ["-O1", "-pthread", "-static", "-s"];
+    let target = Target::start(&build(&dir, "gcc", "stripped.c", &format!("{COMMON}{LARGE}"), &flags));
+    let (_, map) = target.measure();
+    let (count, bytes) = two(&target.said, "INFO ");
+    assert_eq!((count, metric(&map, "mmap-chunk.count")), (2, Some(2)), "{}", show(&map));
+    assert_eq!(metric(&map, "mmap-chunk.reserved"), Some(bytes));
+}
+
 /// The next of a sequence that is the same on every run.
 fn random(state: &mut u64) -> u64 {
     *state = state

@@ -325,7 +325,9 @@ impl MemoryMap {
                 {
                     return None;
                 }
-                if roles.contains(&Role::ThreadArena) && self.arenas.is_none() {
+                // Where glibc's malloc was not recognised, nobody looked for what it made.
+                let of_malloc = |role: &Role| matches!(role, Role::ThreadArena | Role::MmapChunk);
+                if roles.iter().any(of_malloc) && self.arenas.is_none() {
                     return None;
                 }
                 if self.by_mappings && roles.iter().any(|role| role.needs_contents()) {

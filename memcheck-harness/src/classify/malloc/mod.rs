@@ -16,6 +16,11 @@ use super::threads::Found;
 use state::State;
 use walk::{Marks, Sums};
 
+/// glibc's malloc is in the process, by its main arena.
+pub(super) fn is_here(process: &Process<'_>) -> bool {
+    state::find(process, &[]).is_some()
+}
+
 /// Fills in what is known of the secondary arenas, and returns the main one with malloc's books; `None` when it is not found.
 pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [ArenaFact]) -> Option<MallocFact> {
     let sizes: Vec<(u64, u64)> = arenas
