@@ -35,9 +35,10 @@ enum Field {
     AnonHugePages,
     Swap,
     Locked,
+    Hugetlb,
 }
 
-const FIELDS: [(&[u8], Field); 11] = [
+const FIELDS: [(&[u8], Field); 13] = [
     (b"Size", Field::Size),
     (b"Rss", Field::Rss),
     (b"Pss", Field::Pss),
@@ -49,6 +50,8 @@ const FIELDS: [(&[u8], Field); 11] = [
     (b"AnonHugePages", Field::AnonHugePages),
     (b"Swap", Field::Swap),
     (b"Locked", Field::Locked),
+    (b"Private_Hugetlb", Field::Hugetlb),
+    (b"Shared_Hugetlb", Field::Hugetlb),
 ];
 
 /// Length of a figure's line at fixed columns, newline included, and where its parts begin.
@@ -221,6 +224,10 @@ impl Parser {
         }
         let usage = region.usage.get_or_insert_with(Usage::default);
         let detail = usage.detail.get_or_insert_with(UsageDetail::default);
+        if field == Field::Hugetlb {
+            detail.hugetlb_bytes = detail.hugetlb_bytes.saturating_add(bytes);
+            return Ok(());
+        }
         *match field {
             Field::Rss => &mut usage.resident_bytes,
             Field::Anonymous => &mut usage.anon_bytes,
@@ -232,7 +239,7 @@ impl Parser {
             Field::PrivateDirty => &mut detail.private_dirty_bytes,
             Field::AnonHugePages => &mut detail.anon_huge_bytes,
             Field::Locked => &mut detail.locked_bytes,
-            Field::Skip | Field::Size => return Ok(()),
+            Field::Skip | Field::Size | Field::Hugetlb => return Ok(()),
         } = bytes;
         Ok(())
     }
@@ -273,6 +280,8 @@ Anonymous:             4 kB
 AnonHugePages:         0 kB
 Swap:                  4 kB
 SwapPss:               4 kB
+Shared_Hugetlb:     2048 kB
+Private_Hugetlb:    4096 kB
 Locked:                0 kB
 THPeligible:           0
 VmFlags: wr rd zz ac 
@@ -291,6 +300,7 @@ VmFlags: wr rd zz ac
             (detail.shared_clean_bytes, detail.private_dirty_bytes, usage.swap_bytes),
             (4096, 4096, 4096)
         );
+        assert_eq!(detail.hugetlb_bytes, 6 << 20);
         let flags = regions[0].flags.as_ref().unwrap();
         assert_eq!(flags.codes(), [*b"ac", *b"rd", *b"wr", *b"zz"]);
     }
@@ -372,6 +382,7 @@ Rss:                   4 kB
                 ("AnonHugePages", detail.anon_huge_bytes),
                 ("Swap", usage.swap_bytes),
                 ("Locked", detail.locked_bytes),
+                ("Private_Hugetlb", detail.hugetlb_bytes),
             ] {
                 assert_eq!(their.extension.map.get(key).copied().unwrap_or(0), value, "{key}");
             }

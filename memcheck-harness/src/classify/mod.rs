@@ -74,7 +74,7 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
     let breakpoint_anon_bytes = (breakpoints.len() as u64).saturating_mul(process.page);
     let mut map = MemoryMap {
         page_bytes: process.page,
-        process: totals::totals(&process, breakpoint_anon_bytes),
+        process: totals::totals(&process, breakpoint_anon_bytes, &mut notes),
         breakpoint_anon_bytes,
         pieces,
         items,

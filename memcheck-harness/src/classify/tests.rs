@@ -614,6 +614,23 @@ fn totals_come_from_the_regions() {
         (totals.commit, totals.noreserve, totals.peak, totals.locked),
         (Some(0x1000), Some(0x1000), Some(5), None)
     );
+    // Huge pages are counted apart, and that is said.
+    assert_eq!(fake.classify().notes, []);
+    fake.capture.regions[2]
+        .usage
+        .as_mut()
+        .unwrap()
+        .detail
+        .as_mut()
+        .unwrap()
+        .hugetlb_bytes = 4 * MIB;
+    let map = fake.classify();
+    assert!(
+        map.notes.len() == 1 && map.notes[0].text.starts_with("4 MiB of huge pages"),
+        "{:?}",
+        map.notes
+    );
+    assert_eq!(map.process.resident, Some(0));
     fake.capture.regions[0].flags = None;
     fake.capture.regions[0].usage = None;
     let totals = fake.classify().process;

@@ -1,11 +1,11 @@
 //! Sums over the process, straight from the regions and `/proc/PID/status`: they do not depend on any label.
 
-use crate::model::{ProcessTotals, Region, Usage, UsageDetail};
+use crate::model::{ByteSize, ProcessTotals, Region, Usage, UsageDetail};
 
-use super::process::Process;
+use super::process::{Notes, Process};
 
 /// The totals. Anonymous memory leaves out what our breakpoints made.
-pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64) -> ProcessTotals {
+pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64, notes: &mut Notes) -> ProcessTotals {
     let used = |figure: fn(&Usage) -> u64| -> Option<u64> {
         process.areas.iter().try_fold(0_u64, |sum, area| {
             area.region.usage.as_ref().map(|usage| sum.saturating_add(figure(usage)))
@@ -31,6 +31,14 @@ pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64) -> Proce
             .map(|area| area.size())
             .sum()
     };
+    let huge = detailed(|usage| usage.hugetlb_bytes).filter(|bytes| *bytes > 0);
+    if let Some(bytes) = huge {
+        notes.add(format!(
+            "{} of huge pages (hugetlbfs) are in memory, which the kernel counts neither as resident nor as anonymous: they are in \
+             no figure but the address space.",
+            ByteSize(bytes)
+        ));
+    }
     let status = &process.capture.status;
     ProcessTotals {
         reserved: Some(sized(|_| true)),

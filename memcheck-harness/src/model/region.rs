@@ -106,6 +106,9 @@ pub struct UsageDetail {
     pub anon_huge_bytes: u64,
     /// `Locked`
     pub locked_bytes: u64,
+    /// `Private_Hugetlb` and `Shared_Hugetlb`: pages of hugetlbfs, which are in none of the other figures.
+    #[serde(default)]
+    pub hugetlb_bytes: u64,
 }
 
 /// One virtual memory area.
