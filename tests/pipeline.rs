@@ -12,7 +12,7 @@ use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::config::{self, Overrides};
 use memcheck_harness::model::{
-    At, Cancel, Capture, Case, CheckpointSpec, Defaults, LaunchLimits, Name, Plan, Recording, Role, Stdin, Target,
+    At, Cancel, Capture, Case, CheckpointSpec, Defaults, LaunchLimits, Name, Plan, ProblemKind, Recording, Role, Stdin, Target,
 };
 use memcheck_harness::pipeline::{self, Event, Options};
 use memcheck_harness::trace::{self, Launch, Next, Point};
@@ -205,6 +205,44 @@ fn totals_equal_the_kernels_own_sums() {
             );
         }
     }
+}
+
+/// A fault of the tool in one case is that case's problem: the others have their results, and the target is gone.
+#[test]
+fn a_panic_within_a_case_is_its_own() {
+    let plan = plan_of(shell("first"));
+    let plan = Plan {
+        cases: ["first", "second", "third"].map(shell).to_vec(),
+        ..plan
+    };
+    let pids = Mutex::new(Vec::new());
+    let reports = pipeline::observe(&plan, None, &options(), &Cancel::new(), &|event| {
+        if let Event::Stopped { case, pid, .. } = event {
+            pids.lock().unwrap().push(pid);
+            assert!(case.name != "second", "planted: {}", case.name);
+        }
+    })
+    .unwrap();
+    let problems: Vec<_> = reports.iter().map(|report| report.problem.as_ref()).collect();
+    assert_eq!((problems[0], problems[2]), (None, None));
+    let problem = problems[1].unwrap();
+    assert_eq!(problem.kind, ProblemKind::Tool);
+    assert!(problem.title.contains("panicked: planted: second"), "{problem:?}");
+    for pid in pids.into_inner().unwrap() {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    }
+    for report in [&reports[0], &reports[2]] {
+        assert_eq!(report.checkpoints.len(), 1);
+    }
+}
+
+fn shell(name: &str) -> Case {
+    let program = Target::Command {
+        program: "/bin/sh".to_owned(),
+    };
+    let mut case = Case::new(name, std::env::temp_dir(), program);
+    case.checkpoints = vec![CheckpointSpec::new("exec", At::Exec)];
+    case
 }
 
 /// A plan of one case that no file holds.

@@ -2,6 +2,7 @@
 //! Reporting is the caller's: it gets events while the run goes on and a `RunReport` at the end.
 
 mod attached;
+mod caught;
 mod cooperating;
 mod elf;
 mod held;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub use attached::attached;
+pub use caught::panicked;
 pub(crate) use elf::hardening;
 pub use limits::waivers;
 pub(crate) use lines::judge_again;
@@ -47,6 +49,7 @@ pub use sides::{layouts, reports, snapshots};
 pub use terms::Terms;
 pub use versus::{Compared, Party, versus};
 
+use caught::caught;
 use judge::{case_report, checkpoint, ends_badly};
 use measured::page_bytes;
 use parallel::in_parallel;
@@ -161,8 +164,12 @@ pub fn run_built(
         if cancel.signal().is_some() {
             return None;
         }
-        let mut case_report = run_case(plan, case, binary, &own, options, &turns, cancel);
-        explain::surroundings(&report.environment_status, &mut case_report);
+        let judged = caught(|| {
+            let mut judged = run_case(plan, case, binary, &own, options, &turns, cancel);
+            explain::surroundings(&report.environment_status, &mut judged);
+            judged
+        });
+        let mut case_report = judged.unwrap_or_else(|error| unmeasured(plan, case, error.into_problem()));
         lines.finish(plan, case, &report.environment, cancel, &mut case_report);
         let done = finished.fetch_add(1, Ordering::SeqCst) + 1;
         observe(Event::Finished {
@@ -463,13 +470,16 @@ fn measure(
     let (launch, notes) = prepare::launch(case, binary, &options.inherited);
     measured.notes = notes;
     let points = tree::points(case);
-    let walked = if case.cooperative {
-        cooperating::walk(case, &launch, &points, own, cancel, look, &mut measured)
-    } else {
-        walk(case, &launch, &points, own, cancel, (level, look), &mut measured)
-    };
+    // The target is killed on the way out of a panic, too.
+    let walked = caught(|| {
+        if case.cooperative {
+            cooperating::walk(case, &launch, &points, own, cancel, look, &mut measured)
+        } else {
+            walk(case, &launch, &points, own, cancel, (level, look), &mut measured)
+        }
+    });
     tree::put_in_order(case, &mut measured);
-    match walked {
+    match walked.and_then(|walked| walked) {
         Ok(ended) => {
             let last = measured.maps.last().map(|(_, map)| map);
             let suggest = |at: &_| trace::suggestions(&binary.path, &last.map(own_libraries).unwrap_or_default(), at);

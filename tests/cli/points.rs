@@ -224,3 +224,25 @@ run = ["sh", "-c", "kill -USR1 $MEMCHECK_PID && echo it is driven"]
     let _ = memcheck(&project, &[]).expect_code(0);
     assert!(gone(&marker), "what the step had started was left running");
 }
+
+/// A symbol table may say anything: a size that reaches beyond the last address is an error of its own case.
+#[test]
+fn a_variable_of_an_impossible_size_is_refused() {
+    let source = r#"
+#include <stdio.h>
+__asm__(".globl huge\n.bss\nhuge: .zero 64\n.type huge, @object\n.size huge, 0xffffffffffffffff\n.text");
+extern char huge[];
+int main(void) { printf("%d\n", huge[0]); return 0; }
+"#;
+    let project = super::one(
+        "huge",
+        source,
+        "snapshot = false\ncheckpoint = [{ name = \"written\", at = { touch = \"huge\" } }]\n\
+         [[case]]\nname = \"other\"\nsnapshot = false\ntarget = { c = \"main.c\" }\nbudget.threads.count = 1\n\
+         checkpoint = [{ name = \"main\", at = \"main\" }]",
+    );
+    let run = memcheck(&project, &[]);
+    let _ = run
+        .expect_code(7)
+        .expect_all(&["touch of huge: no memory is mapped", "measured 1 checkpoint in 2 cases"]);
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::caught::caught;
 use crate::budget::{self, Machine};
 use crate::model::{Cancel, Case, CaseReport, Environment, Plan, Sample};
 
@@ -13,8 +14,16 @@ const NAP: Duration = Duration::from_millis(50);
 /// What the finished runs of each line gave.
 #[derive(Default)]
 pub(super) struct Lines {
-    samples: Mutex<BTreeMap<String, Vec<Sample>>>,
+    lines: Mutex<BTreeMap<String, Line>>,
     more: Condvar,
+}
+
+/// One line so far.
+#[derive(Default)]
+struct Line {
+    /// Runs that have ended, whether they gave a sample or not.
+    ended: usize,
+    samples: Vec<Sample>,
 }
 
 impl Lines {
@@ -25,23 +34,29 @@ impl Lines {
             return;
         };
         let of_line = members(plan, case);
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        samples
-            .entry(run.line.clone())
-            .or_default()
-            .extend(budget::sample(case, report));
+        // Whatever becomes of this one, the last must not wait for it for ever.
+        let sample = caught(|| budget::sample(case, report));
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = lines.entry(run.line.clone()).or_default();
+        line.ended += 1;
+        match sample {
+            Ok(sample) => line.samples.extend(sample),
+            Err(error) => report.problem = Some(error.into_problem()),
+        }
         self.more.notify_all();
         if of_line.last().is_none_or(|last| last.name != case.name) {
             return;
         }
-        let count = |samples: &BTreeMap<String, Vec<Sample>>| samples.get(&run.line).map_or(0, Vec::len);
-        while count(&samples) < of_line.len() && cancel.signal().is_none() {
-            let waited = self.more.wait_timeout(samples, NAP);
-            samples = waited.map_or_else(|error| error.into_inner().0, |(samples, _)| samples);
+        let ended = |lines: &BTreeMap<String, Line>| lines.get(&run.line).map_or(0, |line| line.ended);
+        while ended(&lines) < of_line.len() && cancel.signal().is_none() {
+            let waited = self.more.wait_timeout(lines, NAP);
+            lines = waited.map_or_else(|error| error.into_inner().0, |(lines, _)| lines);
         }
-        let all = samples.get(&run.line).cloned().unwrap_or_default();
-        drop(samples);
-        judge(case, &all, environment, report);
+        let all = lines.get(&run.line).map(|line| line.samples.clone()).unwrap_or_default();
+        drop(lines);
+        if let Err(error) = caught(|| judge(case, &all, environment, report)) {
+            report.problem = Some(error.into_problem());
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::caught::caught;
 use crate::build;
 use crate::error::{Error, Result};
 use crate::model::{Cancel, Case, End};
@@ -60,7 +61,8 @@ impl<'c> Steps<'c> {
             self.open += 1;
             // A thread of its own: the tracer must not be the parent of processes that it does not trace.
             let spawned = std::thread::Builder::new().name("memcheck-step".to_owned()).spawn(move || {
-                let (result, group) = build::step(&step, &directory, pid, &cancel);
+                let ran = caught(|| build::step(&step, &directory, pid, &cancel));
+                let (result, group) = ran.unwrap_or_else(|error| (Err(error), None));
                 let succeeded = result.is_ok();
                 // Nobody listens any more when the case is over.
                 let _ = sender.send(result);
@@ -123,7 +125,7 @@ impl Drop for Steps<'_> {
         self.cancel.cancel(SIGTERM);
         self.over.clear();
         for thread in self.running.drain(..) {
-            // It cannot have panicked with anything that matters here.
+            // What a panic of its command was is told by its result.
             let _ = thread.join();
         }
     }

@@ -254,6 +254,7 @@ impl Cooperating {
         }
         self.kill();
         let drained = self.output.finish();
+        self.notes.extend(drained.remark());
         Ended {
             end,
             output: drained.tail,

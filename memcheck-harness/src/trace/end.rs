@@ -39,10 +39,8 @@ impl Session {
         let unseen = self.unseen_lines();
         self.kill_tree();
         let drained = self.output.finish();
-        if drained.held_open {
-            self.remark(
-                "the output was still held open by a process outside of the case: the rest of it was not read".to_owned(),
-            );
+        if let Some(remark) = drained.remark() {
+            self.remark(remark);
         }
         Ended {
             end,

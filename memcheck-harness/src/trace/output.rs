@@ -28,6 +28,22 @@ pub(super) struct Drained {
     pub(super) tail: OutputTail,
     /// Somebody still held the pipes open when we stopped reading.
     pub(super) held_open: bool,
+    /// The reading thread panicked: nothing of the output is known.
+    pub(super) lost: bool,
+}
+
+impl Drained {
+    /// What is to be said of it.
+    pub(super) fn remark(&self) -> Option<String> {
+        let text = if self.lost {
+            "the output was lost: the thread that read it panicked, a bug of cargo memcheck; the target may have ended for that"
+        } else if self.held_open {
+            "the output was still held open by a process outside of the case: the rest of it was not read"
+        } else {
+            return None;
+        };
+        Some(text.to_owned())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +87,11 @@ impl Output {
     /// The target is gone: reads what is left and gives it back.
     pub(super) fn finish(&mut self) -> Drained {
         self.running = None;
-        self.reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
+        let read = self.reader.take().map(JoinHandle::join);
+        read.unwrap_or_else(|| Ok(Drained::default())).unwrap_or_else(|_| Drained {
+            lost: true,
+            ..Drained::default()
+        })
     }
 }
 
@@ -121,6 +141,7 @@ fn read_all(mut pipes: [Option<File>; 2], over: &PipeReader, limit: usize, grace
             stderr_dropped_bytes: stderr.dropped,
         },
         held_open,
+        lost: false,
     }
 }
 

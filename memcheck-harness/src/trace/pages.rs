@@ -113,7 +113,10 @@ impl Session {
         self.only_in_main(tid, point)?;
         self.lower(tid);
         let page = self.page_bytes;
-        let (start, end) = (address & !(page - 1), address.saturating_add(bytes).next_multiple_of(page));
+        // A symbol table may name any size: what reaches beyond the last page is mapped nowhere.
+        let last = !(page - 1);
+        let end = address.saturating_add(bytes).checked_next_multiple_of(page).unwrap_or(last);
+        let start = address & !(page - 1);
         let mut at = start;
         let mut pieces = Vec::new();
         for (from, to, protection) in mappings(tid) {

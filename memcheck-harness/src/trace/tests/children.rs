@@ -186,3 +186,23 @@ fn pages_that_a_copy_took_over_are_known() {
     let (stopped, index) = paused(stopped.resume());
     assert_eq!((index, stopped.patched()), (1, patched));
 }
+
+/// A number is that of the birth, whichever child is seen, stops or ends first: ids are given in the order of birth.
+#[test]
+fn numbers_are_those_of_birth_every_time() {
+    for round in 0..10 {
+        let mut running = start(tree(), &["fork", "9"], &[every_child()]);
+        let mut names = std::collections::BTreeMap::new();
+        while let Next::Paused(stopped, _) = running.next().unwrap() {
+            names.insert(stopped.pid(), stopped.child().unwrap().to_string());
+            running = stopped.resume();
+        }
+        let pids: Vec<i32> = names.keys().copied().collect();
+        if pids.windows(2).any(|pair| pair[1] - pair[0] > 1000) {
+            // The ids began anew at the lowest: their order says nothing this time.
+            continue;
+        }
+        let expected: Vec<String> = (1..=9).map(|number| format!("tree.{number}")).collect();
+        assert_eq!(names.into_values().collect::<Vec<_>>(), expected, "round {round}");
+    }
+}
