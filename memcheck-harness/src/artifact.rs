@@ -4,11 +4,13 @@
 //! The ZIP format: APPNOTE.TXT, sections 4.3 to 4.5, read by `rawzip`; what it says of sizes is checked, not believed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rawzip::{CompressionMethod, ZipArchive};
+use miniz_oxide::inflate::TINFLStatus;
+use rawzip::{CompressionMethod, ZipArchive, ZipArchiveEntryWayfinder, ZipSliceArchive};
 
 use crate::error::{Error, Result};
 use crate::model::Name;
@@ -21,7 +23,7 @@ const DEPTH_MAX: usize = 32;
 const ZIP_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of one pending snapshot, as everywhere.
 const SNAPSHOT_BYTES_MAX: u64 = 4 << 20;
-/// Bytes of all pending snapshots together.
+/// Bytes of all pending snapshots together, beside those of the results.
 const SNAPSHOTS_BYTES_MAX: u64 = 256 << 20;
 
 /// The results of the job.
@@ -45,26 +47,42 @@ pub struct Artifact {
 /// # Errors
 /// It cannot be read, is neither, or holds something that no artifact of ours does; the text names it.
 pub fn read(path: &Path, results_max: u64) -> Result<Artifact> {
+    let limits = Limits {
+        results: results_max,
+        snapshot: SNAPSHOT_BYTES_MAX,
+        all: results_max.saturating_add(SNAPSHOTS_BYTES_MAX),
+    };
+    read_within(path, &limits)
+}
+
+/// Bytes that are taken at most, unpacked.
+struct Limits {
+    results: u64,
+    snapshot: u64,
+    all: u64,
+}
+
+/// All names first: what they say refuses the whole before a byte is unpacked.
+fn read_within(path: &Path, limits: &Limits) -> Result<Artifact> {
     let unreadable = |error: &io::Error| Error::config(format!("{} cannot be read: {error}", path.display()));
     let found = fs::metadata(path).map_err(|error| unreadable(&error))?;
-    let mut files = BTreeMap::new();
-    let mut taker = Taker {
-        results_max,
-        left: SNAPSHOTS_BYTES_MAX,
-        files: &mut files,
-    };
     if found.is_dir() {
-        taker.directory(path, String::new(), 0)?;
+        let mut files = BTreeMap::new();
+        directory(path, String::new(), 0, &mut files)?;
+        arranged(path, &files, limits, |_, file, most| plain(file, most))
     } else if found.is_file() {
         if found.len() > ZIP_BYTES_MAX {
             return Err(refused(path, "it is larger than 1 GiB"));
         }
         let bytes = fs::read(path).map_err(|error| unreadable(&error))?;
-        taker.zip(path, &bytes)?;
+        let archive = ZipArchive::from_slice(bytes.as_slice()).map_err(|error| no_zip(path, &error))?;
+        let entries = listed(path, &archive)?;
+        arranged(path, &entries, limits, |name, entry, most| {
+            unpacked(&archive, entry, most).map_err(|why| refused(path, &format!("{}: {why}", shown(name.as_bytes()))))
+        })
     } else {
-        return Err(refused(path, "it is neither a directory nor a file"));
+        Err(refused(path, "it is neither a directory nor a file"))
     }
-    arranged(path, files)
 }
 
 fn refused(path: &Path, why: &str) -> Error {
@@ -72,158 +90,162 @@ fn refused(path: &Path, why: &str) -> Error {
         .detail("nothing of it was taken; download it again, or look at who made it")
 }
 
-/// The files of interest among all, whatever the directory that the download put around them is called.
-fn arranged(path: &Path, files: BTreeMap<String, Option<Vec<u8>>>) -> Result<Artifact> {
-    let is_results = |name: &str| name == RESULTS || name.ends_with("/results.json");
+fn no_zip(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    refused(path, &format!("it is no whole ZIP file ({error})"))
+}
+
+fn is_results(name: &str) -> bool {
+    name == RESULTS || name.ends_with("/results.json")
+}
+
+/// The files of interest among all, whatever the directory that the download put around them is called; `bytes` reads one, of at
+/// most so many bytes.
+fn arranged<P>(
+    path: &Path,
+    files: &BTreeMap<String, P>,
+    limits: &Limits,
+    bytes: impl Fn(&str, &P, u64) -> Result<Vec<u8>>,
+) -> Result<Artifact> {
     let outer = match files.keys().filter(|name| is_results(name)).collect::<Vec<_>>().as_slice() {
-        [] => String::new(),
-        [only] => only[..only.len() - RESULTS.len()].to_owned(),
+        [] => "",
+        [only] => &only[..only.len() - RESULTS.len()],
         several => {
-            let names = several
-                .iter()
-                .take(8)
-                .map(|name| (*name).clone())
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(Error::config(format!("{} holds several results: {names}", path.display()))
-                .detail("name the directory of one of them"));
+            let names: Vec<String> = several.iter().take(8).map(|name| shown(name.as_bytes())).collect();
+            return Err(
+                Error::config(format!("{} holds several results: {}", path.display(), names.join(", ")))
+                    .detail("name the directory of one of them"),
+            );
         }
     };
-    let below = |name: &str| name.strip_prefix(&outer).map(str::to_owned);
+    let below = |name: &str| name.strip_prefix(outer).map(str::to_owned);
     let has_tree = files
         .keys()
         .filter_map(|name| below(name))
         .any(|name| name.starts_with(PENDING));
+    let mut left = limits.all;
     let mut artifact = Artifact::default();
-    for (name, bytes) in files {
-        let Some(bytes) = bytes else { continue };
-        match below(&name) {
-            Some(inner) if inner == RESULTS => artifact.results = Some(bytes),
-            Some(inner) if has_tree && inner.starts_with(PENDING) => {
-                artifact.pending.insert(inner[PENDING.len()..].to_owned(), bytes);
-            }
-            Some(inner) if !has_tree => {
-                artifact.pending.insert(inner, bytes);
-            }
-            _ => {
-                return Err(refused(
-                    path,
-                    &format!("{} lies outside of its pending tree", shown(name.as_bytes())),
-                ));
-            }
+    for (name, place) in files {
+        let most = match name {
+            name if is_results(name) => limits.results,
+            name if name.ends_with(SUFFIX) => limits.snapshot,
+            // Of files that are nothing to us only the names count.
+            _ => continue,
+        };
+        let inner = below(name).filter(|inner| inner == RESULTS || !has_tree || inner.starts_with(PENDING));
+        let Some(inner) = inner else {
+            let name = shown(name.as_bytes());
+            return Err(refused(path, &format!("{name} lies outside of its pending tree")));
+        };
+        let read = bytes(name, place, most.min(left))?;
+        left = left.saturating_sub(read.len() as u64);
+        if inner == RESULTS {
+            artifact.results = Some(read);
+        } else {
+            let inner = inner.strip_prefix(PENDING).filter(|_| has_tree).unwrap_or(&inner);
+            artifact.pending.insert(inner.to_owned(), read);
         }
     }
     Ok(artifact)
 }
 
-/// Collects files, and counts what is left of the limits. Of files that are nothing to us only the names are kept.
-struct Taker<'a> {
-    results_max: u64,
-    left: u64,
-    files: &'a mut BTreeMap<String, Option<Vec<u8>>>,
+/// Adds a file; no name comes twice.
+fn add<P>(of: &Path, name: String, place: P, files: &mut BTreeMap<String, P>) -> Result<()> {
+    if files.len() >= FILES_MAX {
+        return Err(refused(of, "it holds too many files"));
+    }
+    match files.entry(name) {
+        Entry::Vacant(free) => {
+            free.insert(place);
+            Ok(())
+        }
+        Entry::Occupied(taken) => Err(refused(of, &format!("{} is in it twice", shown(taken.key().as_bytes())))),
+    }
 }
 
-impl Taker<'_> {
-    fn directory(&mut self, at: &Path, inside: String, depth: usize) -> Result<()> {
-        if depth > DEPTH_MAX {
-            return Err(refused(at, "directories lie too deep"));
-        }
-        let entries = fs::read_dir(at).map_err(|error| Error::config(format!("{} cannot be read: {error}", at.display())))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| Error::config(format!("{} cannot be read: {error}", at.display())))?;
-            let path = entry.path();
-            let name = entry
-                .file_name()
-                .into_string()
-                .map_err(|_| refused(&path, "a name is not UTF-8"))?;
-            let inner = format!("{inside}{name}");
-            check_name(&path, inner.as_bytes())?;
-            // Of the entry itself: a link is not followed.
-            let kind = entry
-                .file_type()
-                .map_err(|error| Error::config(format!("{} cannot be read: {error}", path.display())))?;
-            if kind.is_symlink() {
-                return Err(refused(&path, "it is a symbolic link"));
-            } else if kind.is_dir() {
-                self.directory(&path, format!("{inner}/"), depth + 1)?;
-            } else if kind.is_file() {
-                let most = self.wanted(&inner);
-                self.add(at, inner, most.map(|most| plain(&path, most)).transpose()?)?;
-            } else {
-                return Err(refused(&path, "it is no regular file"));
-            }
-        }
-        Ok(())
+/// The files of a directory, by their paths below it.
+fn directory(at: &Path, inside: String, depth: usize, files: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+    if depth > DEPTH_MAX {
+        return Err(refused(at, "directories lie too deep"));
     }
+    let unreadable = |path: &Path, error: &io::Error| Error::config(format!("{} cannot be read: {error}", path.display()));
+    for entry in fs::read_dir(at).map_err(|error| unreadable(at, &error))? {
+        let entry = entry.map_err(|error| unreadable(at, &error))?;
+        let path = entry.path();
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|_| refused(&path, "a name is not UTF-8"))?;
+        let inner = format!("{inside}{name}");
+        check_name(&path, inner.as_bytes())?;
+        // Of the entry itself: a link is not followed.
+        let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
+        if kind.is_symlink() {
+            return Err(refused(&path, "it is a symbolic link"));
+        } else if kind.is_dir() {
+            directory(&path, format!("{inner}/"), depth + 1, files)?;
+        } else if kind.is_file() {
+            add(at, inner, path, files)?;
+        } else {
+            return Err(refused(&path, "it is no regular file"));
+        }
+    }
+    Ok(())
+}
 
-    fn zip(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let bad = |error: &dyn std::fmt::Display| refused(path, &format!("it is no whole ZIP file ({error})"));
-        let archive = ZipArchive::from_slice(bytes).map_err(|error| bad(&error))?;
-        let mut entries = archive.entries();
-        while let Some(entry) = entries.next_entry().map_err(|error| bad(&error))? {
-            let raw = entry.file_path();
-            check_name(path, raw.as_bytes())?;
-            let name = std::str::from_utf8(raw.as_bytes()).map_err(|error| bad(&error))?.to_owned();
-            // The kinds of file of st_mode: inode(7).
-            match entry.mode().value() & 0o170_000 {
-                0o120_000 => return Err(refused(path, &format!("{} is a symbolic link", shown(name.as_bytes())))),
-                0 | 0o040_000 | 0o100_000 => {}
-                _ => return Err(refused(path, &format!("{} is no regular file", shown(name.as_bytes())))),
-            }
-            if entry.is_dir() {
-                continue;
-            }
-            let taken = match self.wanted(&name) {
-                None => None,
-                Some(most) => {
-                    let of_entry = |why: &dyn std::fmt::Display| refused(path, &format!("{}: {why}", shown(name.as_bytes())));
-                    if entry.flags().is_encrypted() {
-                        return Err(of_entry(&"it is encrypted"));
-                    }
-                    let local = archive.get_entry(entry.wayfinder()).map_err(|error| of_entry(&error))?;
-                    let most = usize::try_from(most).unwrap_or(usize::MAX);
-                    let inflated = match entry.compression_method() {
-                        CompressionMethod::STORE if local.data().len() <= most => local.data().to_vec(),
-                        CompressionMethod::DEFLATE => miniz_oxide::inflate::decompress_to_vec_with_limit(local.data(), most)
-                            .map_err(|error| of_entry(&error))?,
-                        CompressionMethod::STORE => return Err(of_entry(&"it is too large")),
-                        _ => return Err(of_entry(&"it is packed in a way that GitHub does not use")),
-                    };
-                    let mut checked = Vec::new();
-                    local
-                        .verifying_reader(inflated.as_slice())
-                        .read_to_end(&mut checked)
-                        .map_err(|error| of_entry(&error))?;
-                    Some(checked)
-                }
+/// One file of a ZIP, not unpacked yet.
+struct Packed {
+    at: ZipArchiveEntryWayfinder,
+    method: CompressionMethod,
+    is_encrypted: bool,
+}
+
+/// The files that a ZIP says it holds.
+fn listed(path: &Path, archive: &ZipSliceArchive<&[u8]>) -> Result<BTreeMap<String, Packed>> {
+    let mut files = BTreeMap::new();
+    let mut entries = archive.entries();
+    while let Some(entry) = entries.next_entry().map_err(|error| no_zip(path, &error))? {
+        let raw = entry.file_path();
+        check_name(path, raw.as_bytes())?;
+        let name = std::str::from_utf8(raw.as_bytes()).map_err(|error| no_zip(path, &error))?;
+        // The kinds of file of st_mode: inode(7).
+        match entry.mode().value() & 0o170_000 {
+            0o120_000 => return Err(refused(path, &format!("{} is a symbolic link", shown(name.as_bytes())))),
+            0 | 0o040_000 | 0o100_000 => {}
+            _ => return Err(refused(path, &format!("{} is no regular file", shown(name.as_bytes())))),
+        }
+        if !entry.is_dir() {
+            let packed = Packed {
+                at: entry.wayfinder(),
+                method: entry.compression_method(),
+                is_encrypted: entry.flags().is_encrypted(),
             };
-            self.add(path, name, taken)?;
+            add(path, name.to_owned(), packed, &mut files)?;
         }
-        Ok(())
     }
+    Ok(files)
+}
 
-    /// How many bytes a file may have, if it is one of ours.
-    fn wanted(&self, name: &str) -> Option<u64> {
-        if name == RESULTS || name.ends_with("/results.json") {
-            return Some(self.results_max);
-        }
-        name.ends_with(SUFFIX).then(|| SNAPSHOT_BYTES_MAX.min(self.left))
+/// The bytes of a file of a ZIP, at most so many, and as many and with the sum that the ZIP says.
+fn unpacked(archive: &ZipSliceArchive<&[u8]>, packed: &Packed, most: u64) -> std::result::Result<Vec<u8>, String> {
+    if packed.is_encrypted {
+        return Err("it is encrypted".to_owned());
     }
-
-    fn add(&mut self, at: &Path, name: String, bytes: Option<Vec<u8>>) -> Result<()> {
-        if name.ends_with(SUFFIX) {
-            let length = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-            self.left = self.left.saturating_sub(length);
+    let local = archive.get_entry(packed.at).map_err(|error| error.to_string())?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let bytes = match packed.method {
+        CompressionMethod::STORE if local.data().len() <= most => local.data().to_vec(),
+        CompressionMethod::STORE => return Err("it is too large".to_owned()),
+        CompressionMethod::DEFLATE => {
+            miniz_oxide::inflate::decompress_to_vec_with_limit(local.data(), most).map_err(|error| match error.status {
+                TINFLStatus::HasMoreOutput => "it is too large".to_owned(),
+                _ => error.to_string(),
+            })?
         }
-        if self.files.len() >= FILES_MAX {
-            return Err(refused(at, "it holds too many files"));
-        }
-        let twice = format!("{} is in it twice", shown(name.as_bytes()));
-        match self.files.insert(name, bytes) {
-            None => Ok(()),
-            Some(_) => Err(refused(at, &twice)),
-        }
-    }
+        _ => return Err("it is packed in a way that GitHub does not use".to_owned()),
+    };
+    let mut checked = local.verifying_reader(bytes.as_slice());
+    io::copy(&mut checked, &mut io::sink()).map_err(|error| error.to_string())?;
+    Ok(bytes)
 }
 
 /// A plain file's bytes, at most so many.
@@ -399,6 +421,25 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("results.json"), vec![b' '; MOST as usize + 1]).unwrap();
         assert!(why(dir.path()).contains("too large"));
+    }
+
+    #[test]
+    fn all_files_together_have_one_limit() {
+        let limits = Limits {
+            results: 3000,
+            snapshot: 2000,
+            all: 4000,
+        };
+        let bytes = [b' '; 1500];
+        let fits = zip(&[("results.json", 0o100_644, &bytes), ("a.snap.new", 0o100_644, &bytes)]);
+        assert_eq!(read_within(fits.path(), &limits).unwrap().pending.len(), 1);
+        let over = zip(&[
+            ("results.json", 0o100_644, &bytes),
+            ("a.snap.new", 0o100_644, &bytes),
+            ("b.snap.new", 0o100_644, &bytes),
+        ]);
+        let error = read_within(over.path(), &limits).unwrap_err().to_string();
+        assert!(error.contains("too large"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tests::{Project, Run};
 
 use super::gate::edit;
-use super::{accepted, memcheck, memcheck_with, snap};
+use super::{accepted, memcheck, memcheck_with, shell, snap};
 
 const DATA: &str = "target/memcheck-data";
 const PENDING: &str = "target/memcheck-data/pending/memcheck/snapshots/grow.snap.new";
@@ -228,10 +228,15 @@ fn what_does_not_belong_is_refused_by_name() {
 
 /// A ZIP with its files stored as they are.
 fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    zip_of(0, files)
+}
+
+/// A ZIP with its files as they were packed: 0, stored; 8, deflated.
+fn zip_of(method: u16, files: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in files {
         let mut common = Vec::new();
-        for number in [20_u16, 0, 0, 0, 0] {
+        for number in [20_u16, 0, method, 0, 0] {
             common.extend(number.to_le_bytes());
         }
         for number in [crc32(bytes), bytes.len() as u32, bytes.len() as u32] {
@@ -262,6 +267,48 @@ fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
         &[0, 0],
     ];
     [out, directory, end.concat()].concat()
+}
+
+/// About so many bytes of blanks, deflated with the fixed codes (RFC 1951, 3.2.6) to one part in 158.
+fn blanks(bytes: usize) -> Vec<u8> {
+    let (mut out, mut held, mut bits) = (Vec::new(), 0_u32, 0);
+    let mut put = |code: u32, length: u32| {
+        held |= code << bits;
+        bits += length;
+        while bits >= 8 {
+            out.push((held & 0xff) as u8);
+            held >>= 8;
+            bits -= 8;
+        }
+    };
+    // Codes are written from their highest bit on. The last block; a blank; 258 times what stands one before; the end.
+    let mut code = |code: u32, length: u32| put(code.reverse_bits() >> (32 - length), length);
+    code(0b110, 3);
+    code(0x30 + 0x20, 8);
+    for _ in 0..bytes / 258 {
+        code(0b1100_0101, 8);
+        code(0, 5);
+    }
+    code(0, 7 + 7);
+    out
+}
+
+#[test]
+fn a_zip_does_not_fill_the_memory() {
+    let home = accepted();
+    let saved = home.path().join("target/artifact.zip");
+    let bomb = blanks(250 << 20);
+    for (names, words) in [
+        (["results.json", "results.json"], "results.json is in it twice"),
+        (["a/results.json", "b/results.json"], "holds several results"),
+    ] {
+        let zip = zip_of(8, &names.map(|name| (name, bomb.as_slice())));
+        assert!(zip.len() < 4 << 20);
+        fs::write(&saved, zip).unwrap();
+        // The limit is of addresses, in KiB: what is resident is less.
+        let limited = "ulimit -v 131072; exec \"$TOOL\" accept --from target/artifact.zip";
+        let _ = shell(&home, limited).expect_code(2).expect_stderr(words);
+    }
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

@@ -2,7 +2,7 @@
 //! (outcomes, metrics, sums) beside it for other readers; `docs/schema/results-1.schema.json` describes it. A reader takes
 //! nothing on trust: the file may come from a stranger's pull request.
 
-use serde::Deserialize as _;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::json::{bytes, case_object, last_words};
@@ -55,8 +55,9 @@ pub fn read_results(bytes: &[u8]) -> Result<RunReport, String> {
     if bytes.len() as u64 > MAX_RESULTS_BYTES {
         return Err("it is larger than 256 MiB: no results file is".to_owned());
     }
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| format!("it is no results file: {error}"))?;
-    match value.get("schema").and_then(Value::as_u64) {
+    let no_results = |error: serde_json::Error| format!("it is no results file: {error}");
+    let stated: Stated = serde_json::from_slice(bytes).map_err(no_results)?;
+    match stated.schema {
         Some(schema) if schema == u64::from(RunReport::SCHEMA) => {}
         Some(schema) => {
             return Err(format!(
@@ -66,7 +67,7 @@ pub fn read_results(bytes: &[u8]) -> Result<RunReport, String> {
         }
         None => return Err("it is no results file: it states no schema".to_owned()),
     }
-    let report = RunReport::deserialize(&value).map_err(|error| format!("it is no results file: {error}"))?;
+    let report: RunReport = serde_json::from_slice(bytes).map_err(no_results)?;
     for case in &report.cases {
         for checkpoint in &case.checkpoints {
             check(&checkpoint.map)
@@ -74,6 +75,12 @@ pub fn read_results(bytes: &[u8]) -> Result<RunReport, String> {
         }
     }
     Ok(report)
+}
+
+/// What a file says of itself, before the rest of it is read.
+#[derive(Deserialize)]
+struct Stated {
+    schema: Option<u64>,
 }
 
 /// What every printer takes for granted of a map.
