@@ -46,6 +46,22 @@ fn a_line_in_a_buffer_is_explained() {
 }
 
 #[test]
+fn the_redirection_of_a_shell_writes_to_standard_error() {
+    let toml = |stream: &str| {
+        format!(
+            "[[case]]\nname = \"a\"\ntarget = {{ command = \"sh\" }}\nargs = [\"-c\", \"echo oh >&2\"]\nsnapshot = false\n\
+             checkpoint = [{{ name = \"said\", at = {{ output = \"^oh$\", stream = \"{stream}\" }} }}]\n"
+        )
+    };
+    let project = Project::new().file("memcheck.toml", &toml("stderr"));
+    let _ = memcheck(&project, &[]).expect_code(0);
+    project.write("memcheck.toml", &toml("stdout"));
+    let _ = memcheck(&project, &[])
+        .expect_code(7)
+        .expect_stderr("checkpoint `said` was not reached");
+}
+
+#[test]
 fn a_series_holds_as_many_passes_as_there_are() {
     let project = one(
         "case",

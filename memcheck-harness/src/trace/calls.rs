@@ -3,6 +3,8 @@
 //! A call that the kernel makes again by itself, after a signal or a stop of ours interrupted it, is one call and counts once.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use crate::model::{At, Name, Stream, SyscallAt, ThreadEdge, syscall_number};
 use crate::sys::seccomp::{self, Rule};
@@ -41,8 +43,10 @@ pub(super) struct Interrupted {
 /// What is known of calls in the processes that points are in.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    /// Calls whose end is waited for, by thread.
-    open: BTreeMap<i32, Call>,
+    /// Calls whose end is waited for, by thread, and where those write.
+    open: BTreeMap<i32, (Call, Option<Stream>)>,
+    /// Which files the target's standard output and error are.
+    outputs: [Option<FileId>; 2],
     interrupted: BTreeMap<i32, Interrupted>,
     /// Some point counts calls, so that one that is made again must be told apart.
     counted: bool,
@@ -51,16 +55,28 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// For these points.
+    /// For these points; `outputs` are the files that the target gets as standard output and error.
     ///
     /// # Errors
     /// A pattern that is no regular expression.
-    pub(super) fn new(points: &[Point]) -> crate::error::Result<Self> {
+    pub(super) fn new(points: &[Point], outputs: [&OwnedFd; 2]) -> crate::error::Result<Self> {
         Ok(Self {
+            outputs: outputs.map(|file| FileId::of(&format!("/proc/self/fd/{}", file.as_raw_fd()))),
             counted: points.iter().any(|point| matches!(point.at, At::Syscall(_))),
             lines: Lines::new(points)?,
             ..Self::default()
         })
+    }
+}
+
+/// Device and inode: one pipe, however many descriptors it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl FileId {
+    /// Of what a descriptor is open to (proc_pid_fd(5): a link that the kernel follows itself).
+    fn of(path: &str) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|file| Self(file.dev(), file.ino()))
     }
 }
 
@@ -91,9 +107,10 @@ pub(super) fn rules(points: &[Point]) -> Vec<Rule> {
                 rules.push(one);
                 rules.push(Rule::new(number("rt_sigreturn"), seccomp::RETURN_FROM_HANDLER));
             }
-            At::Output { stream, .. } => {
-                for descriptor in descriptors(*stream) {
-                    rules.extend(["write", "writev"].map(|name| call(name).only(0, u32::MAX, *descriptor)));
+            // Both, whichever stream is meant: `>&2` of a shell makes 1 the other end of standard error for a while.
+            At::Output { .. } => {
+                for descriptor in [1, 2] {
+                    rules.extend(["write", "writev"].map(|name| call(name).only(0, u32::MAX, descriptor)));
                 }
             }
             At::Library(_) => rules.push(call("mmap").only(2, PROT_EXEC, PROT_EXEC)),
@@ -114,14 +131,6 @@ pub(super) fn rules(points: &[Point]) -> Vec<Rule> {
         is_new
     });
     rules
-}
-
-fn descriptors(stream: Option<Stream>) -> &'static [u32] {
-    match stream {
-        Some(Stream::Stdout) => &[1],
-        Some(Stream::Stderr) => &[2],
-        None => &[1, 2],
-    }
 }
 
 /// The lower half of a value, as registers hold it.
@@ -149,16 +158,24 @@ fn is_call(call: &Call, name: &str) -> bool {
     syscall_number(name).is_some_and(|number| u64::from(number) == call.number)
 }
 
-/// Which stream a call writes to.
-fn stream(call: &Call) -> Option<Stream> {
+/// Which stream a call writes to, by the file that its descriptor is open to; by its number where that is none of the target's two
+/// (a pipe to its parent, a file) or both (one terminal). `outputs` are those of standard output and error.
+fn stream(call: &Call, outputs: [Option<FileId>; 2], file: impl Fn(u64) -> Option<FileId>) -> Option<Stream> {
     if !is_call(call, "write") && !is_call(call, "writev") {
         return None;
     }
-    match call.args[0] & u64::from(u32::MAX) {
-        1 => Some(Stream::Stdout),
-        2 => Some(Stream::Stderr),
-        _ => None,
-    }
+    let number = call.args[0] & u64::from(u32::MAX);
+    let by_number = match number {
+        1 => Stream::Stdout,
+        2 => Stream::Stderr,
+        _ => return None,
+    };
+    let file = file(number);
+    Some(match outputs.map(|output| output.is_some() && output == file) {
+        [true, false] => Stream::Stdout,
+        [false, true] => Stream::Stderr,
+        _ => by_number,
+    })
 }
 
 /// The first part of a file name: `libfoo` is that of `libfoo.so.1` and of `libfoo-2.so`, not of `libfoobar.so`.
@@ -185,18 +202,26 @@ impl Session {
         } else {
             self.count_each(tid, |at| matches!(at, At::Syscall(wanted) if is_wanted(wanted, &call)));
         }
-        if !self.waits_for_end(&call) {
+        // At its beginning: another thread may put another file there meanwhile.
+        let stream = self.stream(tid, &call);
+        if !self.waits_for_end(&call, stream) {
             return How::Continue(0);
         }
-        self.calls.open.insert(tid, call);
+        self.calls.open.insert(tid, (call, stream));
         How::Call
     }
 
-    fn waits_for_end(&self, call: &Call) -> bool {
+    fn stream(&self, tid: i32, call: &Call) -> Option<Stream> {
+        let open = |number| FileId::of(&format!("/proc/{tid}/fd/{number}"));
+        let waits = self.calls.lines.points().next().is_some();
+        waits.then(|| stream(call, self.calls.outputs, open)).flatten()
+    }
+
+    fn waits_for_end(&self, call: &Call, stream: Option<Stream>) -> bool {
         let open = self.points.iter().filter(|counted| !counted.is_done());
         let mut wanted = open.map(|counted| &counted.point.at);
         wanted.any(|at| match at {
-            At::Output { stream: which, .. } => stream(call).is_some_and(|one| which.is_none_or(|which| which == one)),
+            At::Output { stream: which, .. } => stream.is_some_and(|one| which.is_none_or(|which| which == one)),
             At::Library(_) => is_call(call, "mmap"),
             At::Thread {
                 edge: ThreadEdge::Start,
@@ -208,7 +233,7 @@ impl Session {
 
     /// That call is over.
     pub(super) fn call_ends(&mut self, tid: i32) {
-        let Some(call) = self.calls.open.remove(&tid) else {
+        let Some((call, stream)) = self.calls.open.remove(&tid) else {
             return;
         };
         let Ok(registers) = Registers::read(tid) else {
@@ -218,7 +243,7 @@ impl Session {
         let Ok(result) = u64::try_from(registers.call_result()) else {
             return;
         };
-        if let Some(stream) = stream(&call) {
+        if let Some(stream) = stream {
             let process = self.tasks.get(tid).map_or(tid, |task| task.process);
             let lines = &mut self.calls.lines;
             let hits = lines.written((process, tid), &call, stream, is_call(&call, "writev"), result);
@@ -360,6 +385,20 @@ mod tests {
         ] {
             assert_eq!(is_library(&Name::from(path), name), expected, "{path} {name}");
         }
+    }
+
+    #[test]
+    fn a_stream_is_the_file_that_is_written_to() {
+        let [out, err, other] = [1, 2, 3].map(|inode| Some(FileId(7, inode)));
+        let of = |number, outputs, file| stream(&call("write", &[number]), outputs, |_| file);
+        let two = [out, err];
+        assert_eq!(of(1, two, out), Some(Stream::Stdout));
+        assert_eq!(of(1, two, err), Some(Stream::Stderr), "`>&2` of a shell");
+        assert_eq!(of(2, two, out), Some(Stream::Stdout), "`2>&1`");
+        assert_eq!(of(1, two, other), Some(Stream::Stdout), "a pipe of its own");
+        assert_eq!(of(2, [out, out], out), Some(Stream::Stderr), "a terminal");
+        assert_eq!(of(2, [None, None], None), Some(Stream::Stderr), "unknown");
+        assert_eq!(of(3, two, err), None, "no other descriptor stops");
     }
 
     #[test]

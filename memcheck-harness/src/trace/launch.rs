@@ -57,7 +57,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     let clock = Clock::new(launch.timeout, cancel)
         .map_err(|error| Error::machine(format!("could not make a timer for the time limit: {error}")))?;
     let (stdout, stderr, out, err) = if launch.tty { terminal()? } else { pipes()? };
-    let calls = Calls::new(points)?;
+    let calls = Calls::new(points, [&out, &err])?;
     let mut rules = calls::rules(points);
     let for_points = !rules.is_empty();
     if launch.watch_stacks {
