@@ -174,7 +174,7 @@ fn not_reached(
         if fell {
             found.others.clear();
         }
-        details.extend(near_misses(&spec.at, &found, fell));
+        details.extend(near_misses(spec, &found, fell));
     }
     match ended.unseen.get(&index) {
         Some(Unseen::Buffered) => details.push(
@@ -263,8 +263,11 @@ fn restless(spec: &CheckpointSpec, unsettled: &Unsettled) -> Vec<String> {
     lines
 }
 
-/// What the user may have meant, then what else there is.
-fn near_misses(at: &At, found: &Suggestions, fell: bool) -> Vec<String> {
+/// That the place is there; or what the user may have meant, then what else there is.
+fn near_misses(spec: &CheckpointSpec, found: &Suggestions, fell: bool) -> Vec<String> {
+    if let Some(holder) = &found.holder {
+        return vec![format!("`{}` is in `{holder}`, but was not passed", spec.at)];
+    }
     let mut lines = Vec::new();
     if !found.near.is_empty() {
         let near: Vec<String> = found.near.iter().map(|name| format!("`{name}`")).collect();
@@ -276,8 +279,13 @@ fn near_misses(at: &At, found: &Suggestions, fell: bool) -> Vec<String> {
             "the program and its own libraries have{more}: {}",
             found.others.join(", ")
         ));
-    } else if found.near.is_empty() && !fell && matches!(at, At::Probe { .. }) {
-        lines.push("neither the program nor a library of its own has any such probe: was it built with the marker?".to_owned());
+    } else if found.near.is_empty() && !fell && spec.child.is_none() {
+        let remark = match spec.at {
+            At::Probe { .. } => "any such probe: was it built with the marker?",
+            At::Function(_) | At::Returns(_) => "a function of that name: is it inlined, stripped or spelt otherwise?",
+            _ => return lines,
+        };
+        lines.push(format!("neither the program nor a library of its own has {remark}"));
     }
     lines
 }
@@ -384,6 +392,7 @@ mod tests {
     fn a_missed_checkpoint_says_what_was_reached_and_what_there_is() {
         let problem = problem(&case(ExpectedEnd::Any), &[0], &ended(End::Exited(0), &[1, 0, 0]), &|_| {
             Suggestions {
+                holder: None,
                 near: vec!["redy".to_owned()],
                 others: vec!["done".to_owned()],
             }

@@ -108,6 +108,26 @@ fn near_misses_are_looked_for_in_own_libraries_too() {
 }
 
 #[test]
+fn a_place_that_is_there_is_not_taken_for_a_mistyped_one() {
+    let source = "#include \"memcheck.h\"\nvoid __attribute__((noinline)) grow(void) { MEMCHECK_CHECKPOINT(ready); }\n\
+                  int main(int argc, char **argv) { if (argc > 1) grow(); return 0; }\n";
+    for (at, words) in [
+        ("{ probe = \"ready\" }", "`probe ready` is in `main`, but was not passed"),
+        ("{ function = \"grow\" }", "`function grow` is in `main`, but was not passed"),
+        (
+            "{ function = \"frobnicate\" }",
+            "neither the program nor a library of its own has a function of that name: is it inlined, stripped or spelt otherwise?",
+        ),
+    ] {
+        let project = one("there", source, &format!("checkpoint = [{{ name = \"a\", at = {at} }}]"));
+        let _ = memcheck(&project, &[])
+            .expect_code(7)
+            .expect_stderr(words)
+            .expect_no_stderr("did you mean");
+    }
+}
+
+#[test]
 fn what_is_gated_by_nothing_is_named() {
     let project = accepted();
     let toml = project.read("memcheck.toml");

@@ -371,6 +371,8 @@ pub fn attaching() -> (String, bool) {
 /// What a place that was never passed may have been meant for: names of probes or functions, escaped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Suggestions {
+    /// The file that has the place itself: there it is, and it was not passed.
+    pub holder: Option<String>,
     /// Close to the name, best first.
     pub near: Vec<String>,
     /// All others, where they are few.

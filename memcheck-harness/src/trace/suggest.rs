@@ -1,10 +1,11 @@
-//! What a user may have meant: names of probes and functions close to one that was never reached.
+//! What a user may have meant: where a place is that was never reached, or names of probes and functions close to it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Suggestions;
+use super::{Suggestions, resolve};
 use crate::elf;
 use crate::model::{At, Name};
 
@@ -23,34 +24,53 @@ pub(super) fn near(program: &Path, loaded: &[PathBuf], at: &At) -> Suggestions {
             files.push(library);
         }
     }
-    let files = || files.iter().filter_map(|path| open(path));
-    match at {
+    let files = || files.iter().filter_map(|path| Some((path, open(path)?)));
+    let mut holder = None;
+    let mut names = BTreeSet::new();
+    let mut chosen = match at {
         At::Probe { provider, name } => {
             let own = provider == "memcheck";
-            let names: BTreeSet<String> = files()
-                .flat_map(|file| elf::probes(&file).unwrap_or_default())
-                .filter(|site| !own || site.provider == "memcheck")
-                .map(|site| {
-                    if own {
-                        site.name
-                    } else {
-                        format!("{}:{}", site.provider, site.name)
-                    }
-                })
-                .collect();
+            for (path, file) in files() {
+                let sites = elf::probes(&file).unwrap_or_default();
+                if !resolve::probe(&sites, provider, name).is_empty() {
+                    holder.get_or_insert(path);
+                }
+                names.extend(
+                    sites
+                        .into_iter()
+                        .filter(|site| !own || site.provider == "memcheck")
+                        .map(|site| match own {
+                            true => site.name,
+                            false => format!("{}:{}", site.provider, site.name),
+                        }),
+                );
+            }
             let wanted = if own { name.clone() } else { format!("{provider}:{name}") };
             choose(&wanted, &names, names.len() <= LISTED)
         }
         At::Function(name) | At::Returns(name) => {
-            let names: BTreeSet<String> = files()
-                .flat_map(|file| elf::functions(&file).unwrap_or_default())
-                .map(|one| one.name)
-                .collect();
+            for (path, file) in files() {
+                let functions = elf::functions(&file).unwrap_or_default();
+                if resolve::function(&functions, name) != resolve::Found::Nowhere {
+                    holder.get_or_insert(path);
+                }
+                names.extend(functions.into_iter().map(|one| one.name));
+            }
             choose(name, &names, false)
         }
         At::Line { file: source, line } => lines_near(program, source, u64::from(*line)),
         _ => Suggestions::default(),
+    };
+    if let Some(path) = holder {
+        chosen.near.clear();
+        chosen.holder = Some(shown(path));
     }
+    chosen
+}
+
+/// The name of a file, escaped.
+fn shown(path: &Path) -> String {
+    Name::new(path.file_name().unwrap_or(path.as_os_str()).as_bytes()).to_string()
 }
 
 /// A regular file: a pipe in a program's place would block the opening.
@@ -96,6 +116,12 @@ fn lines_near(program: &Path, source: &str, line: u64) -> Suggestions {
             .and_then(|debug| elf::lines(&debug, source).ok())
             .unwrap_or_default();
     }
+    if lines.contains_key(&line) {
+        return Suggestions {
+            holder: Some(shown(program)),
+            ..Suggestions::default()
+        };
+    }
     let mut near: Vec<u64> = lines.into_keys().collect();
     near.sort_by_key(|one| (one.abs_diff(line), *one));
     let others = if near.is_empty() {
@@ -106,6 +132,7 @@ fn lines_near(program: &Path, source: &str, line: u64) -> Suggestions {
         Vec::new()
     };
     Suggestions {
+        holder: None,
         near: near.into_iter().take(SHOWN).map(|near| format!("{source}:{near}")).collect(),
         others,
     }
@@ -130,6 +157,7 @@ fn choose(wanted: &str, names: &BTreeSet<String>, list_all: bool) -> Suggestions
     let others = names.iter().filter(|name| list_all && !near.contains(name));
     let escaped = |name: &String| Name::from(name.as_str()).to_string();
     Suggestions {
+        holder: None,
         others: others.map(escaped).collect(),
         near: near.into_iter().map(escaped).collect(),
     }

@@ -251,6 +251,9 @@ fn suggestions_name_what_is_near() {
         suggestions(&program, &[], &At::Function("steped".to_owned())).near,
         ["stepped", "steps"]
     );
+    let there = suggestions(&program, &[], &At::Function("stepped".to_owned()));
+    assert_eq!((there.holder.as_deref(), there.near.len()), (Some("zoo0"), 0), "not itself");
+    assert_eq!(suggestions(&program, &[], &at("ready")).holder.as_deref(), Some("zoo0"));
     assert_eq!(suggestions(Path::new("/dev/zero"), &[], &at("x")), Suggestions::default());
     assert_eq!(suggestions(&program, &[], &At::Main), Suggestions::default());
 }
