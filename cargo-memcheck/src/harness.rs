@@ -4,9 +4,7 @@ use memcheck_harness::build::{self, HarnessTest, TestEnd};
 use memcheck_harness::config::Overrides;
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::harness::captures_beside;
-use memcheck_harness::model::{
-    CaseReport, Outcome, OutputTail, Package, Place, ProblemKind, RunReport, SnapshotOutcome, SnapshotStatus, Workspace,
-};
+use memcheck_harness::model::{CaseReport, Outcome, Package, ProblemKind, RunReport, Workspace};
 use memcheck_harness::pipeline::Event;
 use memcheck_harness::{pipeline, report};
 
@@ -196,27 +194,14 @@ fn no_results(package: &Package, test: &str, why: &str, end: &TestEnd) -> Error 
     last.fold(error, |error, line| error.detail(format!("  {line}")))
 }
 
-/// A case that stands for a test of which nothing is known.
+/// What stands for a test of which nothing is known.
 fn failed(package: &Package, test: &str, error: Error) -> CaseReport {
     CaseReport {
-        name: format!("test {test}"),
         package: Some(package.name.clone()),
-        place: Place::default(),
         target: format!("test {test}"),
-        duration: std::time::Duration::ZERO,
-        checkpoints: Vec::new(),
-        checkpoints_planned: 0,
-        snapshot: SnapshotOutcome::none(SnapshotStatus::NotCompared),
         problem: Some(error.into_problem()),
-        end: None,
-        output: OutputTail::default(),
-        settings: Vec::new(),
-        notes: Vec::new(),
-        series: Vec::new(),
-        scaling: Vec::new(),
-        on_line: Vec::new(),
-        elf: Vec::new(),
-        elf_unmatched: Vec::new(),
+        is_part: true,
+        ..CaseReport::named(format!("test {test}"))
     }
 }
 

@@ -157,9 +157,10 @@ fn shard_name(part: &RunReport, file: &str) -> String {
     }
 }
 
-/// A case that stands for something of which nothing is known.
+/// What stands for a part of which nothing is known.
 fn failed(name: &str, why: &str, details: Vec<String>) -> CaseReport {
     CaseReport {
+        is_part: true,
         problem: Some(Problem {
             kind: ProblemKind::NotJudged,
             title: why.to_owned(),
@@ -221,6 +222,8 @@ mod tests {
         let three = shard(3, 3, &["c"]);
         let (code, why) = verdict(&[one.clone(), two.clone()]);
         assert_eq!((code, why), (7, vec!["shard 3 of 3 is missing".to_owned()]));
+        let text = crate::report::last_line(&merge(&[one.clone(), two.clone()]));
+        assert_eq!(text, "measured 2 checkpoints in 2 cases: 1 part of the run failed");
         let (code, why) = verdict(&[one.clone(), two.clone(), three.clone(), two.clone()]);
         assert_eq!(code, 7);
         assert!(why[0].contains("came twice") && why[1].contains("two results"), "{why:?}");

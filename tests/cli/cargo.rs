@@ -116,7 +116,7 @@ fn a_harness_test_without_results_is_a_failure() {
     let _ = memcheck(&project, &["memcheck"])
         .expect_code(1)
         .expect_all(&["no results of test memory of package hello", "exit code 0", "I am no harness"])
-        .expect_last_line("measured 3 checkpoints in 2 cases: 1 failed (1 not judged)");
+        .expect_last_line("measured 3 checkpoints in 1 case: 1 part of the run failed");
     project.write(
         "tests/memory.rs",
         "fn main() { std::fs::write(std::env::var(\"MEMCHECK_RESULTS\").unwrap(), \"{}\").unwrap() }\n",

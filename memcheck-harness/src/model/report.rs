@@ -152,6 +152,9 @@ pub struct CaseReport {
     /// Patterns of the hardening policy that hold for every case, of which this one loaded no file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elf_unmatched: Vec<ElfUnmatched>,
+    /// True when it is no case, but stands for a part of the run of which nothing is known: a shard, a test.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_part: bool,
 }
 
 /// One checkpoint that was reached.
@@ -457,6 +460,7 @@ impl CaseReport {
             on_line: Vec::new(),
             elf: Vec::new(),
             elf_unmatched: Vec::new(),
+            is_part: false,
         }
     }
 

@@ -80,6 +80,7 @@ fn stopped(
         on_line: Vec::new(),
         elf: Vec::new(),
         elf_unmatched: Vec::new(),
+        is_part: false,
     })
 }
 

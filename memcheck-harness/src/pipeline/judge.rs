@@ -162,5 +162,6 @@ pub(super) fn case_report(
         on_line: on_line(case),
         elf: Vec::new(),
         elf_unmatched: Vec::new(),
+        is_part: false,
     }
 }

@@ -121,7 +121,7 @@ pub(super) fn findings(report: &RunReport) -> Vec<Finding> {
             level: Level::Error,
             case: String::new(),
             title: "cargo memcheck did not measure".to_owned(),
-            text: super::summary::last_line(report, super::summary::tally(report)),
+            text: super::summary::last_line(report),
             key: String::new(),
             place: Place::default(),
         });

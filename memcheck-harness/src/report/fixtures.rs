@@ -181,6 +181,7 @@ pub(crate) fn case(name: &str) -> CaseReport {
         on_line: Vec::new(),
         elf: Vec::new(),
         elf_unmatched: Vec::new(),
+        is_part: false,
     }
 }
 

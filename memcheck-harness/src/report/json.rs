@@ -87,17 +87,18 @@ fn run_value(report: &RunReport) -> Value {
 pub(super) fn last_words(report: &RunReport) -> Value {
     let tally = summary::tally(report);
     json!({
-        "cases": report.cases.len(),
+        "cases": report.cases.len() - tally.parts,
         "checkpoints": report.checkpoints(),
         "failed": tally.failed,
         "failed_budgets": tally.budgets,
         "failed_snapshots": tally.snapshots,
         "failed_not_judged": tally.not_judged,
+        "failed_parts": tally.parts,
         "warnings": tally.warnings,
         "waivers": report.waivers,
         "exit_code": exit::code(report),
         "status": exit::word(exit::code(report)),
-        "text": summary::last_line(report, tally),
+        "text": summary::last_line(report),
     })
 }
 

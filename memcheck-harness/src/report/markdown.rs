@@ -71,10 +71,7 @@ fn head(report: &RunReport) -> String {
         (0, other) => format!("failed ({})", super::exit::word(other)),
         (failed, _) => format!("{} failed", plural(failed, "case")),
     };
-    format!(
-        "## cargo memcheck: {verdict}\n\n{}\n\n",
-        code(&summary::last_line(report, tally))
-    )
+    format!("## cargo memcheck: {verdict}\n\n{}\n\n", code(&summary::last_line(report)))
 }
 
 /// One line of the table, its cells ready.

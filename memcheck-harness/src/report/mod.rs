@@ -70,7 +70,7 @@ pub use render::{Format, render};
 pub use results::{MAX_RESULTS_BYTES, read_results, results};
 pub use show::show;
 pub use show_json::show_json;
-pub use summary::summary;
+pub use summary::{last_line, summary};
 pub use text::differences;
 pub use waiver::{waiver_text, waivers};
 

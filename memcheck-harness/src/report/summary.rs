@@ -15,12 +15,18 @@ pub(super) struct Tally {
     pub(super) snapshots: usize,
     pub(super) not_judged: usize,
     pub(super) warnings: usize,
+    /// Parts of the run of which nothing is known, no cases.
+    pub(super) parts: usize,
 }
 
 /// Counts the cases.
 pub(super) fn tally(report: &RunReport) -> Tally {
     let mut tally = Tally::default();
     for case in &report.cases {
+        if case.is_part {
+            tally.parts += 1;
+            continue;
+        }
         let outcome = super::outcome(report, case);
         match outcome {
             Outcome::Pass => continue,
@@ -78,20 +84,26 @@ pub fn summary(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
         )?;
     }
     let expired = report.expired_waivers().next().is_some();
-    let ink = if report.interrupted.is_some() || tally.failed > 0 || expired || report.checkpoints() == 0 {
+    let ink = if report.interrupted.is_some() || tally.failed + tally.parts > 0 || expired || report.checkpoints() == 0 {
         Ink::Bad
     } else {
         Ink::Good
     };
-    writeln!(out, "{}", paint(style, ink, &last_line(report, tally)))
+    writeln!(out, "{}", paint(style, ink, &words(report, tally)))
+}
+
+/// The last line of all text about a run.
+#[must_use]
+pub fn last_line(report: &RunReport) -> String {
+    words(report, tally(report))
 }
 
 /// `measured 27 checkpoints in 11 cases: all passed`
-pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
+fn words(report: &RunReport, tally: Tally) -> String {
     let measured = format!(
         "measured {} in {}",
         plural(report.checkpoints(), "checkpoint"),
-        plural(report.cases.len(), "case")
+        plural(report.cases.len() - tally.parts, "case")
     );
     let expired = report.expired_waivers().count();
     let limits = report
@@ -117,7 +129,7 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
         .map(|(_, text)| text)
         .collect();
         parts.push(format!("{} failed ({})", tally.failed, reasons.join(", ")));
-    } else if expired > 0 {
+    } else if expired + tally.parts > 0 {
         // Said below: no case failed, but the run does.
     } else if report.interrupted.is_none() && report.complete {
         parts.push(
@@ -129,6 +141,9 @@ pub(super) fn last_line(report: &RunReport, tally: Tally) -> String {
             }
             .to_owned(),
         );
+    }
+    if tally.parts > 0 {
+        parts.push(format!("{} of the run failed", plural(tally.parts, "part")));
     }
     if expired > 0 {
         parts.push(format!("failed: {} expired", plural(expired, "waiver")));
