@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use memcheck_harness::error::{Error, Result};
+use memcheck_harness::model::Children;
 use memcheck_harness::{config, report};
 
 use crate::cli::{Invocation, MessageFormat, Part};
@@ -27,7 +28,10 @@ pub(crate) fn list(invocation: &Invocation, filters: &[String]) -> Result<ExitCo
         MessageFormat::Human => {
             let mut rows = vec![["CASE", "CHECKPOINTS", "TARGET", "WHERE"].map(str::to_owned).to_vec()];
             rows.extend(project.plan.cases.iter().map(|case| {
-                let checkpoints: Vec<&str> = case.checkpoints.iter().map(|checkpoint| checkpoint.name.as_str()).collect();
+                let mut checkpoints: Vec<&str> = case.checkpoints.iter().map(|checkpoint| checkpoint.name.as_str()).collect();
+                if case.children == Children::Capture {
+                    checkpoints.push("(the end of each child)");
+                }
                 vec![
                     case.name.clone(),
                     checkpoints.join(" "),

@@ -1,5 +1,6 @@
 //! `cargo memcheck show`: one program's memory by kind at any place. Judges nothing and writes nothing.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -167,6 +168,16 @@ fn usage(title: &str) -> Error {
 
 /// A case of the plan as the suite launches it; the name may carry `@CHECKPOINT`.
 fn of_case(invocation: &Invocation, name: &str) -> Result<Project> {
+    // No case has such a name.
+    if name.contains('/') {
+        let path = Path::new(name);
+        let title = match path.try_exists() {
+            Ok(true) => format!("{name} is neither an ELF file nor results or captures of a run"),
+            Ok(false) => format!("there is no file {name}"),
+            Err(error) => format!("{name} cannot be read: {error}"),
+        };
+        return Err(usage(&title));
+    }
     let mut project = project::open(invocation)?;
     let (name, checkpoint) = name
         .split_once('@')

@@ -270,10 +270,13 @@ pub fn observe(
         };
         let (mut measured, target) = match binary {
             Err(error) => (Measured::failed(error.problem().clone()), String::new()),
-            Ok(binary) => (
-                measure(case, binary, &own, options, &turns, cancel, (&everything, &look)),
-                binary.label.clone(),
-            ),
+            Ok(binary) => {
+                let mut measured = measure(case, binary, &own, options, &turns, cancel, (&everything, &look));
+                if binary.script {
+                    measured.notes.push(binary.label.clone());
+                }
+                (measured, binary.label.clone())
+            }
         };
         let maps = std::mem::take(&mut measured.maps);
         let case = &*measured.of(case);

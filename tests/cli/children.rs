@@ -91,6 +91,9 @@ int main(int argc, char **argv) {
 fn every_child_is_captured_at_its_end_in_the_order_of_birth() {
     let rest = "children = \"capture\"\n[[case.checkpoint]]\nname = \"done\"\nat = \"exit\"\n";
     let project = one("three", THREE, rest);
+    let _ = memcheck(&project, &["list"])
+        .expect_code(0)
+        .expect_stdout("done (the end of each child)");
     let _ = memcheck(&project, &["accept"]).expect_code(0);
     let text = project.read(&snap("three"));
     let heads: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("checkpoint ")).collect();

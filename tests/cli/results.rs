@@ -85,9 +85,10 @@ fn an_interrupted_run_is_incomplete() {
         (&value["complete"], &value["interrupted"], &value["verdict"]["exit_code"]),
         (&false.into(), &2.into(), &130.into())
     );
-    let _ = memcheck(&project, &["report", RESULTS])
+    let told = memcheck(&project, &["report", RESULTS])
         .expect_code(0)
         .expect_stdout("interrupted by signal 2");
+    assert!(!told.stdout.contains("Interrupted: interrupted"), "{}", told.stdout);
     let _ = memcheck(&project, &["report", RESULTS, "--merge"])
         .expect_code(130)
         .expect_stdout("interrupted by signal 2");

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tests::{Project, Run};
 
-use super::{GROW, accepted, memcheck};
+use super::{GROW, accepted, memcheck, shell};
 
 /// The figures of the last row of that name.
 #[track_caller]
@@ -88,6 +88,34 @@ fn every_kind_of_place() {
     let _ = memcheck(&Project::new(), &["show", "--at", "singal:SIGUSR1", "--", "true"])
         .expect_code(2)
         .expect_all(&["singal", "did you mean", "places: exec, main, exit"]);
+}
+
+#[test]
+fn a_path_is_no_case() {
+    for project in [Project::new(), accepted()] {
+        for (path, words) in [
+            ("./nothing", "there is no file ./nothing"),
+            (
+                "./grow.txt",
+                "./grow.txt is neither an ELF file nor results or captures of a run",
+            ),
+        ] {
+            project.write("grow.txt", "");
+            let _ = memcheck(&project, &["show", path])
+                .expect_code(2)
+                .expect_all(&[words, "show -- PROGRAM"]);
+        }
+    }
+}
+
+#[test]
+fn a_script_is_called_one() {
+    let project = Project::new().file("tool", "#!/bin/sh\nexec true\n");
+    let _ = shell(&project, "chmod +x tool; exec \"$TOOL\" show -- ./tool")
+        .expect_code(0)
+        .expect_stdout("note: ./tool (a script: /bin/sh is what runs)");
+    let run = memcheck(&project, &["show", "--", "true"]).expect_code(0);
+    assert!(!run.stdout.contains("script"), "{}", run.stdout);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::json as machine;
 use super::json::SCHEMA;
-use crate::model::{Case, Metric, Tier, Unit};
+use crate::model::{Case, Children, Metric, Tier, Unit};
 
 /// Writes a case of the configuration.
 ///
@@ -35,6 +35,7 @@ pub fn listed_json(case: &Case, out: &mut dyn Write) -> io::Result<()> {
         "target": case.target.to_string(),
         "place": machine::place(&case.place),
         "test": null,
+        "captures_children": case.children == Children::Capture,
         "checkpoints": checkpoints,
     });
     machine::line(&value, out)

@@ -45,7 +45,12 @@ pub(super) fn of_case(case: &CaseReport, style: Style, out: &mut dyn Write) -> i
         ProblemKind::Tool => "The tool failed:",
         ProblemKind::Interrupted(_) => "Interrupted:",
     };
-    let (first, rest) = first_line(&problem.title);
+    let title = match problem.kind {
+        // The head says so already.
+        ProblemKind::Interrupted(_) => problem.title.trim_start_matches("interrupted "),
+        _ => &problem.title,
+    };
+    let (first, rest) = first_line(title);
     let lines = wrap(&clean(&format!("{head} {first}")), columns(style).saturating_sub(4));
     for (i, line) in lines.iter().enumerate() {
         match line.strip_prefix(head).filter(|_| i == 0) {
