@@ -41,7 +41,7 @@ impl Figures {
 pub(super) fn read(pid: i32, tid: i32) -> Option<Figures> {
     let smaps = fs::read(format!("/proc/{pid}/task/{tid}/smaps")).ok()?;
     let figures = parse(&smaps, proc::threads(pid).len());
-    (!figures.mappings.is_empty()).then_some(figures)
+    (!figures.mappings.is_empty() && figures.threads > 0).then_some(figures)
 }
 
 /// From the text of `smaps` (proc_pid_smaps(5)): a line `start-end perms …` for each mapping, then fields, whose names begin

@@ -67,6 +67,16 @@ impl Settling {
         self.since = now;
         false
     }
+
+    /// True when the stopped target is what was seen last. Nothing was seen where nothing could run; figures that cannot be read say
+    /// nothing of rest.
+    fn is_as_seen(&mut self, figures: Option<Figures>, now: Duration) -> bool {
+        match (figures, &self.seen) {
+            (_, None) => true,
+            (Some(figures), Some(_)) => self.look(figures, now, Duration::ZERO),
+            (None, Some(_)) => false,
+        }
+    }
 }
 
 impl Session {
@@ -102,10 +112,7 @@ impl Session {
             return true;
         };
         let now = self.clock.ran();
-        let as_seen = match self.figures(pid) {
-            Some(figures) if settling.seen.is_some() => settling.look(figures, now, Duration::ZERO),
-            _ => true,
-        };
+        let as_seen = settling.is_as_seen(self.figures(pid), now);
         if !as_seen {
             self.settling = Some(settling);
         }
@@ -170,6 +177,9 @@ mod tests {
         assert!(!look(8, 100));
         assert!(!look(8, 199));
         assert!(look(8, 200));
+        assert!(settling.is_as_seen(Some(figures(8)), at(210)));
+        assert!(!settling.is_as_seen(None, at(210)), "unknown");
+        assert!(Settling::new(0).is_as_seen(None, at(0)), "nothing ran");
         let totals = |figures: &Option<Figures>| figures.as_ref().map(|figures| figures.totals().anon);
         assert_eq!((totals(&settling.before), totals(&settling.seen)), (Some(4096), Some(8192)));
     }
