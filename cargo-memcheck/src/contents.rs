@@ -133,7 +133,10 @@ fn strings(reader: &ContentReader, piece: &Piece, held: &mut Held) -> Result<()>
 
 /// Bytes at their offsets: what is not in memory is a hole of the file. Nothing is written for a piece without a page in memory.
 fn dump(reader: &ContentReader, piece: &Piece, dir: &Path, place: Where<'_>, held: &mut Held) -> Result<()> {
-    let name = format!("{}-{}-{:x}-{:x}.bin", place.checkpoint, piece.role, piece.start, piece.end);
+    let name = format!(
+        "{}-{}-{}-{:x}-{:x}.bin",
+        place.case, place.checkpoint, piece.role, piece.start, piece.end
+    );
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || ".-_".contains(c) {
             c

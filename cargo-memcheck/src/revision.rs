@@ -2,7 +2,8 @@
 //! cannot be found is said, and changes no verdict.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use memcheck_harness::build::{self, Changed, ChangedFile};
 use memcheck_harness::error::{Error, Result};
@@ -26,7 +27,8 @@ const OTHERS: [&str; 8] = [
 
 /// Adds to a finished run what its change edits (`since`: the base that was named on the command line) and what else decides.
 pub(crate) fn tell(invocation: &Invocation, project: &Project, since: Option<&str>, report: &mut RunReport) -> Result<()> {
-    report.switches = switches(&project.plan.root);
+    let home = cargo_home(&invocation.inherited);
+    report.switches = switches(&project.plan.root, project.workspace.is_some(), home);
     if since.is_none() && invocation.base_branch.is_none() {
         return Ok(());
     }
@@ -144,18 +146,73 @@ fn edits(changed: &Changed, file: &ChangedFile, own: &str, tests: &BTreeSet<Stri
     }
 }
 
-/// Settings of cargo in the project that a run cannot undo.
-fn switches(root: &Path) -> Vec<Switch> {
-    let files = [".cargo/config.toml", ".cargo/config"];
-    let read = files
-        .iter()
-        .filter_map(|file| Some((file, std::fs::read_to_string(root.join(file)).ok()?)));
-    read.flat_map(|(file, text)| config::switches(file, &text)).collect()
+/// Settings of cargo that a run cannot undo: in the project and, where cargo builds, in every directory above it and in cargo's home,
+/// as cargo looks for them (The Cargo Book, "Hierarchical structure"). They are called by their way from the project: no name of a
+/// directory is told.
+fn switches(root: &Path, is_cargo: bool, home: Option<PathBuf>) -> Vec<Switch> {
+    let above = root.ancestors().enumerate().take(if is_cargo { usize::MAX } else { 1 });
+    let mut places: Vec<(String, PathBuf)> = above
+        .map(|(depth, directory)| (format!("{}.cargo", "../".repeat(depth)), directory.join(".cargo")))
+        .collect();
+    let same = |one: &Path, other: &Path| {
+        one.canonicalize()
+            .is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+    };
+    if let Some(home) = home.filter(|home| is_cargo && !places.iter().any(|(_, place)| same(place, home))) {
+        places.push(("$CARGO_HOME".to_owned(), home));
+    }
+    let files = places
+        .into_iter()
+        .flat_map(|(name, place)| ["config.toml", "config"].map(|file| (format!("{name}/{file}"), place.join(file))));
+    let read = files.filter_map(|(name, path)| Some((name, std::fs::read_to_string(path).ok()?)));
+    read.flat_map(|(name, text)| config::switches(&name, &text)).collect()
+}
+
+/// Where cargo keeps what is its user's: `CARGO_HOME`, or `.cargo` in `HOME`.
+fn cargo_home(environment: &[(OsString, OsString)]) -> Option<PathBuf> {
+    let value = |wanted: &str| {
+        let mut all = environment.iter();
+        let found = all.find(|(name, value)| name == wanted && !value.is_empty());
+        found.map(|(_, value)| PathBuf::from(value))
+    };
+    value("CARGO_HOME").or_else(|| value("HOME").map(|home| home.join(".cargo")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_above_the_project_and_of_the_user_are_named() {
+        let dir = ::tests::Project::new()
+            .file("a/b/.cargo/config.toml", "[build]\ntarget-dir = \"x\"\n")
+            .file("a/.cargo/config", "[target.x]\nrunner = \"true\"\n")
+            .file(
+                "home/config.toml",
+                "[build]\nrustc-wrapper = \"true\"\n[net]\noffline = true\n",
+            );
+        let root = dir.path().join("a/b");
+        let all = |is_cargo| -> Vec<String> {
+            let found = switches(&root, is_cargo, Some(dir.path().join("home")));
+            found.into_iter().map(|one| format!("{} {}", one.file, one.key)).collect()
+        };
+        let expected = [
+            ".cargo/config.toml build.target-dir",
+            "../.cargo/config target.x.runner",
+            "$CARGO_HOME/config.toml build.rustc-wrapper",
+        ];
+        let own =
+            |found: Vec<String>| -> Vec<String> { found.into_iter().filter(|one| expected.contains(&one.as_str())).collect() };
+        assert_eq!(own(all(true)), expected);
+        assert_eq!(all(false), expected[..1], "nobody asks cargo");
+        // That of a user whose projects lie in the home directory is one file, told once.
+        let same = switches(&root, true, Some(dir.path().join("a/.cargo")));
+        assert_eq!(same.iter().filter(|one| one.key == "target.x.runner").count(), 1);
+        let environment = |name: &str, value: &str| vec![(OsString::from(name), OsString::from(value))];
+        assert_eq!(cargo_home(&environment("HOME", "/h")), Some("/h/.cargo".into()));
+        assert_eq!(cargo_home(&environment("CARGO_HOME", "/c")), Some("/c".into()));
+        assert_eq!(cargo_home(&environment("HOME", "")), None);
+    }
 
     fn is(inside: &str, path: &str) -> bool {
         of_file(inside, path, "memcheck.toml", &BTreeSet::from(["tests/memory.rs".to_owned()])).is_some()

@@ -101,6 +101,30 @@ fn a_dump_holds_the_bytes_at_their_offsets_for_its_owner_only() {
 }
 
 #[test]
+fn dumps_of_two_cases_lie_side_by_side() {
+    let project = built();
+    let case = |name: &str| {
+        format!(
+            "[[case]]\nname = \"{name}\"\ntarget = {{ path = \"holder\" }}\ncheckpoint = [{{ name = \"end\", at = \"exit\" }}]\n"
+        )
+    };
+    project.write("memcheck.toml", &(case("one") + &case("two")));
+    for name in ["one", "two"] {
+        let _ = memcheck(&project, &["show", "--dump", "anon-map", "held", name]).expect_code(0);
+    }
+    let mut files: Vec<_> = fs::read_dir(project.path().join("held"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let [one, two] = &files[..] else { panic!("{files:?}") };
+    assert!(
+        one.starts_with("one-end-anon-map-") && two.starts_with("two-end-anon-map-"),
+        "{files:?}"
+    );
+}
+
+#[test]
 fn a_running_process_is_looked_into_and_goes_on() {
     let project = built();
     let mut holder = project.spawn("./holder".as_ref(), &["stay"]).unwrap();

@@ -125,6 +125,23 @@ fn what_is_taken_away_or_not_committed_is_told_too() {
 }
 
 #[test]
+fn a_name_that_is_no_text_hides_nothing() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let project = approved(TOML);
+    let odd = |name: &[u8]| project.path().join(std::ffi::OsStr::from_bytes(name));
+    std::fs::create_dir_all(odd(b"\xff/memcheck/snapshots")).unwrap();
+    std::fs::write(odd(b"\xff/other.txt"), "x").unwrap();
+    let _ = memcheck(&project, &["--edits-since", "base"]).expect_code(0);
+    std::fs::write(odd(b"\xff/memcheck/snapshots/a.snap"), "x").unwrap();
+    let _ = memcheck(&project, &["--edits-since", "base"])
+        .expect_code(2)
+        .expect_stderr("memcheck/snapshots/a.snap is no text");
+    let _ = job(&project)
+        .expect_code(0)
+        .expect_stderr("what this change edits of limits, waivers and snapshots could not be told");
+}
+
+#[test]
 fn a_base_that_is_not_there_is_said_and_changes_no_verdict() {
     let project = repository(&[("main.c", PROGRAM), ("memcheck.toml", LIMITED)]);
     let _ = memcheck(&project, &["--edits-since", "nowhere"])

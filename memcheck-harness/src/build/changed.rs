@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::base::{Git, chosen, relative, short};
 use crate::error::{Error, Result};
-use crate::model::Cancel;
+use crate::model::{Cancel, Name};
 
 /// No file that judges a run is larger, bytes.
 const FILE_BYTES_MAX: usize = 4 << 20;
@@ -39,7 +40,7 @@ pub struct ChangedFile {
 /// `reference` means: see [`super::base()`]. Files that git does not know yet count as new.
 ///
 /// # Errors
-/// There is no git, no repository or no such commit, or a file is larger than 4 MiB.
+/// There is no git, no repository or no such commit, or a file is larger than 4 MiB or has a name that is no text.
 pub fn changed(
     root: &Path,
     reference: Option<&str>,
@@ -54,7 +55,10 @@ pub fn changed(
         .commit("HEAD")?
         .ok_or_else(|| Error::config("the repository has no commit yet: there is no base to compare with"))?;
     let (commit, how) = chosen(&git, reference, default_branch, &head)?;
-    let inside = relative(root, &top)?.to_str().unwrap_or_default().to_owned();
+    let inside = relative(root, &top)?
+        .to_str()
+        .ok_or_else(|| no_text(root.as_os_str().as_bytes()))?
+        .to_owned();
     // Names only, of the tree as it lies there: neither renames nor attributes of the change have a say.
     let lists: [&[&str]; 2] = [
         &["diff", "--name-only", "--no-renames", "--no-ext-diff", "-z", &commit, "--"],
@@ -63,14 +67,14 @@ pub fn changed(
     let mut paths = BTreeSet::new();
     for args in lists {
         let bytes = git.bytes(args, 64 << 20)?;
-        let names = bytes
-            .split(|byte| *byte == 0)
-            .filter_map(|name| std::str::from_utf8(name).ok());
-        paths.extend(
-            names
-                .filter(|name| !name.is_empty() && wanted(&inside, name))
-                .map(str::to_owned),
-        );
+        for name in bytes.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            let text = String::from_utf8_lossy(name);
+            if wanted(&inside, &text) {
+                // Nobody can ask git for it by another name.
+                let path = std::str::from_utf8(name).map_err(|_| no_text(name))?;
+                paths.insert(path.to_owned());
+            }
+        }
     }
     let mut files = Vec::new();
     for path in paths {
@@ -85,6 +89,13 @@ pub fn changed(
         inside,
         files,
     })
+}
+
+fn no_text(name: &[u8]) -> Error {
+    Error::config(format!(
+        "the name {} is no text (UTF-8): what stands there cannot be told",
+        Name::new(name)
+    ))
 }
 
 fn plain(path: &PathBuf) -> Result<Option<Vec<u8>>> {
