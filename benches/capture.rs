@@ -11,7 +11,7 @@ use benches::{Contender, Fallible, Reach, Table, compile, times};
 use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::error::Result;
-use memcheck_harness::model::{At, Cancel, CaptureLevel, LaunchLimits, MemoryMap, Name, Stdin};
+use memcheck_harness::model::{At, Cancel, CaptureLevel, LaunchLimits, MemoryMap, Name, Reading, Stdin};
 use memcheck_harness::trace::{self, Launch, Next, Point, Running, Stopped};
 
 /// Makes ARGV[1] regions of one page each, starts ARGV[2] threads that wait, and passes the marker again and again.
@@ -108,7 +108,7 @@ fn levels(
 }
 
 fn capture_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) -> MemoryMap {
-    let captured = capture::read_at(stopped, level, objects);
+    let captured = capture::read_at(stopped, Reading { level, chunks: true }, objects);
     let memory = capture::memory(stopped);
     let (Ok(captured), Ok(memory)) = (captured, memory) else {
         panic!("the capture failed");

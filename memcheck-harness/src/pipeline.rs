@@ -37,8 +37,8 @@ use crate::capture::{self, ObjectCache};
 use crate::compare::{self, Approved};
 use crate::error::{Error, Result};
 use crate::model::{
-    Binary, Cancel, Capture, CaptureLevel, Case, CaseReport, Date, Environment, EnvironmentStatus, MemoryMap, Name, Plan,
-    Problem, RunReport, Snapshot, Workspace,
+    Binary, Cancel, Capture, Case, CaseReport, Date, Environment, EnvironmentStatus, MemoryMap, Name, Plan, Problem, Reading,
+    RunReport, Snapshot, Workspace,
 };
 use crate::trace::{self, Ended, Next, Point};
 use crate::{budget, classify, config, ending, explain, normalize, prepare};
@@ -390,17 +390,7 @@ fn run_case(
         (Err(error), _) => (vec![Measured::failed(error.problem().clone())], String::new()),
         (Ok(binary), Err(error)) => (vec![Measured::failed(error.problem().clone())], binary.label.clone()),
         (Ok(binary), Ok(approved)) => {
-            let once = || {
-                measure(
-                    case,
-                    binary,
-                    own,
-                    options,
-                    turns,
-                    cancel,
-                    (&CaptureLevel::of, &in_order(case)),
-                )
-            };
+            let once = || measure(case, binary, own, options, turns, cancel, (&Reading::of, &in_order(case)));
             let is_clean = |run: &Measured| !ends_badly(plan, case, run, approved.as_ref(), options.today);
             (
                 until_sure(case, approved.as_ref(), cancel, &once, &is_clean),
@@ -442,11 +432,11 @@ pub(crate) fn unmeasured(plan: &Plan, case: &Case, problem: Problem) -> CaseRepo
 }
 
 /// How much is read at a checkpoint, by its index.
-type Level<'a> = &'a dyn Fn(&Case, usize) -> CaptureLevel;
+type Depth<'a> = &'a dyn Fn(&Case, usize) -> Reading;
 
 /// For who shows or records what there is.
-fn everything(_: &Case, _: usize) -> CaptureLevel {
-    CaptureLevel::Full
+fn everything(_: &Case, _: usize) -> Reading {
+    Reading::EVERYTHING
 }
 
 /// What a judged run demands at each stop.
@@ -461,7 +451,7 @@ fn measure(
     options: &Options,
     turns: &Turns<'_>,
     cancel: &Cancel,
-    (level, look): (Level<'_>, Look<'_>),
+    (depth, look): (Depth<'_>, Look<'_>),
 ) -> Measured {
     // Time that is spent waiting is not the case's.
     let _turn = match turns.take(case, cancel) {
@@ -478,7 +468,7 @@ fn measure(
         if case.cooperative {
             cooperating::walk(case, &launch, &points, own, cancel, look, &mut measured)
         } else {
-            walk(case, &launch, &points, own, cancel, (level, look), &mut measured)
+            walk(case, &launch, &points, own, cancel, (depth, look), &mut measured)
         }
     });
     tree::put_in_order(case, &mut measured);
@@ -515,7 +505,7 @@ fn walk(
     points: &[Point],
     own: &(dyn Fn(&Name) -> bool + Sync),
     cancel: &Cancel,
-    (level, look): (Level<'_>, Look<'_>),
+    (depth, look): (Depth<'_>, Look<'_>),
     measured: &mut Measured,
 ) -> Result<Ended> {
     let mut objects = ObjectCache::default();
@@ -529,8 +519,8 @@ fn walk(
             Next::Paused(stopped, index) => (stopped, index),
             Next::Ended(ended) => return steps.after(ended),
         };
-        let level = level(case, index);
-        let captured = capture::read_at(&stopped, level, &mut objects)?;
+        let reading = depth(case, index);
+        let captured = capture::read_at(&stopped, reading, &mut objects)?;
         let memory = capture::recorded_memory(&stopped)?;
         let mut map = classify::classify(&captured, &memory, own);
         capture::name_starts(&captured, &mut map, &mut objects)?;
@@ -545,7 +535,7 @@ fn walk(
                 &map,
             )?;
             measured.reached.push(index);
-            rounds::read(case, index, level, &map, &mut measured.series);
+            rounds::read(case, index, reading.level, &map, &mut measured.series);
             if case.keeps(index) {
                 measured.maps.push((index, map));
             }

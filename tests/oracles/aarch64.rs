@@ -205,6 +205,7 @@ fn process(offsets: &dyn Fn(&str) -> u64, with_descriptors: bool) -> MemoryMap {
         patched: Vec::new(),
         finished_stacks: None,
         by_mappings: false,
+        without_chunks: false,
         joined_mappings: 0,
         recording: Recording::default(),
     };

@@ -34,7 +34,7 @@ pub(crate) mod fuzzed {
 use self::objects::Process;
 use self::procdir::ProcDir;
 use crate::error::{Error, Result};
-use crate::model::{Capture, CaptureLevel, Class, MemoryMap, Name, PatchedPage, Recording, Region, Status, Thread};
+use crate::model::{Capture, CaptureLevel, Class, MemoryMap, Name, PatchedPage, Reading, Recording, Region, Status, Thread};
 use crate::sys::limits::STACK;
 use crate::sys::process;
 use crate::trace::{Attached, Cooperating, Stopped};
@@ -44,15 +44,15 @@ use crate::trace::{Attached, Cooperating, Stopped};
 /// # Errors
 /// Not permitted; the process is ending; its map changes although it is stopped (another process shares its memory).
 pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
-    read_at(stopped, CaptureLevel::Full, objects)
+    read_at(stopped, Reading::EVERYTHING, objects)
 }
 
-/// As [`read`], as much as a level asks for. A kernel that cannot do the fast level gives the full one.
+/// As [`read`], as much as is asked for. A kernel that cannot do the fast level gives the full one.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) -> Result<Capture> {
-    let how = (level, stopped.image());
+pub fn read_at(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> Result<Capture> {
+    let how = (reading, stopped.image());
     let capture = read_process_at(stopped.pid(), stopped.threads(), stopped.patched(), how, objects)?;
     Ok(Capture {
         finished_stacks: stopped.finished_stacks(),
@@ -127,7 +127,7 @@ pub fn name_starts(capture: &Capture, map: &mut MemoryMap, objects: &mut ObjectC
 }
 
 pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPage>, cache: &mut ObjectCache) -> Result<Capture> {
-    read_process_at(pid, threads, patched, (CaptureLevel::Full, None), cache)
+    read_process_at(pid, threads, patched, (Reading::EVERYTHING, None), cache)
 }
 
 /// What a program is started with: it stays as it is until another one is loaded. (Only a process that writes its own, by
@@ -145,12 +145,12 @@ pub(crate) fn read_process_at(
     pid: i32,
     threads: &[Thread],
     patched: Vec<PatchedPage>,
-    (level, image): (CaptureLevel, Option<u64>),
+    (reading, image): (Reading, Option<u64>),
     cache: &mut ObjectCache,
 ) -> Result<Capture> {
     let (dir, _) = live_directory(pid, threads)?;
     // The figures of smaps come first: nothing that follows may change them.
-    let (regions, status) = consistent(pid, &dir, level)?;
+    let (regions, status) = consistent(pid, &dir, reading.level)?;
     let stack_limit_bytes = stack_limit(pid, &dir)?;
     let start = match cache.start.take() {
         Some(known) if image.is_some() && known.of == (pid, image) => known,
@@ -187,6 +187,7 @@ pub(crate) fn read_process_at(
         finished_stacks: None,
         joined_mappings: 0,
         // Nothing else tells what may be read without changing what is measured.
+        without_chunks: !reading.chunks,
         by_mappings: dir.try_file("pagemap").is_err(),
         recording: Recording::default(),
     })

@@ -12,6 +12,11 @@ use super::*;
 use crate::elf::tests::gcc;
 use crate::model::{Memory, Object, ObjectKind, PageRun, Usage};
 
+const FAST: Reading = Reading {
+    level: CaptureLevel::Fast,
+    ..Reading::EVERYTHING
+};
+
 /// Touches a bit of everything, prints an address it wrote to, then waits for ever.
 const TARGET: &str = r#"
 #include <pthread.h>
@@ -207,7 +212,7 @@ fn the_fast_level_says_what_smaps_says_in_every_region() {
         target.pid(),
         &target.threads(),
         Vec::new(),
-        (CaptureLevel::Fast, None),
+        (FAST, None),
         &mut ObjectCache::default(),
     )
     .unwrap();
@@ -254,7 +259,7 @@ fn the_fast_level_takes_guards_for_nothing_and_huge_pages_as_smaps_does() {
     let dir = TempDir::new().unwrap();
     let target = Target::start(&gcc(dir.path(), "guarded", GUARDED, &[]), &[]);
     let full = target.capture();
-    let how = (CaptureLevel::Fast, None);
+    let how = (FAST, None);
     let cache = &mut ObjectCache::default();
     let fast = read_process_at(target.pid(), &target.threads(), Vec::new(), how, cache).unwrap();
     let figures = |capture: &Capture| {

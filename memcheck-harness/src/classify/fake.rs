@@ -62,6 +62,7 @@ impl Fake {
                 finished_stacks: None,
                 joined_mappings: 0,
                 by_mappings: false,
+                without_chunks: false,
                 recording: Recording::default(),
             },
             words: BTreeMap::new(),

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::fake::covers_every_byte_once;
 use crate::capture::{self, ObjectCache};
-use crate::model::{Capture, Memory, MemoryMap, Metric, Name, Role, StackState, Thread};
+use crate::model::{ArenaFact, ArenaUse, Capture, Memory, MemoryMap, Metric, Name, Recording, Role, StackState, Thread};
 
 /// A program that has said `READY` and now sleeps in all its threads. It prints `T tid tls-base` for each live thread and
 /// `IS role start bytes` for what it knows; both in hexadecimal but the tid.
@@ -94,6 +94,7 @@ impl Target {
             map,
             "a recording tells the same"
         );
+        holds_without_chunks(&mut capture, &map);
         for (role, start, bytes) in &self.truth {
             let end = start + bytes;
             let pieces = map.pieces.iter().filter(|piece| piece.start < end && *start < piece.end);
@@ -126,6 +127,34 @@ pub(super) fn show(map: &MemoryMap) -> String {
         );
     }
     text
+}
+
+/// Leaving out the walk through malloc's chunks leaves out their figures and nothing else, live and recorded, and says so.
+fn holds_without_chunks(capture: &mut Capture, map: &MemoryMap) {
+    capture.without_chunks = true;
+    let memory = capture::memory_of(capture.pid, &capture.threads).unwrap();
+    let mut without = super::classify(capture, &memory, &is_own);
+    let recording = memory.into_recording();
+    let bytes = |recording: &Recording| recording.bytes.iter().map(|(_, bytes)| bytes.len()).sum::<usize>();
+    assert!(bytes(&recording) <= bytes(&capture.recording));
+    assert_eq!(super::classify(capture, &recording as &dyn Memory, &is_own), without);
+    let walked = map
+        .arenas
+        .iter()
+        .flatten()
+        .chain(map.malloc.iter().map(|malloc| &malloc.main));
+    let arenas = without.arenas.iter_mut().flatten();
+    for (arena, walked) in arenas
+        .chain(without.malloc.iter_mut().map(|malloc| &mut malloc.main))
+        .zip(walked)
+    {
+        let is_empty = walked.usage == Some(ArenaUse::default());
+        let expected = (!is_empty).then(|| ArenaFact::NOT_WALKED.to_owned());
+        assert_eq!((arena.usage.is_none(), &arena.doubt), (!is_empty, &expected));
+        (arena.usage, arena.doubt) = (walked.usage, walked.doubt.clone());
+    }
+    assert_eq!(&without, map);
+    capture.without_chunks = false;
 }
 
 /// Nothing unclassified, and the pieces sum to what the kernel says of the regions.

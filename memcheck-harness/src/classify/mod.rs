@@ -28,7 +28,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use crate::model::{Capture, Memory, MemoryMap, Name, ObjectKind};
+use crate::model::{Allocator, Capture, Memory, MemoryMap, Name, ObjectKind};
 
 use interval::Claims;
 use process::{Notes, Process};
@@ -57,7 +57,12 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
     let threads = stacks::claim(&process, &found, &mut claims, &mut notes);
     loader::claim(&process, &found, &mut claims);
     let mut arenas = arenas::claim(&process, &mut claims);
-    let malloc = arenas.as_mut().and_then(|arenas| malloc::examine(&process, &found, arenas));
+    let present = allocators::present(&process);
+    // Whose the brk heap is beside tcmalloc, glibc's chunks tell.
+    let walks = !capture.without_chunks || present.contains(&Allocator::Tcmalloc);
+    let malloc = arenas
+        .as_mut()
+        .and_then(|arenas| malloc::examine(&process, &found, arenas, walks));
     stacks::claim_signal_stacks(&process, &found, &mut claims);
     if arenas.is_some() {
         let books = malloc.as_ref().and_then(|malloc| malloc.mmapped);
@@ -65,7 +70,7 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
     }
 
     if !capture.by_mappings {
-        allocators::claim(&process, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
+        allocators::claim(&process, &present, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
     }
 
     let (cuts, items) = interval::cut(&process, claims);

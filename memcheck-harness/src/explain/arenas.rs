@@ -19,9 +19,10 @@ pub(super) fn changed(facts: &Facts<'_>, explained: &[Finding]) -> Option<Findin
             "More pages were written in as many malloc arenas as before: {}; which code asked for them is not known.",
             memory::blocks(facts, "thread-arena").unwrap_or_default()
         ),
-        0 if delta.anon.unwrap_or(0) > 0 => {
-            "More pages were written in as many malloc arenas as before; which code asked for them is not known.".to_owned()
-        }
+        0 if delta.anon.unwrap_or(0) > 0 => format!(
+            "More pages were written in as many malloc arenas as before{}; which code asked for them is not known.",
+            memory::not_walked(facts, Role::ThreadArena)
+        ),
         0 => "Fewer pages are in memory in as many malloc arenas as before.".to_owned(),
         count if count < 0 => format!(
             "{} fewer malloc {}{}.",

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::{Delta, Facts, Finding, cost, plain_cost, signed, size};
-use crate::model::{MemoryMap, Metric, Name, Role, RowKey};
+use crate::model::{ArenaFact, MemoryMap, Metric, Name, Role, RowKey};
 
 /// Names of mapped files shown before the rest is only counted.
 const SHOWN: usize = 3;
@@ -127,13 +127,19 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
         Role::MainHeap if delta.count < 0 => "The program has no brk heap any more.".to_owned(),
         Role::MainHeap if delta.reserved > 0 => match blocks(facts, "main-heap") {
             Some(blocks) => format!("The brk heap was extended: {blocks}; {unknown}."),
-            None => format!("The brk heap was extended: live and freed blocks of malloc need more room; {unknown}."),
+            None => format!(
+                "The brk heap was extended: live and freed blocks of malloc need more room{}; {unknown}.",
+                not_walked(facts, role)
+            ),
         },
         Role::MainHeap if grew && blocks(facts, "main-heap").is_some() => {
             let blocks = blocks(facts, "main-heap").unwrap_or_default();
             format!("More pages of the brk heap were written, its size is unchanged: {blocks}; {unknown}.")
         }
-        Role::MainHeap if grew => format!("More pages of the brk heap were written, its size is unchanged; {unknown}."),
+        Role::MainHeap if grew => format!(
+            "More pages of the brk heap were written, its size is unchanged{}; {unknown}.",
+            not_walked(facts, role)
+        ),
         Role::MainHeap => "The brk heap became smaller, or fewer of its pages are in memory.".to_owned(),
         Role::MmapChunk if delta.count != 0 => format!(
             "{number} {more} large {} with a mapping of {} own (malloc maps each request of 128 KiB and more by default); {unknown}.",
@@ -224,6 +230,16 @@ pub(super) fn blocks(facts: &Facts<'_>, heap: &str) -> Option<String> {
         _ => "partly more is live, partly more lies free",
     };
     Some(format!("{kind} (live blocks {}, freed ones {})", signed(used), signed(free)))
+}
+
+/// That it is not known what became of the blocks of a heap, where both sides are there and nobody had asked for its chunks.
+pub(super) fn not_walked(facts: &Facts<'_>, heap: Role) -> &'static str {
+    let is = |map: &MemoryMap| map.malloc_doubt(heap).as_deref() == Some(ArenaFact::NOT_WALKED);
+    if facts.old.is_some_and(|old| is(old) || is(facts.map)) {
+        "; whether more is live or more lies free is not known, as malloc's chunks were not walked"
+    } else {
+        ""
+    }
 }
 
 /// `, mapped MAP_NORESERVE`: when that many more bytes are as there are more mappings.

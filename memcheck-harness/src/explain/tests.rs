@@ -436,6 +436,32 @@ fn a_heap_has_grown_or_is_fragmented() {
 }
 
 #[test]
+fn that_chunks_were_not_walked_is_said_where_they_would_have_told_more() {
+    let walked = |role| with_heap(map(&[(role, 132, 8)], &[], 0), 100, 0);
+    let unwalked = |role, reserved, anon| {
+        let mut map = with_heap(map(&[(role, reserved, anon)], &[], 0), 0, 0);
+        let arena = ArenaFact {
+            doubt: Some(ArenaFact::NOT_WALKED.to_owned()),
+            ..ArenaFact::default()
+        };
+        map.arenas = Some(vec![arena.clone()]);
+        map.malloc = Some(crate::model::MallocFact {
+            main: arena,
+            mmapped: None,
+        });
+        map
+    };
+    for (role, reserved, anon) in [
+        (Role::MainHeap, 528, 400),
+        (Role::MainHeap, 132, 12),
+        (Role::ThreadArena, 132, 12),
+    ] {
+        let told = told(&walked(role), &unwalked(role, reserved, anon));
+        assert!(told[0].contains("not known, as malloc's chunks were not walked;"), "{told:?}");
+    }
+}
+
+#[test]
 fn an_arena_is_told_with_its_thread() {
     let with = |names: &[&str], users: &[i32]| {
         let items: Vec<(Role, u64, u64)> = names.iter().map(|_| LIVE).chain(users.iter().map(|_| ARENA)).collect();

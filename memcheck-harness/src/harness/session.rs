@@ -222,7 +222,9 @@ impl Session {
             Ok(binaries) => binaries,
             Err(error) => return Err(error.clone()),
         };
-        let plan = self.alone(case);
+        let mut plan = self.alone(case);
+        let has_checks = self.built.get(&case.name).is_some_and(|built| !built.checks.is_empty());
+        plan.cases.iter_mut().for_each(|case| case.has_checks = has_checks);
         let own = binaries.get(&index).cloned();
         let own = own.unwrap_or_else(|| Err(Error::tool(format!("the target of case {} was not built", case.name))));
         // Those of the others tell which compilers this environment has, as in a run of all cases.

@@ -125,6 +125,9 @@ pub struct Capture {
     /// The contents of memory are out of reach: all there is are the mappings and their figures.
     #[serde(default)]
     pub by_mappings: bool,
+    /// Nobody asks what malloc's chunks are: its arenas are not walked.
+    #[serde(default)]
+    pub without_chunks: bool,
     /// How many mappings were joined with their neighbours by what we did, beyond those that are counted.
     #[serde(default)]
     pub joined_mappings: u64,

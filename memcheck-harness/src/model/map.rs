@@ -150,6 +150,11 @@ pub struct ArenaUse {
     pub largest_free_bytes: u64,
 }
 
+impl ArenaFact {
+    /// [`ArenaFact::doubt`] of an arena whose chunks nobody asked for.
+    pub const NOT_WALKED: &str = "its chunks were not walked, as no limit, snapshot or check asked for their figures";
+}
+
 impl ArenaUse {
     /// How much of the free memory, in thousandths, lies outside of the largest run: 0 when one request could have it all.
     /// Absent when nothing is free.

@@ -46,7 +46,7 @@ pub use date::Date;
 pub use elf_file::{ElfFile, Fortify, machine_name};
 pub use finding::{Finding, Standing};
 pub use hardening::{ElfKey, ElfResult, ElfRule, ElfUnmatched, ElfWanted, Hardened};
-pub use level::CaptureLevel;
+pub use level::{CaptureLevel, Reading};
 pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
     StackState, ThreadFact,

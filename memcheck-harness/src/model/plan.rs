@@ -130,6 +130,8 @@ pub struct Case {
     pub cooperative: bool,
     /// `watch = "stacks"`: note how deep the stacks of threads were when these ended.
     pub watch_stacks: bool,
+    /// Checks written in Rust look at its memory: what they ask for is not known before.
+    pub has_checks: bool,
     /// Checkpoints in the order in which they are to be reached.
     pub checkpoints: Vec<CheckpointSpec>,
     /// Commands that drive the target, in the order of the file.
@@ -451,6 +453,7 @@ impl Case {
             as_is: false,
             cooperative: false,
             watch_stacks: false,
+            has_checks: false,
             checkpoints: Vec::new(),
             steps: Vec::new(),
             tty: false,

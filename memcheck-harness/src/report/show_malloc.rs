@@ -24,7 +24,9 @@ pub(super) fn table(map: &MemoryMap, style: Style, out: &mut dyn Write) -> io::R
     }
     for (role, arenas) in &sections {
         for doubt in doubts(arenas) {
-            labelled(style, "note:", 8, &format!("{role}: approximate, {doubt}"), out)?;
+            let is_known = arenas.iter().any(|arena| arena.usage.is_some());
+            let how = if is_known { "approximate" } else { "not known" };
+            labelled(style, "note:", 8, &format!("{role}: {how}, {doubt}"), out)?;
         }
     }
     Ok(())

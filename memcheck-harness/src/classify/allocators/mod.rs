@@ -52,13 +52,25 @@ const NAMES: [(Allocator, &[u8]); 6] = [
     (Allocator::Go, b"Go: "),
 ];
 
-/// Claims what belongs to other allocators. `glibc`: it is in the process; `malloc`: its main arena, where that was found.
-pub(super) fn claim(process: &Process<'_>, glibc: bool, malloc: Option<&MallocFact>, claims: &mut Claims, notes: &mut Notes) {
-    let present: BTreeSet<Allocator> = TRACES
+/// The allocators and runtimes that are in the process.
+pub(super) fn present(process: &Process<'_>) -> BTreeSet<Allocator> {
+    TRACES
         .iter()
         .filter(|(_, files, traces)| process.capture.objects.iter().any(|object| has(object, files, traces)))
         .map(|(which, ..)| *which)
-        .collect();
+        .collect()
+}
+
+/// Claims what belongs to the allocators that are present. `glibc`: it is in the process; `malloc`: its main arena, where that
+/// was found.
+pub(super) fn claim(
+    process: &Process<'_>,
+    present: &BTreeSet<Allocator>,
+    glibc: bool,
+    malloc: Option<&MallocFact>,
+    claims: &mut Claims,
+    notes: &mut Notes,
+) {
     let mut claimer = Claimer { process, claims };
     claimer.by_names();
     // Those that map without reserving; two of them cannot be told apart.

@@ -32,12 +32,13 @@ pub(super) struct Attached {
     pub(super) doubt: Option<String>,
 }
 
-/// Looks into the threads. `arenas` are the addresses of all arenas; `must_have`: this version of malloc has caches.
+/// Looks into the threads. `arenas` are the addresses of all arenas; `must_have`: this version of malloc has caches; absent:
+/// nobody asks for what is in them.
 pub(super) fn find(
     process: &Process<'_>,
     found: &Found<'_>,
     arenas: &BTreeSet<u64>,
-    must_have: bool,
+    must_have: Option<bool>,
     left: &mut usize,
 ) -> Attached {
     let threads: Vec<(i32, u64)> = process
@@ -47,6 +48,14 @@ pub(super) fn find(
         .filter_map(|thread| Some((thread.tid, thread.tls_base?)))
         .collect();
     let slots = arena_slots(process, found.tls_below, &threads, arenas);
+    if let (None, [slot]) = (must_have, &slots[..]) {
+        return Attached {
+            threads: by_arena(process, &threads, arenas, *slot),
+            ..Attached::default()
+        };
+    }
+    // The caches beside it tell the true one of several.
+    let must_have = must_have.unwrap_or(false);
     let best = slots
         .into_iter()
         .map(|slot| caches(process, &threads, (arenas, must_have), slot, left))
@@ -97,6 +106,19 @@ struct Candidate {
     result: Attached,
 }
 
+/// The threads' arenas by one slot.
+fn by_arena(process: &Process<'_>, threads: &[(i32, u64)], arenas: &BTreeSet<u64>, slot: i64) -> BTreeMap<u64, Vec<i32>> {
+    let mut found: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+    for (tid, base) in threads {
+        if let Some(arena) = at(*base, slot).and_then(|address| process.u64(address))
+            && arenas.contains(&arena)
+        {
+            found.entry(arena).or_default().push(*tid);
+        }
+    }
+    found
+}
+
 /// The threads' arenas by one slot, and the caches by the best slot near it.
 fn caches(
     process: &Process<'_>,
@@ -105,14 +127,7 @@ fn caches(
     arena_slot: i64,
     left: &mut usize,
 ) -> Candidate {
-    let mut by_arena: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-    for (tid, base) in threads {
-        if let Some(arena) = at(*base, arena_slot).and_then(|address| process.u64(address))
-            && arenas.contains(&arena)
-        {
-            by_arena.entry(arena).or_default().push(*tid);
-        }
-    }
+    let by_arena = by_arena(process, threads, arenas, arena_slot);
     let uses = |tid: &i32| by_arena.values().flatten().any(|attached| attached == tid);
     let mut best = (0_usize, Vec::new(), false, BTreeSet::new());
     let reach = i64::try_from(LIBC_TLS).unwrap_or(0);

@@ -22,7 +22,8 @@ pub(super) fn is_here(process: &Process<'_>) -> bool {
 }
 
 /// Fills in what is known of the secondary arenas, and returns the main one with malloc's books; `None` when it is not found.
-pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [ArenaFact]) -> Option<MallocFact> {
+/// `walks`: what their chunks are, too.
+pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [ArenaFact], walks: bool) -> Option<MallocFact> {
     let sizes: Vec<(u64, u64)> = arenas
         .iter()
         .map(|arena| (arena.address, heap_bytes(arena).unwrap_or(0)))
@@ -52,12 +53,30 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
     let mut left = lists::MAX_ENTRIES;
     let touched = !states.main.is_empty() || !arenas.is_empty();
     let attached = if touched {
-        attached::find(process, found, &addresses, states.main.has_caches(), &mut left)
+        let caches = walks.then(|| states.main.has_caches());
+        attached::find(process, found, &addresses, caches, &mut left)
     } else {
         attached::Attached::default()
     };
-    let mut common = states.doubt.clone().or(attached.doubt);
-    let mut marked = attached.cached;
+    let attach = |arena: &mut ArenaFact, state: Option<&State>| {
+        // The arena's own count proves that no thread was overlooked; old ones have none.
+        let threads = attached.threads.get(&arena.address).cloned().unwrap_or_default();
+        let counted = state.and_then(|state| state.attached);
+        arena.threads = (counted == Some(threads.len() as u64)).then_some(threads);
+    };
+    let by_arena = || states.secondary.iter().map(Option::as_ref).chain([Some(&states.main)]);
+    if !walks {
+        for (arena, state) in arenas.iter_mut().chain([&mut main]).zip(by_arena()) {
+            // One without memory has no chunks.
+            let is_empty = state.is_some_and(|state| state.is_main && state.is_empty());
+            arena.usage = is_empty.then(ArenaUse::default);
+            arena.doubt = (!is_empty).then(|| ArenaFact::NOT_WALKED.to_owned());
+            attach(arena, state);
+        }
+        return Some(MallocFact { main, mmapped });
+    }
+    let mut common = states.doubt.clone().or_else(|| attached.doubt.clone());
+    let mut marked = attached.cached.clone();
     let all = states.secondary.iter().flatten().chain([&states.main]);
     match lists::fast(process, all, attached.safe, &mut left) {
         Ok(chunks) => marked.extend(chunks),
@@ -85,15 +104,11 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
     if common.is_none() && !marks.all_found() {
         common = Some("a list of freed chunks leads to something that is no chunk".to_owned());
     }
-    let states_by_arena = states.secondary.iter().map(Option::as_ref).chain([Some(&states.main)]);
-    for (arena, state) in arenas.iter_mut().chain([&mut main]).zip(states_by_arena) {
+    for (arena, state) in arenas.iter_mut().chain([&mut main]).zip(by_arena()) {
         if arena.doubt.is_none() && arena.usage != Some(ArenaUse::default()) {
             arena.doubt.clone_from(&common);
         }
-        // The arena's own count proves that no thread was overlooked; old ones have none.
-        let threads = attached.threads.get(&arena.address).cloned().unwrap_or_default();
-        let counted = state.and_then(|state| state.attached);
-        arena.threads = (counted == Some(threads.len() as u64)).then_some(threads);
+        attach(arena, state);
     }
     Some(MallocFact { main, mmapped })
 }
