@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{Delta, Facts, Finding, cost, counted, memory, names, sentences, size};
-use crate::model::{ArenaFact, MemoryMap, Name, Role, RowKey, StackState};
+use crate::model::{ArenaFact, MemoryMap, Name, Role, RowKey, StackState, ThreadFact};
+
+/// What 64-bit glibc reserves for a heap by default (`HEAP_MAX_SIZE`, malloc/arena.c).
+const HEAP: i128 = 64 << 20;
 
 /// Causes of a changed `thread-arena` row that no earlier finding has taken along.
 pub(super) fn changed(facts: &Facts<'_>, explained: &[Finding]) -> Option<Finding> {
@@ -13,7 +16,11 @@ pub(super) fn changed(facts: &Facts<'_>, explained: &[Finding]) -> Option<Findin
         return None;
     }
     let cause = match delta.count {
-        0 if delta.reserved > 0 => "An arena needed a further 64 MiB heap: as many malloc arenas as before.".to_owned(),
+        0 if delta.reserved > 0 => match delta.reserved / HEAP {
+            _ if delta.reserved % HEAP != 0 => "More address space in as many malloc arenas as before.".to_owned(),
+            1 => "An arena needed a further 64 MiB heap: as many malloc arenas as before.".to_owned(),
+            many => format!("Arenas needed {many} further 64 MiB heaps: as many malloc arenas as before."),
+        },
         0 if delta.reserved < 0 => "Less address space in as many malloc arenas as before.".to_owned(),
         0 if delta.anon.unwrap_or(0) > 0 && memory::blocks(facts, "thread-arena").is_some() => format!(
             "More pages were written in as many malloc arenas as before: {}; which code asked for them is not known.",
@@ -108,27 +115,30 @@ fn standing_clause(facts: &Facts<'_>) -> String {
         Some(arenas) => format!(
             ": {} and {} now, besides the main ones",
             counted(arenas.len() as i128, "arena"),
-            counted(workers(facts) as i128, "thread")
+            counted(workers(facts).count() as i128, "thread")
         ),
         None => String::new(),
     }
 }
 
-/// Number of threads besides the main one, when there are as many arenas and no trace of an ended thread whose arena could
-/// be among them.
+/// Number of threads besides the main one, when each of them allocates from an arena of its own, and there is no other.
 pub(super) fn one_each(facts: &Facts<'_>) -> Option<i128> {
-    let arenas = facts.map.arenas.as_ref()?.len();
-    let ended = facts.map.threads.iter().any(|thread| thread.state != StackState::Live);
-    (arenas > 0 && arenas == workers(facts) && !ended && facts.map.thread_lists_known).then_some(arenas as i128)
+    let arenas = facts.map.arenas.as_ref()?;
+    let users: Option<BTreeSet<i32>> = arenas
+        .iter()
+        .map(|arena| match arena.threads.as_deref() {
+            Some([tid]) => Some(*tid),
+            _ => None,
+        })
+        .collect();
+    let threads: Option<BTreeSet<i32>> = workers(facts).map(|thread| thread.tid).collect();
+    let users = users.filter(|users| users.len() == arenas.len() && threads.as_ref() == Some(users))?;
+    (!users.is_empty()).then_some(users.len() as i128)
 }
 
-fn workers(facts: &Facts<'_>) -> usize {
-    facts
-        .map
-        .threads
-        .iter()
-        .filter(|thread| thread.state == StackState::Live && !thread.main)
-        .count()
+fn workers<'a>(facts: &Facts<'a>) -> impl Iterator<Item = &'a ThreadFact> {
+    let threads = facts.map.threads.iter();
+    threads.filter(|thread| thread.state == StackState::Live && !thread.main)
 }
 
 /// Why arenas reserve so much: `HEAP_MAX_SIZE` and `arena_get2` of glibc's malloc/arena.c.

@@ -201,9 +201,12 @@ fn sentence(facts: &Facts<'_>, role: Role, delta: Delta) -> Option<String> {
             if number == 1 { "mapping" } else { "mappings" }
         ),
         Role::MainStack if grew => {
-            "The main thread went deeper into its stack than before; which call did is not known.".to_owned()
+            "More of the main thread's stack is used: deeper calls, or longer arguments and environment; which is not known."
+                .to_owned()
         }
-        Role::MainStack => "The main thread went less deep into its stack than before.".to_owned(),
+        Role::MainStack => {
+            "Less of the main thread's stack is used: less deep calls, or shorter arguments and environment.".to_owned()
+        }
         Role::SignalStack if delta.count != 0 => format!(
             "{number} {more} alternate signal {}, not in step with the threads.",
             if number == 1 { "stack" } else { "stacks" }

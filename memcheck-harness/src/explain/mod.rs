@@ -344,6 +344,7 @@ fn cost(delta: Delta) -> String {
 fn plain_cost(delta: Delta) -> String {
     match (delta.reserved, delta.anon) {
         (0, Some(0) | None) => String::new(),
+        (0, Some(anon)) => format!("{} anonymous memory, no change of address space.", signed(anon)),
         (reserved, Some(0)) => format!("{} reserved, no anonymous memory.", signed(reserved)),
         (reserved, Some(anon)) => format!("{} reserved, {} anonymous.", signed(reserved), signed(anon)),
         (reserved, None) => format!("{} reserved; how much of it is anonymous is not known.", signed(reserved)),

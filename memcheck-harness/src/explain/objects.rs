@@ -217,9 +217,16 @@ fn relro(facts: &Facts<'_>, before: &str, now: &str) -> Finding {
     } else {
         plain_cost(change)
     };
+    // RELRO ends at a page boundary, and the linker may put padding before it.
+    let alone = i128::from(facts.map.page_bytes.max(1)) * 2;
+    let rest = if change.reserved.abs() > alone {
+        "RELRO by itself takes no more than two pages: the rest is data that the file has more of, or less.".to_owned()
+    } else {
+        String::new()
+    };
     Finding {
         rows,
-        ..finding(change, cause, sentences(&[cost, regions, now]))
+        ..finding(change, cause, sentences(&[cost, rest, regions, now]))
     }
 }
 

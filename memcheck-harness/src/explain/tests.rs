@@ -34,8 +34,9 @@ fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
             }
         })
         .collect();
+    let tid = |name: &&str| live.iter().position(|other| other == name).map_or(1, |at| 2 + at as i32);
     let thread = |name: &str, main| ThreadFact {
-        tid: None,
+        tid: Some(tid(&name)),
         name: Some(Name::from(name)),
         main,
         state: StackState::Live,
@@ -189,8 +190,22 @@ fn which_thread_is_new_is_claimed_only_when_there_was_none() {
 
 #[test]
 fn arenas_are_one_each_only_when_the_counts_say_so() {
-    let one = explain(&map(&[LIVE], &["a"], 0), &map(&[LIVE, ARENA], &["a"], 1));
-    assert_eq!(one[0].cause, "1 more malloc arena: 1 thread, 1 arena: one each.");
+    let with = |tids: &[i32]| {
+        let mut map = map(&[LIVE, ARENA], &["a"], 1);
+        map.arenas.as_mut().unwrap()[0].threads = Some(tids.to_vec());
+        map
+    };
+    let one = explain(&map(&[LIVE], &["a"], 0), &with(&[2]));
+    // As many, but the thread does not allocate from it: left over by one that ended.
+    let other = explain(&map(&[LIVE], &["a"], 0), &with(&[]));
+    assert_eq!(
+        other[0].cause,
+        "1 more malloc arena: 1 arena and 1 thread now, besides the main ones."
+    );
+    assert_eq!(
+        one[0].cause,
+        "1 more malloc arena, attached to a: 1 thread, 1 arena: one each."
+    );
     assert!(
         one[0]
             .cost
@@ -205,6 +220,29 @@ fn arenas_are_one_each_only_when_the_counts_say_so() {
 }
 
 #[test]
+fn an_arena_s_further_heaps_are_told_by_their_size_alone() {
+    let arena = |kib| map(&[(Role::ThreadArena, kib, 8)], &["a"], 1);
+    let cause = |kib| explain(&arena(65536), &arena(kib))[0].cause.clone();
+    assert_eq!(
+        cause(2 * 65536),
+        "An arena needed a further 64 MiB heap: as many malloc arenas as before."
+    );
+    assert_eq!(
+        cause(3 * 65536),
+        "Arenas needed 2 further 64 MiB heaps: as many malloc arenas as before."
+    );
+    // A stack in the arena's memory that is one no more gives its pages back to the row.
+    assert_eq!(cause(65536 + 64), "More address space in as many malloc arenas as before.");
+}
+
+#[test]
+fn the_main_stack_holds_more_than_calls() {
+    let stack = |anon| map(&[(Role::MainStack, 132, anon)], &[], 0);
+    let cause = explain(&stack(64), &stack(80)).remove(0).cause;
+    assert!(cause.contains("longer arguments and environment"), "{cause}");
+}
+
+#[test]
 fn another_stack_size_is_traced_to_the_limit_or_not() {
     let before = map(&[(Role::ThreadStackLive, 2048, 12)], &["a"], 0);
     let found = explain(&before, &map(&[LIVE], &["a"], 0));
@@ -215,6 +253,17 @@ fn another_stack_size_is_traced_to_the_limit_or_not() {
     );
     let back = explain(&map(&[LIVE], &["a"], 0), &before);
     assert!(back[0].cause.contains("so the size comes from elsewhere"));
+    // Of several only the sum is known before, unless there is the map.
+    let small = (Role::ThreadStackLive, 1024, 12);
+    let mixed = map(&[small, (Role::ThreadStackLive, 3072, 12)], &["a", "b"], 0);
+    let two = map(&[LIVE, LIVE], &["a", "b"], 0);
+    assert_eq!(
+        explain(&mixed, &two)[0].cause,
+        "As many stacks of thread-stack.live as before, of other sizes: 8192 KiB each now, 2048 KiB on average before; the stack \
+         limit (`ulimit -s`) the target runs with is as large."
+    );
+    assert!(!told(&mixed, &two)[0].contains("changed from"));
+    assert!(told(&map(&[small, small], &["a", "b"], 0), &two)[0].contains("changed from 1024 KiB to 8192 KiB each"));
 }
 
 #[test]
@@ -292,7 +341,7 @@ fn an_unknown_count_is_no_evidence() {
         found[0].cause,
         "thread-stack.exited changed; it is not known which code did it."
     );
-    assert_eq!(found[0].cost, "+0 KiB reserved, +24 KiB anonymous.");
+    assert_eq!(found[0].cost, "+24 KiB anonymous memory, no change of address space.");
 }
 
 fn named(names: &[&str]) -> BTreeSet<Name> {
@@ -375,6 +424,14 @@ fn relro_moves_bytes_from_one_row_to_another() {
         "+4 KiB reserved, +4 KiB anonymous.\n+1 region of the process in all.\nexe.relro is 160 KiB now, 160 KiB of it anonymous."
     );
     assert!(told(&now, &before)[0].starts_with("GNU_RELRO removed"));
+    // More than RELRO can take: the rest is told to be something else.
+    let mut more = map(&[(Role::ExeRelro, 160, 160), (Role::ExeData, 1028, 4)], &[], 0);
+    more.hardening = now.hardening;
+    let cost = &between(&before, &more).1[0].cost;
+    assert!(
+        cost.starts_with("+1028 KiB reserved, +4 KiB anonymous.\nRELRO by itself takes no more than two pages"),
+        "{cost}"
+    );
 }
 
 #[test]

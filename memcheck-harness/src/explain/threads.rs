@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Column, Delta, Facts, Finding, arenas, cost, counted, names, sentences, size};
-use crate::model::{Name, Role, RowKey, StackState, ThreadFact};
+use crate::model::{MemoryMap, Name, Role, RowKey, StackState, ThreadFact};
 
 const STACKS: [Role; 4] = [
     Role::ThreadStackExited,
@@ -35,7 +35,12 @@ pub(super) fn changed(facts: &Facts<'_>) -> Vec<Finding> {
                 (Role::ThreadStackLive, 0) if threads != 0 => live(facts, threads, delta),
                 (_, 0) => resized(facts, role, delta),
                 (Role::ThreadStackLive, count) => live(facts, count, delta),
-                (_, count) => finding(role, delta, ended(role, count, total(facts, role)), remedies(role, count > 0)),
+                (_, count) => finding(
+                    role,
+                    delta,
+                    ended(facts, role, count, total(facts, role)),
+                    remedies(role, count > 0),
+                ),
             };
             followers.add_to(&mut finding, role, delta.count);
             let with_arenas = finding.rows.contains(&RowKey::Role(Role::ThreadArena));
@@ -43,7 +48,8 @@ pub(super) fn changed(facts: &Facts<'_>) -> Vec<Finding> {
                 let explained = arenas::address_space(facts);
                 sentences(&[
                     included(cost(finding.change), &finding),
-                    each_thread(facts, finding.change, delta.count),
+                    // What came beside the threads is theirs only where that is known of each.
+                    arenas::one_each(facts).map_or(String::new(), |_| each_thread(facts, finding.change, delta.count)),
                     explained,
                 ])
             } else {
@@ -83,7 +89,7 @@ pub(super) fn standing(facts: &Facts<'_>, role: Role) -> Finding {
             ),
         }
     } else {
-        ended(role, i128::from(now.count), None)
+        ended(facts, role, i128::from(now.count), None)
     };
     let mut finding = finding(role, Delta::default(), cause, remedies(role, true));
     finding.rows.insert(RowKey::Role(role));
@@ -164,7 +170,9 @@ fn new_names(facts: &Facts<'_>, count: i128) -> Option<String> {
     (more.len() as i128 == count.abs() && !phrase.is_empty()).then_some(phrase)
 }
 
-fn ended(role: Role, count: i128, in_all: Option<u64>) -> String {
+fn ended(facts: &Facts<'_>, role: Role, count: i128, in_all: Option<u64>) -> String {
+    // Others keep it too; the word stands for what was recognised.
+    let libc = if facts.map.arenas.is_some() { "glibc" } else { "libc" };
     let number = count.unsigned_abs();
     let (noun, is, its) = if number == 1 {
         ("thread", "is", "its stack")
@@ -182,7 +190,7 @@ fn ended(role: Role, count: i128, in_all: Option<u64>) -> String {
             format!("{number}{more} {noun} ended without being joined or detached{all}.")
         }
         Role::ThreadStackExited => format!(
-            "{number}{more} {noun} ended and {is} not joined or detached yet{all}: glibc keeps {its} mapped until pthread_join."
+            "{number}{more} {noun} ended and {is} not joined or detached yet{all}: {libc} keeps {its} mapped until pthread_join."
         ),
         Role::ThreadStackCached if count < 0 => format!("{number}{more} {noun} left a stack in glibc's cache{all}."),
         Role::ThreadStackCached => {
@@ -217,11 +225,16 @@ fn total(facts: &Facts<'_>, role: Role) -> Option<u64> {
 /// As many stacks as before, of another size or with other pages in memory.
 fn resized(facts: &Facts<'_>, role: Role, delta: Delta) -> Finding {
     let count = facts.map.sum(|other| other == role).count;
-    let now = (count > 0).then(|| sizes(facts, role)).and_then(|sizes| sizes.reserved());
-    let before = facts
+    let now = (count > 0).then(|| sizes(facts.map, role)).and_then(|sizes| sizes.reserved());
+    // Without the other side's map only their sum is known: one size is told of several stacks only with it.
+    let before = match facts.old {
+        Some(old) => sizes(old, role).reserved(),
+        None => facts.approved(role, Column::Reserved).filter(|_| count == 1),
+    };
+    let average = facts
         .approved(role, Column::Reserved)
-        .filter(|bytes| count > 0 && bytes.is_multiple_of(count))
-        .map(|bytes| bytes / count);
+        .and_then(|bytes| bytes.checked_div(count))
+        .filter(|_| before.is_none());
     let cause = match (before, now) {
         (Some(before), Some(now)) if delta.reserved != 0 => {
             let why = match facts.map.stack_limit_bytes {
@@ -242,6 +255,15 @@ fn resized(facts: &Facts<'_>, role: Role, delta: Delta) -> Finding {
             };
             format!("Stacks of {role} changed from {} to {} each: {why}.", size(before), size(now))
         }
+        (None, Some(now)) if delta.reserved != 0 && average.is_some() => format!(
+            "As many stacks of {role} as before, of other sizes: {} each now, {} on average before{}.",
+            size(now),
+            size(average.unwrap_or_default()),
+            match facts.map.stack_limit_bytes {
+                Some(limit) if limit == now => "; the stack limit (`ulimit -s`) the target runs with is as large",
+                _ => "",
+            }
+        ),
         _ if delta.reserved != 0 => format!("As many stacks of {role} as before, of other sizes."),
         _ if delta.anon.unwrap_or(0) > 0 => {
             format!("As many stacks of {role} as before, with more pages written: threads went deeper, or keep more there.")
@@ -275,9 +297,9 @@ impl Sizes {
     }
 }
 
-fn sizes(facts: &Facts<'_>, role: Role) -> Sizes {
+fn sizes(map: &MemoryMap, role: Role) -> Sizes {
     let mut items: BTreeMap<usize, (u64, Option<u64>)> = BTreeMap::new();
-    for piece in facts.map.pieces.iter().filter(|piece| piece.role == role) {
+    for piece in map.pieces.iter().filter(|piece| piece.role == role) {
         let item = items.entry(piece.item).or_insert((0, Some(0)));
         item.0 += piece.reserved_bytes();
         item.1 = item.1.zip(piece.anon_bytes).map(|(a, b)| a + b);
@@ -295,7 +317,7 @@ fn sizes(facts: &Facts<'_>, role: Role) -> Sizes {
 
 /// What each stack of a role costs, as far as the map shows.
 fn each(facts: &Facts<'_>, role: Role, wanted: bool) -> String {
-    let sizes = sizes(facts, role);
+    let sizes = sizes(facts.map, role);
     let Some(reserved) = sizes.reserved.filter(|_| wanted) else {
         return String::new();
     };
@@ -315,7 +337,7 @@ fn each(facts: &Facts<'_>, role: Role, wanted: bool) -> String {
 
 /// What each of `count` new threads costs with its arena; nothing when they are not alike.
 fn each_thread(facts: &Facts<'_>, change: Delta, count: i128) -> String {
-    let (stacks, arenas) = (sizes(facts, Role::ThreadStackLive), sizes(facts, Role::ThreadArena));
+    let (stacks, arenas) = (sizes(facts.map, Role::ThreadStackLive), sizes(facts.map, Role::ThreadArena));
     let even = |bytes: i128| {
         u64::try_from(bytes)
             .ok()

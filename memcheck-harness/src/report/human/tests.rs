@@ -5,7 +5,7 @@ use super::super::fixtures::{
 };
 use super::super::summary;
 use super::*;
-use crate::model::{ArenaFact, HeapFact, Name, ProblemKind, Role, StackState};
+use crate::model::{ArenaFact, HeapFact, Name, ProblemKind, Role, StackState, ThreadFact};
 
 const PLAIN: Style = Style {
     color: false,
@@ -124,8 +124,10 @@ fn server() -> RunReport {
         ];
         let items: Vec<_> = each.into_iter().flat_map(|item| (0..threads).map(move |_| item)).collect();
         let mut map = map(&items);
-        map.threads
-            .extend((0..threads).map(|i| thread(&format!("worker-{i}"), false, StackState::Live)));
+        map.threads.extend((0..threads).map(|i| ThreadFact {
+            tid: Some(100 + i as i32),
+            ..thread(&format!("worker-{i}"), false, StackState::Live)
+        }));
         map.arenas = Some(
             (0..threads)
                 .map(|i| ArenaFact {
@@ -135,6 +137,7 @@ fn server() -> RunReport {
                         size_bytes: 132 * KIB,
                         committed_bytes: 132 * KIB,
                     }],
+                    threads: Some(vec![100 + i as i32]),
                     ..ArenaFact::default()
                 })
                 .collect(),
