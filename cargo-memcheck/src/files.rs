@@ -143,8 +143,8 @@ fn open(invocation: &Invocation, name: &str) -> Result<Thing> {
     .detail("another commit of this project: cargo memcheck compare --base REF"))
 }
 
-/// A library has no interpreter and is not marked as an executable; nothing of it runs. Nor does what is of another machine, or
-/// a 32-bit program, which is not traced.
+/// A library is not marked as an executable; nothing of it runs. Nor does what is of another machine, a 32-bit program, which is
+/// not traced, or debug information.
 fn program_or_library(file: ElfFile) -> Thing {
     let here = match std::env::consts::ARCH {
         "x86_64" => Some(62),
@@ -152,7 +152,9 @@ fn program_or_library(file: ElfFile) -> Thing {
         _ => None,
     };
     let (file, facts) = (Box::new(file.clone()), file.facts);
-    if facts.elf_type == ElfType::Dyn && !facts.is_program() {
+    if facts.is_split_off() {
+        Thing::Foreign(file)
+    } else if facts.elf_type == ElfType::Dyn && !facts.is_program() {
         Thing::Library(file)
     } else if facts.is_program() && here == Some(facts.machine) {
         Thing::Program(file)

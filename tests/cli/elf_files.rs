@@ -54,6 +54,37 @@ fn a_file_is_shown_by_its_headers() {
         "{text}"
     );
     assert!(!text.contains("RELRO") && !text.contains("NX"), "{text}");
+    // Debug information that was split off has the headers of its program, and nothing that these could be judged by.
+    let split = ["--only-keep-debug", "full", "full.debug"];
+    let _ = project.run("objcopy".as_ref(), &split).expect_code(0);
+    let text = words(&memcheck(&project, &["show", "./full.debug"]).expect_code(0).stdout);
+    assert!(
+        text.contains("kind debug information of another file, whose headers these are"),
+        "{text}"
+    );
+    for word in ["RELRO partial", "RELRO none", "canary", "PIE", "when loaded"] {
+        assert!(!text.contains(word), "{word}: {text}");
+    }
+    // A library that can be run is one all the same, as glibc's is.
+    let flags = [
+        "-shared",
+        "-fPIC",
+        "-Wl,-soname,libmain.so.1,-e,main",
+        "-o",
+        "libmain.so",
+        "lib.c",
+    ];
+    project.write(
+        "lib.c",
+        "const char interpreter[] __attribute__((section(\".interp\"))) = \"/lib64/ld-linux-x86-64.so.2\";\nint main(void) { return 0; }\n",
+    );
+    let _ = project.run("cc".as_ref(), &flags).expect_code(0);
+    let text = words(&memcheck(&project, &["show", "./libmain.so"]).expect_code(0).stdout);
+    assert!(
+        text.contains("kind library (DYN)") && text.contains("interpreter /lib64/"),
+        "{text}"
+    );
+    assert!(text.contains("PIE no: a library") && text.contains("lib.text 1 "), "{text}");
     // What is cut off, or no ELF file, is refused with its name.
     project.write("torn", "\x7fELF");
     let _ = memcheck(&project, &["show", "./torn"])

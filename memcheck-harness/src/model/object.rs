@@ -112,14 +112,24 @@ pub struct ElfFacts {
 }
 
 impl ElfFacts {
-    /// A program, as opposed to a library or an object file: it has fixed addresses, an interpreter, or is marked as one.
+    /// A program, as opposed to a library or an object file: it has fixed addresses, is marked as one, or has an interpreter and
+    /// no name as a library (glibc's libc.so.6 has both, and tells its version when it is run).
     #[must_use]
     pub fn is_program(&self) -> bool {
         match self.elf_type {
             ElfType::Exec => true,
-            ElfType::Dyn => self.interpreter.is_some() || self.hardening.pie,
+            ElfType::Dyn => self.hardening.pie || (self.interpreter.is_some() && self.soname.is_none()),
             ElfType::Other(_) => false,
         }
+    }
+
+    /// Debug information that was split off from a file (`objcopy --only-keep-debug`): the headers are that file's, what they speak
+    /// of is not here.
+    #[must_use]
+    pub fn is_split_off(&self) -> bool {
+        let is_code = |segment: &&Segment| segment.kind == SegmentKind::Load && segment.flags & 1 != 0 && segment.memsz > 0;
+        let mut code = self.segments.iter().filter(is_code).peekable();
+        code.peek().is_some() && code.all(|segment| segment.filesz == 0)
     }
 }
 

@@ -50,7 +50,7 @@ pub fn elf_file(file: &ElfFile, layout: &MemoryMap, style: Style, out: &mut dyn 
             cells[0], cells[1], cells[2], cells[3], cells[4], cells[5], cells[6]
         )?;
     }
-    if layout.pieces.is_empty() {
+    if layout.pieces.is_empty() || file.facts.is_split_off() {
         return Ok(());
     }
     writeln!(out)?;
@@ -242,6 +242,7 @@ fn facts(file: &ElfFile) -> Vec<(&'static str, String)> {
         Class::Elf64 => "64",
     };
     let what = match facts.elf_type {
+        _ if facts.is_split_off() => "debug information of another file, whose headers these are".to_owned(),
         ElfType::Exec => "program at fixed addresses (EXEC)".to_owned(),
         ElfType::Dyn if facts.is_program() => "position-independent program (DYN)".to_owned(),
         ElfType::Dyn => "library (DYN)".to_owned(),
@@ -259,8 +260,8 @@ fn facts(file: &ElfFile) -> Vec<(&'static str, String)> {
     found.extend(facts.soname.as_ref().map(|name| ("soname", name.to_string())));
     found.extend((!facts.needed.is_empty()).then(|| ("needed", names(&facts.needed))));
     found.extend(facts.build_id.as_ref().map(|id| ("build-id", id.clone())));
-    // What is linked later has none of it yet.
-    if !matches!(facts.elf_type, ElfType::Other(_)) {
+    // What is linked later has none of it yet, and debug information has left it behind.
+    if !matches!(facts.elf_type, ElfType::Other(_)) && !facts.is_split_off() {
         found.extend(hardening(file));
     }
     found.push((
@@ -340,6 +341,23 @@ fn value(file: &ElfFile) -> Value {
         })
         .collect();
     let name = |name: &Option<Name>| name.as_ref().map(Name::to_string);
+    let hardening = if facts.is_split_off() {
+        json!({ "symbols": file.symbols })
+    } else {
+        json!({
+            "relro": match facts.hardening.relro { Relro::No => "none", Relro::Partial => "partial", Relro::Full => "full" },
+            "canary": facts.hardening.canary,
+            "nx": facts.hardening.nx,
+            "pie": facts.hardening.pie,
+            "symbols": file.symbols,
+            "fortify": file.fortify.as_ref().map(|fortify| json!({
+                "used": fortify.used,
+                "fortified": fortify.fortified,
+                "fortifiable": fortify.fortifiable,
+                "libc": fortify.libc.to_string(),
+            })),
+        })
+    };
     json!({
         "path": file.path.to_string(),
         "file_bytes": file.file_bytes,
@@ -355,18 +373,7 @@ fn value(file: &ElfFile) -> Value {
         "runpath": name(&facts.runpath),
         "build_id": facts.build_id,
         "segments": segments,
-        "hardening": {
-            "relro": match facts.hardening.relro { Relro::No => "none", Relro::Partial => "partial", Relro::Full => "full" },
-            "canary": facts.hardening.canary,
-            "nx": facts.hardening.nx,
-            "pie": facts.hardening.pie,
-            "symbols": file.symbols,
-            "fortify": file.fortify.as_ref().map(|fortify| json!({
-                "used": fortify.used,
-                "fortified": fortify.fortified,
-                "fortifiable": fortify.fortifiable,
-                "libc": fortify.libc.to_string(),
-            })),
-        },
+        "split_off": facts.is_split_off(),
+        "hardening": hardening,
     })
 }
