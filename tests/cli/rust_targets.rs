@@ -1,5 +1,5 @@
 //! Rust's own threads, in a program linked dynamically and with `+crt-static`, with and without symbols: what it knows of its
-//! threads is what is shown. Static musl is left to `tests/oracles/glibc.rs` (in C): Rust's target for it has to be installed.
+//! threads is what is shown. Static musl stands behind the feature `oracles`: Rust's target for it has to be installed.
 
 use serde_json::Value;
 use tests::Project;
@@ -105,5 +105,45 @@ fn threads_of_rust_dynamic_static_and_stripped() {
         assert!(stop["malloc"]["main_arena"]["doubt"].is_null(), "{name}: {}", stop["malloc"]);
         // One for each thread that lives; the other three hand one on.
         assert_eq!(stop["arenas"].as_array().unwrap().len(), 3, "{name}: {}", stop["arenas"]);
+    }
+}
+
+/// musl keeps no stacks for later threads, and counts the descriptor and thread-local storage to the stack.
+#[cfg(feature = "oracles")]
+#[test]
+fn threads_of_rust_on_static_musl() {
+    let project = Project::new().file("main.rs", SOURCE);
+    for (name, strip) in [("musl", "none"), ("musl-stripped", "symbols")] {
+        let strip = format!("strip={strip}");
+        let args = [
+            "--edition=2021",
+            "--target=x86_64-unknown-linux-musl",
+            "-C",
+            "opt-level=1",
+            "-C",
+            &strip,
+            "-o",
+            name,
+            "main.rs",
+        ];
+        let _ = project.run("rustc".as_ref(), &args).expect_code(0);
+        let program = format!("./{name}");
+        let args = ["show", "--message-format", "json", "--at", "exit", "--", &program];
+        let run = memcheck(&project, &args).expect_code(0);
+        let value: Value = serde_json::from_str(&run.stdout).unwrap();
+        let stop = &value["checkpoints"][0];
+        let found = threads(stop);
+        let states: Vec<&str> = found.iter().map(|(state, _)| &state[..]).collect();
+        assert_eq!(states, ["exited", "live", "live"], "{name}: {stop}");
+        for ((_, kib), asked) in found.iter().zip([512, 256, 256]) {
+            assert!((asked..asked + 8).contains(kib), "{name}: {kib} KiB, asked for {asked}");
+        }
+        assert_eq!(stop["roles"]["signal-stack"]["count"], 2, "{name}: {}", stop["roles"]);
+        assert!(stop["roles"]["unclassified"].is_null(), "{name}: {}", stop["roles"]);
+        assert!(
+            stop["roles"]["allocator.musl"]["anon"].as_u64() > Some(0),
+            "{name}: {}",
+            stop["roles"]
+        );
     }
 }
