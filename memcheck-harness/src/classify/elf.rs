@@ -155,8 +155,14 @@ impl Claimer<'_, '_> {
                 continue;
             }
             let item = *item.get_or_insert_with(|| self.item(part));
+            // Not protected yet, or by a libc that never does it for such a program (musl, for static ones at fixed addresses).
+            let evidence = if part == Part::Relro && area.region.perms.write {
+                certain("PT_GNU_RELRO, and writable now")
+            } else {
+                evidence.clone()
+            };
             self.claims
-                .add((start.max(area.start), end.min(area.end)), priority, item, evidence.clone());
+                .add((start.max(area.start), end.min(area.end)), priority, item, evidence);
         }
     }
 

@@ -84,6 +84,8 @@ fn relro_is_cut_out_before_the_loader_protects_it() {
         fake.labels()[3..],
         [(0x10_4000, 0x10_5000, "exe.relro"), (0x10_5000, 0x10_6000, "exe.data")]
     );
+    assert_eq!(fake.classify().pieces[3].evidence.text, "PT_GNU_RELRO, and writable now");
+    assert_eq!(program().classify().pieces[3].evidence.text, "PT_GNU_RELRO");
 }
 
 #[test]
