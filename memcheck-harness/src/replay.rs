@@ -171,7 +171,7 @@ fn again(plan: &Plan, recorded: &CaseReport, captures: &[NamedCapture], options:
     }
     CaseReport {
         elf: elf.results,
-        elf_unmatched: elf.unmatched,
+        elf_patterns: elf.patterns,
         end: recorded.end.clone(),
         output: recorded.output.clone(),
         settings: recorded.settings.clone(),

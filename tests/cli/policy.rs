@@ -235,3 +235,42 @@ fn a_limit_is_set_where_it_is_written() {
         text.replace("max = \"2 MiB\",", "min = \"4 KiB\", max = \"2 MiB\",")
     );
 }
+
+#[test]
+fn a_policy_has_its_origin_in_the_table_and_is_of_something() {
+    let project = accepted();
+    let toml = project.read("memcheck.toml");
+    let line = toml.lines().count() + 3;
+    project.write(
+        "memcheck.toml",
+        &format!("{toml}[[policy]]\ncase = \"gr*\"\nbudget.own.anon = \"4 KiB\"\n"),
+    );
+    let _ = memcheck(&project, &[])
+        .expect_code(3)
+        .expect_stderr(&format!("memcheck.toml:{line}"));
+    let table = memcheck(&project, &["budget"]).expect_code(3);
+    assert!(table.stdout.contains(&format!("memcheck.toml:{line}")), "{}", table.stdout);
+    let _ = memcheck(&project, &["budget", "--set", "own.anon=8MiB"]).expect_code(0);
+    assert!(project.read("memcheck.toml").ends_with("budget.own.anon = \"8 MiB\"\n"));
+    // One that was written for several roles is changed for all of them or not at all.
+    edit(
+        &project,
+        "budget.own.anon = \"8 MiB\"",
+        "budget.allocator.\"*\".anon = \"8 MiB\"",
+    );
+    let _ = memcheck(&project, &["budget", "--set", "allocator.jemalloc.anon=0"])
+        .expect_code(2)
+        .expect_stderr("is a pattern, and holds for allocator.");
+    let _ = memcheck(&project, &["budget", "--tighten"]).expect_code(0);
+    assert!(
+        project
+            .read("memcheck.toml")
+            .ends_with("budget.allocator.\"*\".anon = \"0 B\"\n"),
+        "{}",
+        project.read("memcheck.toml")
+    );
+    edit(&project, "\"gr*\"", "\"grew*\"");
+    let _ = memcheck(&project, &[])
+        .expect_code(2)
+        .expect_all(&["no case is meant by this policy", "cases are grow"]);
+}

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    ElfFacts, ElfKey, ElfResult, ElfRule, ElfUnmatched, ElfWanted, Hardened, Name, Object, ObjectKind, Relro, SegmentKind,
-    Verdict,
+    ElfFacts, ElfKey, ElfPattern, ElfResult, ElfRule, ElfWanted, Hardened, Name, Object, ObjectKind, Relro, SegmentKind, Verdict,
 };
 
 /// `PF_W | PF_X`
@@ -63,18 +62,18 @@ pub fn hardening<'a>(
             });
         }
     }
-    let mut unmatched: Vec<ElfUnmatched> = Vec::new();
+    let mut patterns: Vec<ElfPattern> = Vec::new();
     for rule in rules.iter().filter(|rule| !rule.of_case) {
-        let is_new =
-            |pattern: &&String| !matched.contains(pattern.as_str()) && !unmatched.iter().any(|one| one.object == **pattern);
+        let is_new = |pattern: &&String| !patterns.iter().any(|one| one.object == **pattern);
         if let Some(pattern) = rule.object.as_ref().filter(is_new) {
-            unmatched.push(ElfUnmatched {
+            patterns.push(ElfPattern {
                 object: pattern.clone(),
                 origin: rule.place.clone(),
+                loaded: matched.contains(pattern.as_str()),
             });
         }
     }
-    Hardened { results, unmatched }
+    Hardened { results, patterns }
 }
 
 /// `None`: nothing is demanded, or the demand has no meaning for such a file.
@@ -307,7 +306,7 @@ mod tests {
         let found = hardening(&[of_all.clone(), of_all, full(Some("libz*"))], std::iter::empty(), &|_, _| {
             false
         });
-        let unmatched: Vec<&str> = found.unmatched.iter().map(|one| one.object.as_str()).collect();
-        assert_eq!(unmatched, ["liby*"]);
+        let patterns: Vec<(&str, bool)> = found.patterns.iter().map(|one| (one.object.as_str(), one.loaded)).collect();
+        assert_eq!(patterns, [("liby*", false)]);
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{CaseReport, LimitResult, Metric, Place, Room, Verdict};
+use crate::model::{CaseReport, LimitResult, Place, Room, Verdict};
 
 /// Every written `max` that all checkpoints keep, in the order of places. One that is broken somewhere, waived or not, or could
-/// not be judged everywhere, has no room; nor has one of the command line.
+/// not be judged everywhere, has no room; nor has one of the command line. One written for several roles is one.
 #[must_use]
 pub fn room(cases: &[CaseReport]) -> Vec<Room> {
-    let mut found: BTreeMap<(Place, Metric), Option<Room>> = BTreeMap::new();
+    let mut found: BTreeMap<Place, Option<Room>> = BTreeMap::new();
     for case in cases {
         for checkpoint in &case.checkpoints {
             let limits = checkpoint
@@ -16,7 +16,7 @@ pub fn room(cases: &[CaseReport]) -> Vec<Room> {
                 .iter()
                 .filter(|limit| limit.rule == "max" && limit.origin.line > 0);
             for limit in limits {
-                let key = (limit.origin.clone(), limit.metric.clone());
+                let key = limit.origin.clone();
                 let here = kept(limit, &case.name, &checkpoint.name);
                 let highest = match (found.remove(&key), here) {
                     (None, here) => here,

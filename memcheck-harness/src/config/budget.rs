@@ -1,13 +1,14 @@
 //! `budget.<metric> = …`: what is written at one level, and the effective limits of a checkpoint out of all levels.
-//! Owns the keys `max`, `min`, `max_growth`, `over`, `max_per_round`, `max_per_unit`, `max_constant`;
+//! A role may be a pattern: `budget.allocator."*".anon`. Owns the keys `max`, `min`, `max_growth`, `over`, `max_per_round`, `max_per_unit`, `max_constant`;
 //! judging is the `budget` module's.
 
 use std::collections::BTreeMap;
 
-use crate::model::{Bound, Growth, GrowthBound, Limit, MIN_RUNS, Metric, Over, Tier, Unit};
+use crate::model::{Bound, Growth, GrowthBound, Limit, MIN_RUNS, Metric, Over, Subject, Tier, Unit};
 
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
+use super::own;
 use super::suggest::{self, listed};
 
 const KEYS: [&str; 7] = [
@@ -45,14 +46,58 @@ struct WrittenGrowth {
 
 /// Reads a `budget` table, dotted and nested keys alike.
 pub(super) fn read(value: &Value<'_>) -> Budget {
-    let mut budget = Budget::new();
+    let mut read = Read::default();
     if let Some(table) = value.table("budget") {
-        walk(&table, "", 1, &mut budget);
+        walk(&table, "", 1, &mut read);
+    }
+    let mut budget = read.named;
+    // What is said of a metric by name comes before what a pattern says, and a later pattern before an earlier one.
+    for (metric, written) in read.by_pattern.into_iter().rev() {
+        let entry = budget.entry(metric).or_default();
+        *entry = std::mem::take(entry).or(written);
     }
     budget
 }
 
-fn walk(table: &Table<'_>, prefix: &str, depth: usize, budget: &mut Budget) {
+/// A table while it is read.
+#[derive(Default)]
+struct Read {
+    named: Budget,
+    by_pattern: Vec<(Metric, Written)>,
+}
+
+impl Written {
+    /// Field by field.
+    fn or(self, other: Self) -> Self {
+        Self {
+            max: self.max.or(other.max),
+            min: self.min.or(other.min),
+            growth: self.growth.or(other.growth),
+            per_round: self.per_round.or(other.per_round),
+            per_unit: self.per_unit.or(other.per_unit),
+            constant: self.constant.or(other.constant),
+        }
+    }
+}
+
+/// The metrics of roles that a pattern means: `allocator.*.anon`. Its parts are matched one by one, and what of the roles is
+/// counted must be said.
+fn meant(pattern: &str) -> Vec<Metric> {
+    let is_pattern = |text: &str| text.contains(['*', '?', '[', '{']);
+    let Some((roles, measure)) = pattern.rsplit_once('.') else {
+        return Vec::new();
+    };
+    if !is_pattern(roles) || is_pattern(measure) || own::mistake(pattern).is_some() {
+        return Vec::new();
+    }
+    let parts = pattern.replace('.', "/");
+    let is_meant = |metric: &Metric| {
+        matches!(metric.subject(), Subject::Roles { .. }) && own::fits(&parts, &metric.name().replace('.', "/"))
+    };
+    Metric::all().into_iter().filter(is_meant).collect()
+}
+
+fn walk(table: &Table<'_>, prefix: &str, depth: usize, budget: &mut Read) {
     let entries = table.entries();
     if entries.is_empty() {
         let title = format!(
@@ -72,10 +117,19 @@ fn walk(table: &Table<'_>, prefix: &str, depth: usize, budget: &mut Budget) {
             format!("{prefix}.{}", key.value)
         };
         let is_group = matches!(value.form(), Form::Table);
+        let by_pattern = meant(&name);
+        if let Some(first) = by_pattern.first() {
+            // They have one measure, so one unit: the value is read once.
+            if let Some(written) = limit(first, &key, &value) {
+                let all = by_pattern.into_iter().map(|metric| (metric, written.clone()));
+                budget.by_pattern.extend(all);
+            }
+            continue;
+        }
         match metric(&name) {
             Ok(metric) => {
                 if let Some(written) = limit(&metric, &key, &value) {
-                    budget.insert(metric, written);
+                    budget.named.insert(metric, written);
                 }
             }
             Err(_) if is_group && depth < MAX_PARTS && !KEYS.contains(&key.value) && !holds_limit(&value) => {
@@ -100,6 +154,11 @@ fn holds_limit(value: &Value<'_>) -> bool {
 
 /// A metric a budget may speak of; the mistake otherwise, without its place.
 pub(super) fn metric(name: &str) -> Result<Metric, Diagnostic> {
+    if name.contains('*') {
+        let mut diagnostic = Diagnostic::elsewhere(format!("{} means no role", quote(name)));
+        diagnostic.label = "`*` stands for one part of a role: allocator.\"*\".anon".to_owned();
+        return Err(diagnostic);
+    }
     let metric = Metric::parse(name).map_err(|error| {
         let hint = suggest::did_you_mean(name, error.candidates.iter().map(String::as_str));
         let mut diagnostic = Diagnostic::elsewhere(format!("{} is no metric: {}", quote(name), shorten(&error.reason)));

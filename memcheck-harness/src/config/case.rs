@@ -14,9 +14,11 @@ use super::budget::{self, Budget};
 use super::checkpoint;
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, Span, quote};
+use super::elf;
 use super::environment;
 use super::matrix::{self, Matrix};
 use super::name;
+use super::policy;
 use super::settings::{self, Settings};
 use super::signal;
 use super::snapshot;
@@ -106,6 +108,7 @@ pub(super) struct Context<'a> {
     pub(super) workspace: Option<&'a Workspace>,
     pub(super) overrides: &'a Overrides,
     pub(super) defaults: &'a Settings,
+    pub(super) policies: &'a [policy::Written],
     /// The names of all environments of the file, and the one that holds here.
     pub(super) environments: &'a [&'a str],
     pub(super) environment: Option<&'a environment::Written>,
@@ -119,6 +122,31 @@ impl Context<'_> {
             .and_then(|environment| environments.get(&environment.name.value))
             .map(|(_, budget)| budget);
         here.into_iter().chain([all]).collect()
+    }
+}
+
+/// The levels above a checkpoint.
+struct Levels<'a> {
+    context: &'a Context<'a>,
+    /// The case's own.
+    case: Vec<&'a Budget>,
+    /// The policies that it is meant by; of two the later one of the file comes first.
+    policies: &'a [&'a policy::Written],
+}
+
+impl<'a> Levels<'a> {
+    /// All of them, the more specific first, with the policies that hold there.
+    fn of(&self, holds: &dyn Fn(&policy::Written) -> bool) -> Vec<&'a Budget> {
+        let environment = self.context.environment;
+        let name = environment.map(|environment| environment.name.value.as_str());
+        let policies = self.policies.iter().filter(|policy| holds(policy));
+        self.case
+            .iter()
+            .copied()
+            .chain(policies.flat_map(|policy| policy.layers(name)))
+            .chain(environment.map(|environment| &environment.budget))
+            .chain([&self.context.defaults.budget])
+            .collect()
     }
 }
 
@@ -284,32 +312,14 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     for checkpoint in &written.checkpoints {
         environment::check(doc, &checkpoint.environments, context.environments);
     }
-    // The target is watched from its start on: what a checkpoint asks for holds for its case.
-    let watched = written.checkpoints.iter().any(|checkpoint| checkpoint.watch_stacks);
-    let limits: Vec<_> = written
-        .checkpoints
-        .iter()
-        .enumerate()
-        .map(|(i, checkpoint)| {
-            let mut layers = context.layers(&checkpoint.environments, &checkpoint.budget);
-            let own = layers.len();
-            layers.extend(context.layers(&written.environments, &written.settings.budget));
-            layers.extend(context.environment.map(|environment| &environment.budget));
-            layers.push(&context.defaults.budget);
-            let series = checkpoint.every.as_ref().map(|every| every.number);
-            budget::effective(doc, (&layers, own), &names, i, series, written.is_scaled())
-        })
-        .collect();
-    let none = Budget::default();
-    let mut layers = vec![&none];
-    layers.extend(context.layers(&written.environments, &written.settings.budget));
-    layers.extend(context.environment.map(|environment| &environment.budget));
-    layers.push(&context.defaults.budget);
-    let child_limits = budget::effective(doc, (&layers, 1), &names, 0, None, written.is_scaled());
     let package = match &written.package {
         Some(package) => Some(target::package(doc, context.workspace, package)?),
         None => None,
     };
+    // The target is watched from its start on: what a checkpoint asks for holds for its case.
+    let watched = written.checkpoints.iter().any(|checkpoint| checkpoint.watch_stacks);
+    let is_scaled = written.is_scaled();
+    let budget = written.settings.budget.clone();
     let own_profile = written.settings.profile.clone();
     let settings = settings::merged(context.defaults, written.settings);
     let timeout = settings.timeout.unwrap_or(DEFAULT_TIMEOUT);
@@ -359,6 +369,35 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     };
     let owner = owner_of(context, &written.span, package.or(owner))?;
     let package_dir = owner.map_or_else(|| context.root.to_path_buf(), |package| package.dir.clone());
+    let matrix = written.run.as_ref().map(|run| run.case.as_str());
+    let policies: Vec<&policy::Written> = context
+        .policies
+        .iter()
+        .rev()
+        .filter(|policy| policy.is_of(owner.map(|package| package.name.as_str()), &written.name.value, matrix))
+        .collect();
+    let levels = Levels {
+        context,
+        case: context.layers(&written.environments, &budget),
+        policies: &policies,
+    };
+    let limits: Vec<_> = written
+        .checkpoints
+        .iter()
+        .enumerate()
+        .map(|(i, checkpoint)| {
+            let mut layers = context.layers(&checkpoint.environments, &checkpoint.budget);
+            let own = layers.len();
+            let every = checkpoint.every.as_ref();
+            let series = every.map(|every| every.series.as_str());
+            layers.extend(levels.of(&|policy| policy.is_at(&checkpoint.name.value, series)));
+            budget::effective(doc, (&layers, own), &names, i, every.map(|every| every.number), is_scaled)
+        })
+        .collect();
+    let none = Budget::default();
+    let mut layers = vec![&none];
+    layers.extend(levels.of(&policy::Written::is_everywhere));
+    let child_limits = budget::effective(doc, (&layers, 1), &names, 0, None, is_scaled);
     let checkpoints = written
         .checkpoints
         .into_iter()
@@ -384,7 +423,8 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.env = settings.env;
     case.limits = settings.limits;
     case.cpus = settings.cpus;
-    case.elf = settings.elf;
+    let rules = policies.iter().flat_map(|policy| &policy.elf);
+    case.elf = elf::merged(settings.elf, rules.chain(&context.defaults.elf));
     case.cwd = written
         .cwd
         .map_or_else(|| case.package_dir.clone(), |cwd| context.root.join(cwd));

@@ -41,8 +41,12 @@ pub fn set(plan: &Plan, text: &str, page_bytes: u64) -> Result<Edits> {
     let wanted = added::parse(&bound, page_bytes).map_err(|(what, help)| wrong(&what, &help))?;
     let mut edits = Edits::new();
     let mut elsewhere = Vec::new();
+    let mut other_metrics = Vec::new();
     for case in &plan.cases {
         for checkpoint in &case.checkpoints {
+            let others = checkpoint.limits.iter().filter(|(metric, _)| **metric != wanted.metric);
+            other_metrics
+                .extend(others.filter_map(|(metric, limit)| Some((limit.max.as_ref()?.place.clone(), metric.to_string()))));
             let Some(max) = checkpoint.limits.get(&wanted.metric).and_then(|limit| limit.max.as_ref()) else {
                 continue;
             };
@@ -62,6 +66,12 @@ pub fn set(plan: &Plan, text: &str, page_bytes: u64) -> Result<Edits> {
             written(&wanted.metric, wanted.value)
         );
         return Err(wrong("no such limit is written for these checkpoints", &help));
+    }
+    if let Some((place, metric)) = other_metrics.iter().find(|(place, _)| edits.contains_key(place)) {
+        return Err(wrong(
+            &format!("the limit at {place} is a pattern, and holds for {metric} too"),
+            "change the pattern in the file, or write one by name beside it",
+        ));
     }
     for (place, other) in &elsewhere {
         if edits.contains_key(place) {

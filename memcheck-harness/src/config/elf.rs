@@ -35,10 +35,10 @@ pub(super) fn read(value: &Value<'_>) -> Vec<ElfRule> {
     rules
 }
 
-/// The rules of a case before those of the defaults.
-pub(super) fn merged(defaults: &[ElfRule], case: Vec<ElfRule>) -> Vec<ElfRule> {
+/// The rules of a case before those of policies, the more specific first, and of the defaults.
+pub(super) fn merged<'a>(case: Vec<ElfRule>, others: impl Iterator<Item = &'a ElfRule>) -> Vec<ElfRule> {
     let of_case = case.into_iter().map(|rule| ElfRule { of_case: true, ..rule });
-    of_case.chain(defaults.iter().cloned()).collect()
+    of_case.chain(others.cloned()).collect()
 }
 
 /// True when a rule's pattern speaks of a file: of its name, or (with a `/`) of its path.

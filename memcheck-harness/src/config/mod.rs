@@ -20,6 +20,7 @@ mod name;
 mod own;
 mod partition;
 mod plan;
+mod policy;
 mod record;
 mod reference;
 mod revised;
@@ -39,6 +40,7 @@ use crate::error::Result;
 use crate::model::{At, Name, Place, Plan, Workspace};
 pub use elf::is_of_file;
 pub use partition::Partition;
+pub use policy::unmet_policies;
 pub use reference::reference;
 pub use revised::{revised, revised_elsewhere, switches};
 

@@ -14,7 +14,7 @@ use super::diagnostic::{Diagnostic, Document, Span, quote};
 use super::locate::{self, FILE};
 use super::settings::{self, Settings};
 use super::suggest::{self, listed};
-use super::{BuiltLine, Overrides, Source, added, budget, environment, matrix, own, partition, record, waiver};
+use super::{BuiltLine, Overrides, Source, added, budget, environment, matrix, own, partition, policy, record, waiver};
 
 /// More cases in one file are a mistake.
 const MAX_CASES: usize = 5000;
@@ -24,6 +24,7 @@ struct Written {
     own: Vec<String>,
     defaults: Settings,
     environments: Vec<environment::Written>,
+    policies: Vec<policy::Written>,
     cases: Vec<case::Written>,
     waivers: Vec<Waiver>,
 }
@@ -74,6 +75,7 @@ pub(super) fn plan(
         workspace,
         overrides,
         defaults: &defaults,
+        policies: &written.policies,
         environments: &environment_names,
         environment,
     };
@@ -82,6 +84,22 @@ pub(super) fn plan(
         .into_iter()
         .filter_map(|written| case::resolve(&context, written))
         .collect();
+    doc.check()?;
+    let harness_tests = || {
+        workspace
+            .iter()
+            .flat_map(|workspace| &workspace.packages)
+            .flat_map(|package| &package.harness_tests)
+    };
+    let may_be_elsewhere = !built.is_empty() || harness_tests().next().is_some();
+    let unmet = policy::check(
+        &doc,
+        &written.policies,
+        &cases,
+        workspace,
+        &environment_names,
+        may_be_elsewhere,
+    );
     doc.check()?;
     added::add(&overrides.budgets, &mut cases, page_bytes)?;
     let cases_in_file = cases.len();
@@ -103,6 +121,7 @@ pub(super) fn plan(
             cargo_args: overrides.cargo_args.clone(),
             environment_dir: environment_dir(root, workspace, &cases_of, &environment_names)?,
             waivers: written.waivers,
+            unmet,
             environment: environment.map(|environment| environment.name.value.clone()),
             environments: environment_names.into_iter().map(str::to_owned).collect(),
         },
@@ -190,6 +209,7 @@ fn read(doc: &Document<'_>) -> Written {
         own: Vec::new(),
         defaults: Settings::default(),
         environments: Vec::new(),
+        policies: Vec::new(),
         cases: Vec::new(),
         waivers: Vec::new(),
     };
@@ -197,8 +217,9 @@ fn read(doc: &Document<'_>) -> Written {
         return written;
     };
     let table = Table::root(doc, &tree);
-    table.only(&["defaults", "environment", "case", "waiver"], &[]);
+    table.only(&["defaults", "environment", "policy", "case", "waiver"], &[]);
     written.environments = environment::read(&table);
+    written.policies = policy::read(&table);
     if let Some(defaults) = table.get("defaults").and_then(|value| value.table("[defaults]")) {
         let known: Vec<&str> = settings::KEYS.into_iter().chain(["own"]).collect();
         defaults.only(&known, &[]);

@@ -75,3 +75,178 @@ fn a_waiver_without_a_reason_or_an_end_is_a_mistake() {
     let error = read(&format!("{CASE}[waiver]\n{FULL}")).unwrap_err().to_string();
     assert!(error.contains("write [[waiver]]"), "{error}");
 }
+
+/// Two packages of a workspace; `server` has a program of that name.
+fn workspace() -> crate::model::Workspace {
+    let package = |name: &str| crate::model::Package {
+        name: name.to_owned(),
+        dir: PathBuf::from(format!("/w/{name}")),
+        ..crate::model::Package::default()
+    };
+    crate::model::Workspace {
+        root: PathBuf::from("/w"),
+        target_dir: PathBuf::from("/w/target"),
+        packages: vec![package("server"), package("tools")],
+        root_package: None,
+    }
+}
+
+const CASES: &str = "[[case]]\nname = \"load.small\"\npackage = \"server\"\ntarget = { c = \"a.c\" }\n\
+                     checkpoint = [{ name = \"idle\" }, { name = \"busy\" }]\n\
+                     [[case]]\nname = \"start\"\npackage = \"tools\"\ntarget = { c = \"a.c\" }\nbudget.own.anon.min = \"1 KiB\"\n\
+                     children = \"capture\"\n\
+                     checkpoint = [{ name = \"idle\", budget.threads.count = 9 }]\n";
+
+/// The limits of every checkpoint, and those at the ends of children, as `case/checkpoint metric max min line`.
+fn limits(policies: &str) -> std::result::Result<Vec<String>, String> {
+    let source = Source {
+        root: PathBuf::from("/w"),
+        path: PathBuf::from("/w/memcheck.toml"),
+        text: format!("[defaults]\nbudget.own.anon = \"1 MiB\"\n{CASES}{policies}"),
+    };
+    let plan = plan(&source, Some(&workspace()), &Overrides::default(), 4096).map_err(|error| error.to_string())?;
+    let line = |place: String, limits: &std::collections::BTreeMap<crate::model::Metric, crate::model::Limit>| {
+        let bound = |bound: &Option<crate::model::Bound>| bound.as_ref().map(|bound| (bound.value >> 10, bound.place.line));
+        let lines = limits
+            .iter()
+            .map(|(metric, limit)| format!("{place} {metric} {:?} {:?}", bound(&limit.max), bound(&limit.min)));
+        lines.collect::<Vec<_>>()
+    };
+    let mut all = Vec::new();
+    for case in &plan.cases {
+        for spec in &case.checkpoints {
+            all.extend(line(format!("{}/{}", case.name, spec.name), &spec.limits));
+        }
+        if case.children == crate::model::Children::Capture {
+            all.extend(line(format!("{}/children", case.name), &case.child_limits));
+        }
+    }
+    Ok(all)
+}
+
+#[test]
+fn a_policy_comes_between_the_defaults_and_the_case_field_by_field() {
+    let by_package = limits("[[policy]]\npackage = \"tools\"\nbudget.own.anon = \"64 KiB\"\n").unwrap();
+    assert_eq!(
+        by_package,
+        [
+            "load.small/idle own.anon Some((1024, 2)) None",
+            "load.small/busy own.anon Some((1024, 2)) None",
+            "start/idle own.anon Some((64, 17)) Some((1, 12))",
+            "start/idle threads.count Some((0, 14)) None",
+            "start/children own.anon Some((64, 17)) Some((1, 12))",
+        ]
+    );
+    // The later one comes first; a checkpoint's policy holds there alone.
+    let two = limits(
+        "[[policy]]\ncase = \"load.*\"\nbudget.own.anon = \"64 KiB\"\n\
+         [[policy]]\ncase = [\"load.small\", \"start\"]\ncheckpoint = \"i*\"\nbudget.own.anon = \"32 KiB\"\n",
+    );
+    assert_eq!(
+        two.unwrap(),
+        [
+            "load.small/idle own.anon Some((32, 21)) None",
+            "load.small/busy own.anon Some((64, 17)) None",
+            "start/idle own.anon Some((32, 21)) Some((1, 12))",
+            "start/idle threads.count Some((0, 14)) None",
+            "start/children own.anon Some((1024, 2)) Some((1, 12))",
+        ]
+    );
+}
+
+#[test]
+fn a_policy_of_nothing_is_a_mistake() {
+    for (policy, what) in [
+        ("case = \"laod.*\"\nbudget.own.anon = 0", "no case is meant by this policy"),
+        ("package = \"tool\"\nbudget.own.anon = 0", "did you mean `tools`"),
+        (
+            "package = \"server\"\ncase = \"start\"\nbudget.own.anon = 0",
+            "case start is of package tools",
+        ),
+        (
+            "checkpoint = \"ready\"\nbudget.own.anon = 0",
+            "checkpoints of its cases are idle",
+        ),
+        ("case = \"start\"", "the policy has no limit"),
+        ("budget.own.anon = 0", "does not say of what it is"),
+        ("case = \"{a\"\nbudget.own.anon = 0", "is no pattern"),
+        ("case = []\nbudget.own.anon = 0", "names nothing"),
+        ("cases = \"start\"\nbudget.own.anon = 0", "did you mean `case`"),
+        ("checkpoint = \"idle\"\nelf.nx = true", "of a whole case"),
+        (
+            "case = \"start\"\nbudget.own.anon = { max_growth = \"4 KiB\", over = \"busy\" }",
+            "there is no checkpoint `busy`",
+        ),
+        ("case = \"start\"\nbudget.own.anon.max_per_round = 0", "would never hold"),
+        ("case = \"start\"\nbudget.own.anon.max_per_unit = 0", "needs a matrix"),
+        (
+            "case = \"start\"\nenvironment.arm64.budget.own.anon = 0",
+            "there is no environment",
+        ),
+    ] {
+        let error = limits(&format!("[[policy]]\n{policy}\n")).unwrap_err();
+        assert!(error.contains(what), "{policy}: {error}");
+        assert!(error.contains("memcheck.toml:1"), "no place: {error}");
+    }
+}
+
+#[test]
+fn a_policy_may_be_of_cases_that_tests_build() {
+    let unmet = crate::model::UnmetPolicy {
+        packages: vec!["server".to_owned()],
+        cases: vec!["pool".to_owned()],
+        place: Place {
+            file: "memcheck.toml".to_owned(),
+            line: 3,
+            column: 1,
+        },
+    };
+    let said = |cases: &[(Option<&str>, &str)]| unmet_policies(std::slice::from_ref(&unmet), cases.iter().copied());
+    assert!(said(&[(Some("server"), "pool")]).is_empty());
+    assert!(said(&[(Some("server"), "pool.10")]).is_empty(), "a run of its matrix");
+    for other in [(None, "pool"), (Some("tools"), "pool"), (Some("server"), "pools")] {
+        assert_eq!(
+            said(&[other]),
+            ["no case is meant by the policy at memcheck.toml:3: neither one of the file nor one that a test builds"]
+        );
+    }
+}
+
+#[test]
+fn a_role_may_be_a_pattern() {
+    let text = |budget: &str| format!("{CASE}[defaults]\n{budget}\n");
+    let of = |budget: &str| -> std::result::Result<Vec<String>, String> {
+        let plan = read(&text(budget)).map_err(|error| error.to_string())?;
+        let limits = plan.cases[0].checkpoints[0].limits.iter();
+        Ok(limits
+            .map(|(metric, limit)| {
+                let max = limit.max.as_ref().map(|max| (max.value, max.place.line));
+                format!("{metric} {max:?}")
+            })
+            .collect())
+    };
+    let both = of("budget.thread-stack.\"*\".count = 4\nbudget.thread-stack.exited.count = 0").unwrap();
+    assert_eq!(
+        both,
+        [
+            "thread-stack.cached.count Some((4, 7))",
+            "thread-stack.exited.count Some((0, 8))",
+            "thread-stack.live.count Some((4, 7))",
+            "thread-stack.user.count Some((4, 7))",
+        ]
+    );
+    let allocators = of("budget.\"allocator.*.anon\" = { max = \"1 MiB\" }").unwrap();
+    assert!(
+        allocators.len() >= 8 && allocators.iter().all(|one| one.starts_with("allocator.")),
+        "{allocators:?}"
+    );
+    for (budget, what) in [
+        ("budget.allocatr.\"*\".anon = 0", "means no role"),
+        ("budget.allocator.\"*\" = 0", "means no role"),
+        ("budget.allocator.\"*\".anonn = 0", "means no role"),
+        ("budget.thread-stack.\"*\".count = \"4 KiB\"", "is no number"),
+    ] {
+        let error = of(budget).unwrap_err();
+        assert!(error.contains(what), "{budget}: {error}");
+    }
+}

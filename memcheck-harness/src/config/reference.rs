@@ -35,6 +35,7 @@ target = { bin = "x", nothing = 1 }
 matrix = { nothing = 1 }
 checkpoint = [{ name = "b" }]
 [[waiver]]
+[[policy]]
 [environment.e]
 match = { nothing = 1 }
 "#;
@@ -44,6 +45,7 @@ match = { nothing = 1 }
 const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("memcheck.toml", "defaults", "table", "Settings of every case."),
     ("memcheck.toml", "environment", "table by name", "Further environments of record, each with snapshots of its own where they differ."),
+    ("memcheck.toml", "policy", "list of tables", "Limits of all cases of a package, or whose names fit a pattern."),
     ("memcheck.toml", "case", "list of tables", "The cases; each launches one program."),
     ("memcheck.toml", "waiver", "list of tables", "Limits that may be exceeded for a while, up to a ceiling and a day."),
     ("[defaults]", "own", "list of patterns", "Shared objects outside of the project that count as the program's own."),
@@ -74,7 +76,7 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[defaults] and [[case]]", "cooperative", "flag", "Nobody traces the program: markers built for it stop it by themselves."),
     ("[defaults] and [[case]]", "watch", "`\"stacks\"`, `\"none\"`", "Sees how deep the stacks of threads were when these ended."),
     ("[defaults] and [[case]]", "snapshot", "table or `false`", "What is in the snapshot; `false`: there is none."),
-    ("[defaults] and [[case]]", "budget", "table", "Limits by metric, at every checkpoint."),
+    ("[defaults] and [[case]]", "budget", "table", "Limits by metric, at every checkpoint; a role may be a pattern: `budget.allocator.\"*\".anon`."),
     ("[defaults] and [[case]]", "elf", "table", "Demands on the headers of the executable and own libraries, see below."),
     ("[[case.checkpoint]]", "name", "name", "Names the checkpoint; without `at` the marker of that name."),
     ("[[case.checkpoint]]", "at", "text or table", "Where to stop."),
@@ -104,6 +106,12 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("match", "page-size", "pattern or list", "Size of a page."),
     ("match", "thp", "pattern or list", "Transparent huge pages."),
     ("environment.NAME", "budget", "table", "Limits of a case or checkpoint in that environment."),
+    ("[[policy]]", "package", "pattern or list", "The packages whose cases are meant; absent: all."),
+    ("[[policy]]", "case", "pattern or list", "The names of the cases that are meant, `load.*`; a case with a `matrix` by its own name or that of a run."),
+    ("[[policy]]", "checkpoint", "pattern or list", "The checkpoints that are meant, by name or that of their series; absent: all."),
+    ("[[policy]]", "budget", "table", "Limits by metric, over those of `[environment.NAME]` and `[defaults]`, below those of the case; a later policy comes before an earlier one."),
+    ("[[policy]]", "elf", "table", "Demands on the headers, likewise."),
+    ("[[policy]]", "environment", "table by name", "Limits in single environments: `environment.NAME.budget`."),
     ("[[waiver]]", "case", "name", "The case."),
     ("[[waiver]]", "checkpoint", "name", "The checkpoint; absent: every one."),
     ("[[waiver]]", "metric", "metric", "The metric whose limit may be exceeded."),

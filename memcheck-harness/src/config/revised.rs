@@ -74,7 +74,7 @@ fn kind(what: &str) -> RevisedKind {
     let last = what.rsplit('.').next().unwrap_or_default();
     if what.starts_with("waiver[") {
         RevisedKind::Waiver
-    } else if what.contains(".budget.") || what.starts_with("budget.") {
+    } else if what.contains(".budget.") || what.starts_with("budget.") || what.contains(".elf.") || what.starts_with("policy[") {
         RevisedKind::Limit
     } else if what.contains("snapshot.tolerance") || what.contains("snapshot.") || last == "snapshot" {
         RevisedKind::Tolerance
@@ -179,8 +179,14 @@ fn name_of(table: &Table) -> Option<String> {
     if let Some(name) = text("name") {
         return Some(name.to_owned());
     }
-    let case = text("case")?;
-    let at = text("checkpoint").map_or_else(String::new, |name| format!("/{name}"));
+    // Of a policy whom it is of, a pattern or a list of them.
+    let all = |key: &str| match table.get(key)? {
+        Value::Array(list) => Some(list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
+        one => one.as_str().map(str::to_owned),
+    };
+    let parts = ["package", "case"].into_iter().filter_map(all).collect::<Vec<_>>();
+    let case = Some(parts.join(" ")).filter(|case| !case.is_empty())?;
+    let at = all("checkpoint").map_or_else(String::new, |name| format!("/{name}"));
     let metric = text("metric").map_or_else(String::new, |name| format!(":{name}"));
     Some(format!("{case}{at}{metric}"))
 }
@@ -256,6 +262,21 @@ target = { bin = "b" }
         );
         let waived = format!("{OLD}[[waiver]]\ncase = \"a\"\nmetric = \"own.anon\"\nceiling = \"1 GiB\"\n");
         assert!(lines(OLD, &waived).contains(&"waiver waiver[a:own.anon].ceiling - -> \"1 GiB\"".to_owned()));
+        let policy = |max: &str| format!("{OLD}[[policy]]\ncase = [\"a\", \"b*\"]\nbudget.own.anon = \"{max}\"\nelf.wx = 0\n");
+        assert_eq!(
+            lines(
+                &policy("1 MiB"),
+                &policy("2 MiB").replace("b*", "c*").replace("wx = 0", "wx = 1")
+            ),
+            [
+                "limit policy[a b*].budget.own.anon \"1 MiB\" -> -",
+                "limit policy[a b*].case [\"a\", \"b*\"] -> -",
+                "limit policy[a b*].elf.wx 0 -> -",
+                "limit policy[a c*].budget.own.anon - -> \"2 MiB\"",
+                "limit policy[a c*].case - -> [\"a\", \"c*\"]",
+                "limit policy[a c*].elf.wx - -> 1",
+            ]
+        );
         assert_eq!(revised("m", None, Some(OLD)).len(), 8);
         assert_eq!(revised("m", Some("["), Some(OLD))[0].new.as_deref(), Some("the whole file"));
     }

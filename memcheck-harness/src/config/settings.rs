@@ -73,7 +73,7 @@ pub(super) fn read(table: &Table<'_>) -> Settings {
     }
 }
 
-/// The settings of a case over those of the defaults (budgets stay apart: they are merged for each checkpoint).
+/// The settings of a case over those of the defaults (budgets and demands on headers stay apart: policies come between).
 pub(super) fn merged(defaults: &Settings, case: Settings) -> Settings {
     let mut env = defaults.env.clone();
     env.extend(case.env);
@@ -93,7 +93,7 @@ pub(super) fn merged(defaults: &Settings, case: Settings) -> Settings {
         watch_stacks: case.watch_stacks.or(defaults.watch_stacks),
         snapshot: snapshot::merged(&defaults.snapshot, case.snapshot),
         budget: case.budget,
-        elf: elf::merged(&defaults.elf, case.elf),
+        elf: case.elf,
     }
 }
 

@@ -67,17 +67,19 @@ pub struct ElfRule {
 pub struct Hardened {
     /// For each file and demand.
     pub results: Vec<ElfResult>,
-    /// Patterns that hold for other cases too, of which this one loaded no file.
-    pub unmatched: Vec<ElfUnmatched>,
+    /// Patterns of files that may hold for other cases too.
+    pub patterns: Vec<ElfPattern>,
 }
 
-/// A pattern of files that a case did not load.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ElfUnmatched {
+/// A pattern of files that is not the case's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElfPattern {
     /// The pattern.
     pub object: String,
     /// Where a demand on such files was written first.
     pub origin: Place,
+    /// The case had such a file loaded.
+    pub loaded: bool,
 }
 
 /// How a demand came out for one file.

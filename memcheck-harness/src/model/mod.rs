@@ -45,7 +45,7 @@ pub use contents::{Contents, FoundString};
 pub use date::Date;
 pub use elf_file::{ElfFile, Fortify, machine_name};
 pub use finding::{Finding, Standing};
-pub use hardening::{ElfKey, ElfResult, ElfRule, ElfUnmatched, ElfWanted, Hardened};
+pub use hardening::{ElfKey, ElfPattern, ElfResult, ElfRule, ElfWanted, Hardened};
 pub use level::{CaptureLevel, Reading};
 pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
@@ -57,7 +57,8 @@ pub use name::Name;
 pub use object::{Class, ElfFacts, ElfType, Hardening, Object, ObjectKind, Relro, Segment, SegmentKind};
 pub use plan::{
     AfterLast, Alone, Binary, Bound, Case, Children, Defaults, ExpectedEnd, Growth, GrowthBound, LaunchLimits, Limit, MatrixRun,
-    Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind, environment_file,
+    Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind, UnmetPolicy,
+    environment_file,
 };
 pub use region::{Perms, Region, Usage, UsageDetail, VmFlags};
 pub use report::{

@@ -77,10 +77,23 @@ pub struct Defaults {
     pub environment_dir: Option<PathBuf>,
     /// `[[waiver]]`, in the order of the file.
     pub waivers: Vec<Waiver>,
+    /// Each `[[policy]]` that no case of the file is meant by.
+    pub unmet: Vec<UnmetPolicy>,
     /// The environment of `[environment.NAME]` that holds here; absent: the one without a name.
     pub environment: Option<String>,
     /// The names of all of them.
     pub environments: Vec<String>,
+}
+
+/// A `[[policy]]` that no case of the file is meant by: those that tests build in Rust may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnmetPolicy {
+    /// Patterns of packages; empty: all.
+    pub packages: Vec<String>,
+    /// Patterns of names of cases; empty: all.
+    pub cases: Vec<String>,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// One case: one launch of one target with its checkpoints.

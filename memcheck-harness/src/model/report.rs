@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::forms::EndForm;
 use super::{
-    ChildName, ElfResult, ElfUnmatched, Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series,
-    Switch, UnsteadyCell, WaiverResult, WaiverStatus,
+    ChildName, ElfPattern, ElfResult, Job, KeptCapture, MemoryMap, Metric, Name, Place, Revision, Role, Scaling, Series, Switch,
+    UnsteadyCell, WaiverResult, WaiverStatus,
 };
 
 /// A finished (or interrupted) run. Its serialized form is the results file: fields may be added, none is renamed or removed
@@ -149,9 +149,9 @@ pub struct CaseReport {
     /// How the hardening policy came out, for each file and demand; empty without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elf: Vec<ElfResult>,
-    /// Patterns of the hardening policy that hold for every case, of which this one loaded no file.
+    /// Patterns of files in the hardening policy that may hold for other cases too, and whether this one loaded any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub elf_unmatched: Vec<ElfUnmatched>,
+    pub elf_patterns: Vec<ElfPattern>,
     /// True when it is no case, but stands for a part of the run of which nothing is known: a shard, a test.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_part: bool,
@@ -459,7 +459,7 @@ impl CaseReport {
             scaling: Vec::new(),
             on_line: Vec::new(),
             elf: Vec::new(),
-            elf_unmatched: Vec::new(),
+            elf_patterns: Vec::new(),
             is_part: false,
         }
     }

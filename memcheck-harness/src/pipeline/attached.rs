@@ -79,7 +79,7 @@ fn stopped(
         scaling: Vec::new(),
         on_line: Vec::new(),
         elf: Vec::new(),
-        elf_unmatched: Vec::new(),
+        elf_patterns: Vec::new(),
         is_part: false,
     })
 }

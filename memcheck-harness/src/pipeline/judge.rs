@@ -89,7 +89,7 @@ pub(crate) fn judge(
         checkpoints.push(report);
     }
     let mut report = case_report(case, target, measured, checkpoints, snapshot);
-    (report.elf, report.elf_unmatched) = (elf.results, elf.unmatched);
+    (report.elf, report.elf_patterns) = (elf.results, elf.patterns);
     if case.as_is {
         report.settings.insert(0, AppliedSetting::as_is());
     }
@@ -161,7 +161,7 @@ pub(super) fn case_report(
         scaling: Vec::new(),
         on_line: on_line(case),
         elf: Vec::new(),
-        elf_unmatched: Vec::new(),
+        elf_patterns: Vec::new(),
         is_part: false,
     }
 }

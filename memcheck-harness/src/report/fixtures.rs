@@ -180,7 +180,7 @@ pub(crate) fn case(name: &str) -> CaseReport {
         scaling: Vec::new(),
         on_line: Vec::new(),
         elf: Vec::new(),
-        elf_unmatched: Vec::new(),
+        elf_patterns: Vec::new(),
         is_part: false,
     }
 }

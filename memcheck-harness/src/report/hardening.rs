@@ -6,24 +6,28 @@ use super::Style;
 use super::human::{REMEDY_COLUMN, headed};
 use super::progress;
 use super::text::labelled;
-use crate::model::{CaseReport, ElfResult, ElfUnmatched, RunReport, Verdict};
+use crate::model::{CaseReport, ElfPattern, ElfResult, RunReport, Verdict};
 
 /// What breaks the policy of a case.
 pub(super) fn broken(case: &CaseReport) -> impl Iterator<Item = &ElfResult> {
     case.elf.iter().filter(|result| result.verdict.is_broken())
 }
 
-/// Patterns of all cases of which none loaded a file: a demand on nothing. Known only where all cases were judged.
-pub(super) fn unmatched(report: &RunReport) -> Vec<&ElfUnmatched> {
+/// Patterns of several cases of which none loaded a file: a demand on nothing. Known only where all cases were judged.
+pub(super) fn unmatched(report: &RunReport) -> Vec<&ElfPattern> {
     let is_whole = report.not_selected == 0 && report.interrupted.is_none() && report.partition.is_none();
-    let (Some((first, others)), true) = (report.cases.split_first(), is_whole) else {
-        return Vec::new();
-    };
-    if report.cases.iter().any(|case| case.problem.is_some()) {
+    if !is_whole || report.cases.iter().any(|case| case.problem.is_some()) {
         return Vec::new();
     }
-    let everywhere = |one: &&ElfUnmatched| others.iter().all(|case| case.elf_unmatched.contains(one));
-    first.elf_unmatched.iter().filter(everywhere).collect()
+    let all = || report.cases.iter().flat_map(|case| &case.elf_patterns);
+    let mut found: Vec<&ElfPattern> = Vec::new();
+    for one in all() {
+        let is_met = all().any(|other| other.loaded && (&other.object, &other.origin) == (&one.object, &one.origin));
+        if !is_met && !found.contains(&one) {
+            found.push(one);
+        }
+    }
+    found
 }
 
 /// A warning for each of them.
@@ -63,11 +67,12 @@ mod tests {
     #[test]
     fn a_pattern_is_told_only_where_no_case_has_such_a_file() {
         let mut report = hardened();
-        let lib = ElfUnmatched {
+        let lib = ElfPattern {
             object: "libx*".to_owned(),
             origin: report.cases[0].elf[0].origin.clone(),
+            loaded: false,
         };
-        report.cases[0].elf_unmatched = vec![lib.clone()];
+        report.cases[0].elf_patterns = vec![lib.clone()];
         assert_eq!(unmatched(&report), [&lib]);
         let text = print(|out| warnings(&report, Style::default(), out));
         assert!(text.contains("no case loads a file called libx*"), "{text}");
@@ -75,8 +80,13 @@ mod tests {
         assert!(unmatched(&report).is_empty());
         report.not_selected = 0;
         let mut other = report.cases[0].clone();
-        other.elf_unmatched.clear();
+        other.elf_patterns.clear();
         report.cases.push(other);
+        assert_eq!(unmatched(&report), [&lib], "the other case is not meant");
+        report.cases[1].elf_patterns = vec![ElfPattern {
+            loaded: true,
+            ..lib.clone()
+        }];
         assert!(unmatched(&report).is_empty());
     }
 
