@@ -7,6 +7,7 @@
 //! cannot keep him waiting forever.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -92,10 +93,6 @@ struct Wait<'a> {
 
 impl Wait<'_> {
     fn take(&mut self) -> Result<Turn> {
-        let dir = &self.turns.dir;
-        if self.turns.make || self.case.alone != Alone::No {
-            fs::create_dir_all(dir).map_err(|error| Error::file("create", dir, &error))?;
-        }
         let door = self.lock("turn-door", true)?;
         let all = self.lock("turn-all", self.case.alone == Alone::Serial)?;
         drop(door);
@@ -106,9 +103,22 @@ impl Wait<'_> {
         Ok(Turn { _locks: locks })
     }
 
+    /// Opens one of the files, and makes it and its directory if they are missing.
+    fn open(&self, path: &Path) -> Result<File> {
+        let mut opened = open(path);
+        if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+            && (self.turns.make || self.case.alone != Alone::No)
+        {
+            let dir = &self.turns.dir;
+            fs::create_dir_all(dir).map_err(|error| Error::file("create", dir, &error))?;
+            opened = open(path);
+        }
+        opened.map_err(|error| Error::file("open", path, &error))
+    }
+
     fn lock(&mut self, name: &str, alone: bool) -> Result<Flock<File>> {
         let path = self.turns.dir.join(name);
-        let mut file = open(&path).map_err(|error| Error::file("open", &path, &error))?;
+        let mut file = self.open(&path)?;
         let how = if alone {
             FlockArg::LockExclusiveNonblock
         } else {

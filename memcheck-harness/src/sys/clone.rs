@@ -8,6 +8,7 @@ use std::io::{self, PipeReader, PipeWriter, Write as _};
 use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::raw::syscall;
 
@@ -18,6 +19,10 @@ const BUSY_TRIES: i32 = 100;
 const BUSY_NAP_NANOSECONDS: i64 = 5_000_000;
 const STACK_BYTES: usize = 128 << 10;
 const GUARD_BYTES: usize = 64 << 10;
+/// Stacks kept for further children: as many as are made at the same time, within reason.
+const SPARE_STACKS: usize = 64;
+
+static SPARE: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
 
 /// What the child does to itself before it runs the program.
 #[derive(Debug)]
@@ -92,7 +97,8 @@ pub(crate) struct Child {
     pid: i32,
     go: Option<PipeWriter>,
     shared: Box<Shared>,
-    stack: Stack,
+    /// Absent only in `drop`.
+    stack: Option<Stack>,
     gone: bool,
 }
 
@@ -121,7 +127,7 @@ pub(crate) fn create(plan: Plan) -> io::Result<Child> {
         filter: AtomicI32::new(0),
         plan,
     });
-    let stack = Stack::new()?;
+    let stack = Stack::spare().map_or_else(Stack::new, Ok)?;
     let argument = (&raw const *shared).cast_mut().cast::<c_void>();
     let all = u64::MAX;
     let mut before = 0u64;
@@ -154,7 +160,7 @@ pub(crate) fn create(plan: Plan) -> io::Result<Child> {
         pid,
         go: Some(writer),
         shared,
-        stack,
+        stack: Some(stack),
         gone: false,
     })
 }
@@ -200,24 +206,26 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.gone {
-            return;
-        }
-        let _ = super::process::kill(self.pid, libc::SIGKILL);
-        // Stops on the way do not matter: a killed tracee leaves them by itself.
-        loop {
-            match super::wait::one(self.pid, true) {
-                Ok(Some(super::wait::Status::Exited(_) | super::wait::Status::Killed(_))) => break,
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => break,
-                _ => {}
+        if !self.gone {
+            let _ = super::process::kill(self.pid, libc::SIGKILL);
+            // Stops on the way do not matter: a killed tracee leaves them by itself.
+            loop {
+                match super::wait::one(self.pid, true) {
+                    Ok(Some(super::wait::Status::Exited(_) | super::wait::Status::Killed(_))) => break,
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => break,
+                    _ => {}
+                }
             }
+        }
+        if let Some(stack) = self.stack.take() {
+            stack.keep();
         }
     }
 }
 
 impl std::fmt::Debug for Child {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Child({}, stack {:?})", self.pid, self.stack.base)
+        write!(f, "Child({})", self.pid)
     }
 }
 
@@ -225,7 +233,24 @@ struct Stack {
     base: *mut c_void,
 }
 
+// SAFETY: the mapping belongs to whoever holds this, on any thread.
+#[expect(clippy::non_send_fields_in_send_ty, reason = "the pointer is the owner's alone")]
+unsafe impl Send for Stack {}
+
 impl Stack {
+    /// One that an earlier child has left.
+    fn spare() -> Option<Self> {
+        SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// For a further child: the last one is gone, with its program or for good.
+    fn keep(self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_STACKS {
+            spare.push(self);
+        }
+    }
+
     fn new() -> io::Result<Self> {
         // SAFETY: a new private mapping; its lowest part is made inaccessible.
         unsafe {

@@ -45,14 +45,21 @@ pub(super) fn read_code(tid: i32, address: u64) -> io::Result<Code> {
 
 /// Replaces the instruction bytes at an address.
 pub(super) fn write_code(tid: i32, address: u64, code: Code) -> io::Result<()> {
+    replace_code(tid, address, code, |_| true).map(drop)
+}
+
+/// Replaces the instruction bytes at an address if `wanted` says so of those that stand there; gives these.
+fn replace_code(tid: i32, address: u64, code: Code, wanted: impl FnOnce(Code) -> bool) -> io::Result<Code> {
     let word = address & !7;
     let mut bytes = ptrace::peek(tid, word)?.to_ne_bytes();
     let at = offset_in_word(address);
-    bytes
-        .get_mut(at..at + LENGTH)
-        .ok_or(io::ErrorKind::InvalidInput)?
-        .copy_from_slice(&code);
-    ptrace::poke(tid, word, u64::from_ne_bytes(bytes))
+    let place = bytes.get_mut(at..at + LENGTH).ok_or(io::ErrorKind::InvalidInput)?;
+    let there = Code::try_from(&*place).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if wanted(there) {
+        place.copy_from_slice(&code);
+        ptrace::poke(tid, word, u64::from_ne_bytes(bytes))?;
+    }
+    Ok(there)
 }
 
 fn offset_in_word(address: u64) -> usize {
@@ -63,8 +70,7 @@ impl Breakpoints {
     /// Plants a breakpoint for one more owner, through any stopped thread of that memory.
     pub(super) fn plant(&mut self, tid: i32, address: u64, owner: Owner, page_bytes: u64) -> io::Result<()> {
         if !self.planted.contains_key(&address) {
-            let original = read_code(tid, address)?;
-            write_code(tid, address, BREAKPOINT)?;
+            let original = replace_code(tid, address, BREAKPOINT, |_| true)?;
             self.originals.insert(address, original);
             self.pages.insert(address & !(page_bytes - 1));
         }
@@ -112,8 +118,7 @@ impl Breakpoints {
                 return true;
             }
             if let Some(original) = self.originals.get(address)
-                && read_code(tid, *address).is_ok_and(|code| code == BREAKPOINT)
-                && let Err(error) = write_code(tid, *address, *original)
+                && let Err(error) = replace_code(tid, *address, *original, |code| code == BREAKPOINT)
                 && read_code(tid, *address).is_ok()
             {
                 result = Err(error);
@@ -168,9 +173,7 @@ impl Breakpoints {
     /// Takes every breakpoint out of a copy of this memory, through a stopped thread that has it.
     pub(super) fn clean_copy(&self, tid: i32) -> io::Result<()> {
         for (address, original) in &self.originals {
-            if read_code(tid, *address)? == BREAKPOINT && *original != BREAKPOINT {
-                write_code(tid, *address, *original)?;
-            }
+            replace_code(tid, *address, *original, |code| code == BREAKPOINT)?;
         }
         Ok(())
     }

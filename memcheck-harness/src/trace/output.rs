@@ -1,11 +1,16 @@
-//! Standard output and error of the target: drained by one thread so that the target never waits for us, the last bytes
-//! kept, the rest counted.
+//! Standard output and error of targets: drained by one thread, the same for all of them, so that no target ever waits for us;
+//! the last bytes kept, the rest counted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter, Read as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::thread::JoinHandle;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::model::{Name, OutputTail};
 use crate::sys::process;
@@ -13,12 +18,24 @@ use crate::sys::process;
 /// Bytes read at once: the default capacity of a pipe (pipe(7)).
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// The reading thread of one target.
+/// Events taken at once.
+const EVENTS: usize = 16;
+
+/// Before a wait that failed for no reason of ours is tried again.
+const NAP: Duration = Duration::from_millis(1);
+
+/// The one that reads while targets run. It lives as long as the process: a thread for each target costs more than many a
+/// target takes.
+static READER: Mutex<Option<&'static Reader>> = Mutex::new(None);
+
+/// The output of one target.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// Closed to say that the target is gone.
-    running: Option<PipeWriter>,
-    reader: Option<JoinHandle<Drained>>,
+    reader: &'static Reader,
+    number: u64,
+    pipes: Arc<Mutex<Pipes>>,
+    limit: usize,
+    grace: Duration,
 }
 
 /// What was read.
@@ -28,7 +45,7 @@ pub(super) struct Drained {
     pub(super) tail: OutputTail,
     /// Somebody still held the pipes open when we stopped reading.
     pub(super) held_open: bool,
-    /// The reading thread panicked: nothing of the output is known.
+    /// Reading panicked: what was read is not all.
     pub(super) lost: bool,
 }
 
@@ -36,7 +53,7 @@ impl Drained {
     /// What is to be said of it.
     pub(super) fn remark(&self) -> Option<String> {
         let text = if self.lost {
-            "the output was lost: the thread that read it panicked, a bug of cargo memcheck; the target may have ended for that"
+            "the output was lost: reading it panicked, a bug of cargo memcheck; the target may have ended for that"
         } else if self.held_open {
             "the output was still held open by a process outside of the case: the rest of it was not read"
         } else {
@@ -44,6 +61,29 @@ impl Drained {
         };
         Some(text.to_owned())
     }
+}
+
+/// Standard output and standard error of one target, as long as they are open, and what was kept of each.
+#[derive(Debug, Default)]
+struct Pipes {
+    files: [Option<File>; 2],
+    tails: [Tail; 2],
+    /// Reading panicked.
+    lost: bool,
+}
+
+/// See [`READER`].
+#[derive(Debug)]
+struct Reader {
+    epoll: Epoll,
+    targets: Mutex<Targets>,
+}
+
+/// The targets that run, by number.
+#[derive(Debug, Default)]
+struct Targets {
+    last: u64,
+    running: BTreeMap<u64, (Arc<Mutex<Pipes>>, usize)>,
 }
 
 #[derive(Debug, Default)]
@@ -68,86 +108,177 @@ impl Tail {
     }
 }
 
+impl Pipes {
+    /// Reads once. Gives the file back when it is at its end.
+    fn read(&mut self, index: usize, limit: usize, buffer: &mut [u8]) -> Option<File> {
+        let file = self.files.get_mut(index)?;
+        match file.as_mut().map(|file| file.read(buffer)) {
+            Some(Ok(count @ 1..)) => {
+                if let (Some(tail), Some(bytes)) = (self.tails.get_mut(index), buffer.get(..count)) {
+                    tail.add(bytes, limit);
+                }
+                None
+            }
+            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => None,
+            // EIO: the last program has closed its end of the terminal.
+            Some(Ok(0) | Err(_)) => file.take(),
+            None => None,
+        }
+    }
+}
+
+impl Reader {
+    /// The one of this process, started when it is first needed.
+    fn get() -> io::Result<&'static Self> {
+        let mut reader = lock(&READER);
+        if let Some(reader) = *reader {
+            return Ok(reader);
+        }
+        let made: &'static Self = Box::leak(Box::new(Self {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            targets: Mutex::default(),
+        }));
+        std::thread::Builder::new()
+            .name("memcheck-output".to_owned())
+            .spawn(|| made.serve())?;
+        Ok(*reader.insert(made))
+    }
+
+    fn serve(&self) {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(count) => events.iter().take(count).for_each(|event| self.read_safely(event.data(), &mut buffer)),
+                Err(Errno::EINTR) => {}
+                Err(_) => std::thread::sleep(NAP),
+            }
+        }
+    }
+
+    /// A panic costs one target its output: no other may wait for us for ever.
+    fn read_safely(&self, token: u64, buffer: &mut [u8]) {
+        if catch_unwind(AssertUnwindSafe(|| self.read(token, buffer))).is_ok() {
+            return;
+        }
+        let target = lock(&self.targets).running.get(&(token / 2)).cloned();
+        if let Some((pipes, _)) = target {
+            self.release(token / 2, &pipes);
+            lock(&pipes).lost = true;
+        }
+    }
+
+    fn read(&self, token: u64, buffer: &mut [u8]) {
+        let target = lock(&self.targets).running.get(&(token / 2)).cloned();
+        // One that was asked for its end meanwhile reads by itself.
+        let Some((pipes, limit)) = target else { return };
+        let ended = lock(&pipes).read(usize::from(token % 2 == 1), limit, buffer);
+        if let Some(file) = ended {
+            let _ = self.epoll.delete(&file);
+        }
+    }
+
+    /// Takes a target's pipes away.
+    fn release(&self, number: u64, pipes: &Mutex<Pipes>) -> Pipes {
+        let pipes = std::mem::take(&mut *lock(pipes));
+        for file in pipes.files.iter().flatten() {
+            let _ = self.epoll.delete(file);
+        }
+        lock(&self.targets).running.remove(&number);
+        pipes
+    }
+}
+
 impl Output {
     /// Starts to read the standard output and, unless it is the same terminal, the standard error. `grace` is how long it goes on reading pipes that stay open after the target's end.
     ///
     /// # Errors
-    /// No room for a thread or a pipe.
+    /// No room for a thread or a descriptor.
     pub(super) fn drain(stdout: OwnedFd, stderr: Option<OwnedFd>, limit: usize, grace: Duration) -> io::Result<Self> {
-        let (over, running) = io::pipe()?;
-        let reader = std::thread::Builder::new()
-            .name("memcheck-output".to_owned())
-            .spawn(move || read_all([Some(stdout), stderr].map(|file| file.map(File::from)), &over, limit, grace))?;
-        Ok(Self {
-            running: Some(running),
-            reader: Some(reader),
-        })
+        let reader = Reader::get()?;
+        let pipes = Arc::new(Mutex::new(Pipes {
+            files: [Some(stdout), stderr].map(|file| file.map(File::from)),
+            ..Pipes::default()
+        }));
+        let number = {
+            let mut targets = lock(&reader.targets);
+            targets.last += 1;
+            let number = targets.last;
+            targets.running.insert(number, (Arc::clone(&pipes), limit));
+            number
+        };
+        // From here on, dropping takes back what was begun.
+        let output = Self {
+            reader,
+            number,
+            pipes,
+            limit,
+            grace,
+        };
+        for (token, file) in (number * 2..).zip(&lock(&output.pipes).files) {
+            if let Some(file) = file {
+                reader.epoll.add(file, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
+            }
+        }
+        Ok(output)
     }
 
     /// The target is gone: reads what is left and gives it back.
     pub(super) fn finish(&mut self) -> Drained {
-        self.running = None;
-        let read = self.reader.take().map(JoinHandle::join);
-        read.unwrap_or_else(|| Ok(Drained::default())).unwrap_or_else(|_| Drained {
-            lost: true,
-            ..Drained::default()
-        })
+        let mut pipes = self.reader.release(self.number, &self.pipes);
+        let held_open = read_rest(&mut pipes, self.limit, self.grace);
+        let limit = self.limit;
+        let [stdout, stderr] = pipes.tails.map(|mut tail| {
+            tail.cut(limit);
+            tail
+        });
+        Drained {
+            tail: OutputTail {
+                stdout: Name::new(stdout.kept),
+                stderr: Name::new(stderr.kept),
+                stdout_dropped_bytes: stdout.dropped,
+                stderr_dropped_bytes: stderr.dropped,
+            },
+            held_open,
+            lost: pipes.lost,
+        }
     }
 }
 
-fn read_all(mut pipes: [Option<File>; 2], over: &PipeReader, limit: usize, grace: Duration) -> Drained {
-    let mut tails = [Tail::default(), Tail::default()];
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.reader.release(self.number, &self.pipes);
+    }
+}
+
+/// Reads to the end of each pipe, or as long as the grace lasts. True when one is still open then.
+fn read_rest(pipes: &mut Pipes, limit: usize, grace: Duration) -> bool {
+    let deadline = Instant::now() + grace;
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut deadline: Option<Instant> = None;
-    while pipes.iter().any(Option::is_some) {
-        let left = match deadline {
-            None => -1,
-            Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
-                Some(left) => i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1),
-                None => break,
-            },
+    while pipes.files.iter().any(Option::is_some) {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+            return true;
         };
-        let open: Vec<usize> = (0..2).filter(|&index| pipes[index].is_some()).collect();
-        let mut files: Vec<_> = pipes.iter().flatten().map(|pipe| pipe.as_fd()).collect();
-        if deadline.is_none() {
-            files.push(over.as_fd());
-        }
+        let left = i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1);
+        let open: Vec<usize> = (0..2).filter(|&index| pipes.files[index].is_some()).collect();
+        let files: Vec<_> = pipes.files.iter().flatten().map(|file| file.as_fd()).collect();
         let Ok(ready) = process::readable(&files, left) else {
             continue;
         };
-        if deadline.is_none() && ready.last() == Some(&true) {
-            deadline = Some(Instant::now() + grace);
-        }
         for (&index, _) in open.iter().zip(&ready).filter(|(_, ready)| **ready) {
-            match pipes[index].as_mut().map(|pipe| pipe.read(&mut buffer)) {
-                Some(Ok(0)) => pipes[index] = None,
-                Some(Ok(count)) => tails[index].add(&buffer[..count], limit),
-                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                // EIO: the last program has closed its end of the terminal.
-                Some(Err(_)) | None => pipes[index] = None,
-            }
+            drop(pipes.read(index, limit, &mut buffer));
         }
     }
-    let held_open = pipes.iter().any(Option::is_some);
-    let [stdout, stderr] = tails.map(|mut tail| {
-        tail.cut(limit);
-        tail
-    });
-    Drained {
-        tail: OutputTail {
-            stdout: Name::new(stdout.kept),
-            stderr: Name::new(stderr.kept),
-            stdout_dropped_bytes: stdout.dropped,
-            stderr_dropped_bytes: stderr.dropped,
-        },
-        held_open,
-        lost: false,
-    }
+    false
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{PipeWriter, Write as _};
 
     use super::*;
 
@@ -190,5 +321,36 @@ mod tests {
         );
         assert!(drained.held_open);
         assert_eq!(drained.tail.stdout.as_bytes(), b"said");
+    }
+
+    #[test]
+    fn one_thread_reads_for_all_and_mixes_nothing_up() {
+        let all: Vec<_> = (0..50u8)
+            .map(|number| {
+                let ((stdout, mut out), (stderr, mut err)) = (io::pipe().unwrap(), io::pipe().unwrap());
+                let output = Output::drain(stdout.into(), Some(stderr.into()), 1 << 20, Duration::from_millis(50)).unwrap();
+                let writer = std::thread::spawn(move || {
+                    // More than a pipe holds: somebody has to read before anyone asks for the end.
+                    out.write_all(&vec![number; 300_000]).unwrap();
+                    err.write_all(&[number]).unwrap();
+                });
+                (output, writer)
+            })
+            .collect();
+        for (number, (mut output, writer)) in (0..).zip(all) {
+            writer.join().unwrap();
+            let drained = output.finish();
+            assert!(!drained.held_open);
+            assert_eq!(drained.tail.stdout.as_bytes(), vec![number; 300_000]);
+            assert_eq!(drained.tail.stderr.as_bytes(), [number]);
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_asks_about_is_given_up() {
+        let ((stdout, out), (stderr, _err)) = (io::pipe().unwrap(), io::pipe().unwrap());
+        drop(Output::drain(stdout.into(), Some(stderr.into()), 1, Duration::ZERO).unwrap());
+        let failed = { out }.write_all(b"x").unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::BrokenPipe);
     }
 }

@@ -88,10 +88,23 @@ pub(super) fn is_zombie(tid: i32) -> bool {
     kin(tid).is_some_and(|kin| matches!(kin.state, b'Z' | b'X'))
 }
 
-/// A small file of `/proc`, whole. Such a file says that it is empty, so the usual way would ask again and again for a little.
-fn small(path: String) -> Option<Vec<u8>> {
+/// A file of `/proc`, whole. Such a file says that it is empty, so there is no use in asking for its size.
+fn whole(path: String) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(SMALL_FILE);
-    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    File::open(path).ok()?.take(u64::MAX).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// A file of `/proc` that is one record: the kernel hands it out at once to whoever has room for all of it.
+fn small(path: String) -> Option<Vec<u8>> {
+    let mut file = File::open(path).ok()?;
+    let mut bytes = vec![0; SMALL_FILE];
+    let count = file.read(&mut bytes).ok()?;
+    if count == bytes.len() {
+        file.take(u64::MAX).read_to_end(&mut bytes).ok()?;
+    } else {
+        bytes.truncate(count);
+    }
     Some(bytes)
 }
 
@@ -149,6 +162,12 @@ pub(super) fn first_used_page(tid: i32, start: u64, end: u64, page_bytes: u64) -
         read.is_ok() && u64::from_ne_bytes(entry) >> 62 != 0
     };
     (start..end).step_by(usize::try_from(page_bytes).ok()?).find(is_used)
+}
+
+/// True when a process has no thread but its first: its directory of threads has as many links as there are threads, and two
+/// (kernel `fs/proc/base.c`, `proc_task_getattr`).
+pub(super) fn is_alone(pid: i32) -> bool {
+    fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|found| found.nlink() == 3)
 }
 
 /// Thread ids of a process; empty when it is gone.
@@ -229,7 +248,7 @@ fn find_auxiliary(bytes: &[u8], kind: u64) -> Option<u64> {
 
 /// Executable mappings of files, in address order; empty when the process is gone.
 pub(super) fn executable_files(tid: i32) -> Vec<MappedFile> {
-    let bytes = small(format!("/proc/{tid}/maps")).unwrap_or_default();
+    let bytes = whole(format!("/proc/{tid}/maps")).unwrap_or_default();
     bytes.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect()
 }
 
@@ -337,6 +356,25 @@ mod tests {
             Some((0x7ffc, 0x40_1000))
         );
         assert_eq!(parse_syscall("running\n"), None);
+    }
+
+    #[test]
+    fn a_process_without_further_threads_is_alone() {
+        let (go, ready) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                ready.wait();
+                go.wait();
+            });
+            ready.wait();
+            assert!(!is_alone(i32::try_from(std::process::id()).unwrap()));
+            go.wait();
+        });
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(is_alone(i32::try_from(child.id()).unwrap()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!is_alone(0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::breakpoint::write_code;
 use super::clock::Halt;
 use super::proc;
 use super::session::Session;
-use super::tasks::{How, Space, State};
+use super::tasks::{How, Space, State, Task};
 
 /// How long a pause waits for a vfork child to let its parent go; usually that takes microseconds.
 const VFORK_PATIENCE: Duration = Duration::from_millis(300);
@@ -79,6 +79,9 @@ impl Session {
             let mut found = false;
             // The id of a process that is gone may be a stranger's.
             for pid in pids.iter().filter(|pid| self.tasks.has(**pid)).copied().collect::<Vec<_>>() {
+                if self.is_lone_leader(pid) && proc::is_alone(pid) {
+                    continue;
+                }
                 for tid in proc::threads(pid) {
                     if self.tasks.get(tid).is_none() && !lost.contains(&tid) {
                         self.tasks.add(tid, pid);
@@ -90,6 +93,18 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// The first thread of a process is the only one we know of, and is held alive.
+    fn is_lone_leader(&self, pid: i32) -> bool {
+        let is_held = |task: &Task| {
+            let event = match task.state {
+                State::Running => return false,
+                State::Held(event, _) => event,
+            };
+            !task.leaving && !matches!(event, Some(Status::Exited(_) | Status::Killed(_)))
+        };
+        self.tasks.count(pid) == 1 && self.tasks.get(pid).is_some_and(is_held)
     }
 
     /// Waits until one thread has stopped or ended. False when it does neither: a leader that has ended before its threads,

@@ -167,6 +167,11 @@ impl Tasks {
             .any(|space| matches!(space, Space::Image(one) | Space::Copy(one) if *one == image))
     }
 
+    /// How many threads of a process there are.
+    pub(super) fn count(&self, process: i32) -> usize {
+        self.threads.get(&process).copied().unwrap_or(0)
+    }
+
     /// True when a thread of the process is traced.
     pub(super) fn has(&self, process: i32) -> bool {
         self.spaces.contains_key(&process)
