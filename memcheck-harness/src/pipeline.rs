@@ -521,8 +521,9 @@ fn walk(
         };
         let reading = depth(case, index);
         let captured = capture::read_at(&stopped, reading, &mut objects)?;
-        let memory = capture::recorded_memory(&stopped)?;
+        let memory = capture::memory_behind(&stopped, &captured, &objects)?;
         let mut map = classify::classify(&captured, &memory, own);
+        capture::note_pages(&stopped, &memory, &mut objects);
         capture::name_starts(&captured, &mut map, &mut objects)?;
         if index == case.checkpoints.len() {
             measured.children.push(tree::end_of_child(case, stopped.child())?);

@@ -15,7 +15,9 @@ const MAX_BYTES: u64 = 16 << 20;
 /// and where none of them tells (static ones, other C libraries, files that cannot be read).
 #[must_use]
 pub fn libc_of<'a>(programs: impl Iterator<Item = &'a Path>) -> Option<String> {
-    let loaders: BTreeSet<PathBuf> = programs.filter_map(loader).collect();
+    // Many cases run one program.
+    let programs: BTreeSet<&Path> = programs.collect();
+    let loaders: BTreeSet<PathBuf> = programs.into_iter().filter_map(loader).collect();
     let versions: BTreeSet<String> = loaders.iter().filter_map(|loader| version_of(loader)).collect();
     let mut versions = versions.into_iter();
     match (versions.next(), versions.next()) {

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::procdir::ProcDir;
 use crate::error::Result;
-use crate::model::{Memory, PageRun, Recording};
+use crate::model::{Memory, PageRun, Recording, Region};
 use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, SWAPPED};
 
 // Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst of the kernel).
@@ -28,6 +28,10 @@ const PM_PRESENT: u64 = 1 << 63;
 const ENTRIES: u64 = 64;
 /// Entries read at once when a range is scanned without the ioctl.
 const SCAN_ENTRIES: u64 = 4096;
+/// Pages fetched before they are asked for: the lists and heads that classification begins with, not what it walks through.
+const MAX_LIKELY: usize = 64;
+/// `UIO_MAXIOV` (readv(2)).
+const MAX_VECTORS: usize = 1024;
 /// Pages kept, for the next word of the same page; the oldest habit is to walk through memory once.
 const MAX_PAGES: usize = 16_384;
 
@@ -40,11 +44,15 @@ pub struct LiveMemory {
     pagemap: Option<File>,
     /// Whether what is read is remembered. A walk through a large heap reads a word of each of millions of chunks.
     records: bool,
+    /// Ranges of which every page is resident, by address: regions whose `Rss` is their `Size`.
+    full: Vec<(u64, u64)>,
     state: RefCell<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Pages that were fetched because they were wanted at an earlier stop, and not asked for yet.
+    ahead: BTreeMap<u64, Rc<Page>>,
     /// Residency by `address / page / ENTRIES`, one bit a page.
     resident: BTreeMap<u64, u64>,
     /// By address; absent for a page that could not be read.
@@ -152,8 +160,49 @@ impl LiveMemory {
             page_bytes,
             pagemap: dir.try_file("pagemap").ok(),
             records,
+            full: Vec::new(),
             state: RefCell::default(),
         })
+    }
+
+    /// Tells it what is known: the regions as they were measured at this stop, and addresses of pages that will most likely be
+    /// asked for. Those of them that are resident are fetched at once, in one call.
+    pub(super) fn prepare(&mut self, regions: &[Region], likely: &[u64]) {
+        let is_full = |region: &&Region| region.usage.is_some_and(|usage| usage.resident_bytes == region.size_bytes());
+        self.full = regions
+            .iter()
+            .filter(is_full)
+            .map(|region| (region.start, region.end))
+            .collect();
+        let Ok(bytes) = usize::try_from(self.page_bytes) else { return };
+        let mut state = self.state.borrow_mut();
+        let wanted: Vec<u64> = likely
+            .iter()
+            .copied()
+            .filter(|page| self.is_resident(&mut state, *page))
+            .collect();
+        for wanted in wanted.chunks(MAX_VECTORS) {
+            let remote = wanted.iter().filter_map(|page| {
+                Some(RemoteIoVec {
+                    base: usize::try_from(*page).ok()?,
+                    len: bytes,
+                })
+            });
+            let remote: Vec<RemoteIoVec> = remote.collect();
+            let mut content = vec![0; wanted.len() * bytes];
+            let read = process_vm_readv(self.task, &mut [IoSliceMut::new(&mut content)], &remote).unwrap_or(0);
+            // What comes after one that cannot be read is fetched when it is asked for.
+            let pages = wanted.iter().zip(content.chunks_exact(bytes)).take(read / bytes);
+            let pages = pages.map(|(page, content)| (*page, Rc::new(Page::new(content.to_vec()))));
+            state.ahead.extend(pages);
+        }
+    }
+
+    /// Addresses of the pages that were asked for, as many as are likely to be so again at the next stop.
+    pub(super) fn asked_for(&self) -> Vec<u64> {
+        let state = self.state.borrow();
+        let fetched = state.pages.iter().filter(|(_, page)| page.is_some());
+        fetched.map(|(address, _)| *address).take(MAX_LIKELY).collect()
     }
 
     /// What was read, for [`Capture::recording`](crate::model::Capture::recording): nothing but page scans when it was opened
@@ -195,6 +244,10 @@ impl LiveMemory {
     }
 
     fn is_resident(&self, state: &mut State, address: u64) -> bool {
+        let known = self.full.partition_point(|(_, end)| *end <= address);
+        if self.pagemap.is_some() && self.full.get(known).is_some_and(|(start, _)| *start <= address) {
+            return true;
+        }
         let page = address / self.page_bytes;
         let group = page / ENTRIES;
         let bits = state.resident.entry(group).or_insert_with(|| {
@@ -213,7 +266,8 @@ impl LiveMemory {
             return Some(Rc::clone(page));
         }
         if !state.pages.contains_key(&address) {
-            let content = self.is_resident(state, address).then(|| self.fetch(address)).flatten();
+            let ahead = state.ahead.remove(&address);
+            let content = ahead.or_else(|| self.is_resident(state, address).then(|| self.fetch(address)).flatten());
             if state.pages.len() >= MAX_PAGES {
                 state.forget_pages();
             }

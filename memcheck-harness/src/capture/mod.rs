@@ -77,6 +77,26 @@ pub fn recorded_memory(stopped: &Stopped) -> Result<LiveMemory> {
     memory_with(stopped.pid(), stopped.threads(), true)
 }
 
+/// As [`recorded_memory`], of a process of which a capture was just read: what that tells, and what was asked for at its last
+/// stop, spares most questions.
+///
+/// # Errors
+/// As [`memory`].
+pub fn memory_behind(stopped: &Stopped, capture: &Capture, objects: &ObjectCache) -> Result<LiveMemory> {
+    let mut memory = recorded_memory(stopped)?;
+    let likely = objects
+        .pages
+        .as_ref()
+        .filter(|(of, _)| *of == (stopped.pid(), stopped.image()));
+    memory.prepare(&capture.regions, likely.map_or(&[], |(_, pages)| pages));
+    Ok(memory)
+}
+
+/// Notes what was asked for of a memory, for [`memory_behind`] at the next stop.
+pub fn note_pages(stopped: &Stopped, memory: &LiveMemory, objects: &mut ObjectCache) {
+    objects.pages = Some(((stopped.pid(), stopped.image()), memory.asked_for()));
+}
+
 /// As [`read`], of a process that somebody else started: nothing of ours is in it.
 ///
 /// # Errors
@@ -138,6 +158,8 @@ struct Start {
     of: (i32, Option<u64>),
     auxv: Vec<(u64, u64)>,
     stat: status::Stat,
+    /// Its path as the kernel knew it at the first stop.
+    exe: Name,
 }
 
 /// `image` tells one program of the process from the next, where somebody counts.
@@ -158,6 +180,7 @@ pub(crate) fn read_process_at(
             of: (pid, image),
             auxv: status::parse_auxv(&dir.read("auxv")?, class(&regions)),
             stat: status::parse_stat(&dir.read("stat")?)?,
+            exe: Name::new(dir.link("exe")?.into_vec()),
         },
     };
     let page_bytes = page_bytes(&start.auxv)?;
@@ -169,12 +192,12 @@ pub(crate) fn read_process_at(
         page_bytes,
     };
     let objects = objects::objects(&process, cache);
-    let (auxv, stat) = (start.auxv.clone(), start.stat);
+    let (auxv, stat, exe) = (start.auxv.clone(), start.stat, start.exe.clone());
     cache.start = Some(start);
     Ok(Capture {
         page_bytes,
         pid,
-        exe: Name::new(dir.link("exe")?.into_vec()),
+        exe,
         objects,
         regions,
         status,

@@ -71,6 +71,8 @@ pub struct ObjectCache {
     files: BTreeMap<FileId, Cached>,
     /// Of the program that was read last.
     pub(super) start: Option<super::Start>,
+    /// Pages that were asked for at the last stop: of a process with a program, and their addresses.
+    pub(super) pages: Option<((i32, Option<u64>), Vec<u64>)>,
     /// Names of functions that were asked for.
     pub(super) functions: super::functions::Names,
 }

@@ -61,11 +61,16 @@ impl ProcDir {
         readlinkat(&self.dir, name).map_err(|errno| failed(self.pid, "read", name, errno))
     }
 
-    /// A small file, whole.
+    /// A small file, whole. Most are one record, which the kernel hands out at once to whoever has room for it and one byte more.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(SMALL_FILE);
-        let read = self.file(name)?.take(MAX_SMALL_FILE).read_to_end(&mut bytes);
-        read.map_err(|error| io_failed(self.pid, name, &error))?;
+        let mut file = self.file(name)?;
+        let mut bytes = vec![0; SMALL_FILE];
+        let mut count = file.read(&mut bytes).map_err(|error| io_failed(self.pid, name, &error))?;
+        if count == bytes.len() {
+            let rest = file.take(MAX_SMALL_FILE).read_to_end(&mut bytes);
+            count += rest.map_err(|error| io_failed(self.pid, name, &error))?;
+        }
+        bytes.truncate(count);
         Ok(bytes)
     }
 

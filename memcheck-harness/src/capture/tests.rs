@@ -204,6 +204,44 @@ fn page_runs_count_what_smaps_counts_in_every_region() {
 }
 
 #[test]
+fn what_is_known_beforehand_changes_no_answer_and_no_recording() {
+    let (_dir, path) = build(&[]);
+    let target = Target::start(&path, &[]);
+    let capture = target.capture();
+    let ask = |memory: &LiveMemory| {
+        let mut words = Vec::new();
+        for region in capture
+            .regions
+            .iter()
+            .filter(|region| region.perms.read && region.start < 1 << 63)
+        {
+            let ends = [region.start, region.end - capture.page_bytes];
+            words.extend(ends.map(|page| memory.u64(page + 8)));
+        }
+        words
+    };
+    let plain = memory_of(target.pid(), &target.threads()).unwrap();
+    let expected = ask(&plain);
+    assert!(expected.iter().any(Option::is_some) && expected.iter().any(Option::is_none));
+    let likely = plain.asked_for();
+    let mut prepared = memory_of(target.pid(), &target.threads()).unwrap();
+    // Of these, one is not mapped and one is not asked for.
+    let unused = capture
+        .regions
+        .iter()
+        .find(|region| region.contains(capture.start_stack.unwrap()))
+        .unwrap();
+    let others = [0x1000, unused.end - 2 * capture.page_bytes];
+    prepared.prepare(&capture.regions, &likely.iter().copied().chain(others).collect::<Vec<_>>());
+    assert_eq!(ask(&prepared), expected);
+    assert_eq!(prepared.asked_for(), likely);
+    assert_eq!(prepared.into_recording(), plain.into_recording());
+    let after = target.capture();
+    let resident = |capture: &Capture| total(capture, |usage| usage.resident_bytes);
+    assert_eq!(resident(&after), resident(&capture), "nothing was faulted in");
+}
+
+#[test]
 fn the_fast_level_says_what_smaps_says_in_every_region() {
     let (_dir, path) = build(&[]);
     let target = Target::start(&path, &[]);

@@ -51,7 +51,9 @@ struct ScanArg {
 /// architectures with another encoding (MIPS, PowerPC, SPARC) answer ENOTTY, which the caller takes for an old kernel.
 const PAGEMAP_SCAN: u32 = 3 << 30 | (size_of::<ScanArg>() as u32) << 16 | (b'f' as u32) << 8 | 16;
 /// Regions per call: 12 KiB of buffer.
-const BATCH: usize = 512;
+const BATCH: u64 = 512;
+/// Pages are never smaller.
+const SMALLEST_PAGE: u64 = 4096;
 
 /// The pages of `[start, end)` (page-aligned) that have any of the categories `any_of`, with the bits of `wanted`, in order.
 ///
@@ -59,7 +61,9 @@ const BATCH: usize = 512;
 /// `ENOTTY` on kernels without the ioctl, `EINVAL` for a category they do not know or an address that is not the target's.
 pub(crate) fn scan(pagemap: &File, start: u64, end: u64, any_of: u64, wanted: u64) -> io::Result<Vec<PageRegion>> {
     let mut found = Vec::new();
-    let mut batch = vec![PageRegion::default(); BATCH];
+    // A range of few pages has few regions.
+    let room = (end.saturating_sub(start) / SMALLEST_PAGE).clamp(1, BATCH);
+    let mut batch = vec![PageRegion::default(); usize::try_from(room).unwrap_or(1)];
     let mut at = start;
     while at < end {
         let mut arg = ScanArg {
@@ -67,7 +71,7 @@ pub(crate) fn scan(pagemap: &File, start: u64, end: u64, any_of: u64, wanted: u6
             start: at,
             end,
             vec: batch.as_mut_ptr() as u64,
-            vec_len: BATCH as u64,
+            vec_len: room,
             category_anyof_mask: any_of,
             return_mask: wanted,
             ..ScanArg::default()

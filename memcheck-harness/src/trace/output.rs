@@ -149,7 +149,10 @@ impl Reader {
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
             match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-                Ok(count) => events.iter().take(count).for_each(|event| self.read_safely(event.data(), &mut buffer)),
+                Ok(count) => events
+                    .iter()
+                    .take(count)
+                    .for_each(|event| self.read_safely(event.data(), &mut buffer)),
                 Err(Errno::EINTR) => {}
                 Err(_) => std::thread::sleep(NAP),
             }

@@ -184,10 +184,12 @@ pub(super) fn threads(pid: i32) -> BTreeSet<i32> {
 /// The name of a thread.
 pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
     let mut text = [0; MAX_COMM];
-    let count = File::open(format!("/proc/{pid}/task/{tid}/comm"))
-        .ok()?
-        .read(&mut text)
-        .ok()?;
+    let path = if pid == tid {
+        format!("/proc/{pid}/comm")
+    } else {
+        format!("/proc/{pid}/task/{tid}/comm")
+    };
+    let count = File::open(path).ok()?.read(&mut text).ok()?;
     let mut bytes = text.get(..count)?.to_vec();
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
