@@ -154,8 +154,7 @@ pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPag
 /// `prctl(PR_SET_MM)`, changes it, as tools do that restore processes from files.)
 #[derive(Debug)]
 struct Start {
-    /// Process, and the number of its program; absent where nobody counts.
-    of: (i32, Option<u64>),
+    of: objects::ProgramId,
     auxv: Vec<(u64, u64)>,
     stat: status::Stat,
     /// Its path as the kernel knew it at the first stop.

@@ -65,6 +65,9 @@ const C_LIBRARIES: [&[u8]; 5] = [b"libc.so", b"libc-", b"libpthread", b"ld-", b"
 /// Device and inode, as `maps` prints them.
 pub(super) type FileId = ((u32, u32), u64);
 
+/// Process, and the number of its program; absent where nobody counts.
+pub(super) type ProgramId = (i32, Option<u64>);
+
 /// ELF facts of objects already seen, by device and inode: shared by the checkpoints of a run.
 #[derive(Debug, Default)]
 pub struct ObjectCache {
@@ -72,7 +75,7 @@ pub struct ObjectCache {
     /// Of the program that was read last.
     pub(super) start: Option<super::Start>,
     /// Pages that were asked for at the last stop: of a process with a program, and their addresses.
-    pub(super) pages: Option<((i32, Option<u64>), Vec<u64>)>,
+    pub(super) pages: Option<(ProgramId, Vec<u64>)>,
     /// Names of functions that were asked for.
     pub(super) functions: super::functions::Names,
 }

@@ -234,7 +234,6 @@ struct Stack {
 }
 
 // SAFETY: the mapping belongs to whoever holds this, on any thread.
-#[expect(clippy::non_send_fields_in_send_ty, reason = "the pointer is the owner's alone")]
 unsafe impl Send for Stack {}
 
 impl Stack {

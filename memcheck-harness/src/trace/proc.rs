@@ -361,6 +361,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process that nobody traces")]
     fn a_process_without_further_threads_is_alone() {
         let (go, ready) = (std::sync::Barrier::new(2), std::sync::Barrier::new(2));
         std::thread::scope(|scope| {
