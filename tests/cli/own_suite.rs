@@ -136,6 +136,8 @@ fn rust_programs() {
         "{:?}",
         plain.keys()
     );
+    let results = fs::read(target().join("memcheck-data/results.json")).unwrap();
+    assert_eq!(tests::schema::wrong(&serde_json::from_slice(&results).unwrap()), [""; 0]);
     let processor = tests::a_processor();
     let one_cpu = [&["-c", &processor, TOOL], &ARGS[..]].concat();
     let mut command = run("taskset", &one_cpu);

@@ -40,7 +40,7 @@ checkpoint = [{ name = "done", budget.mmap-chunk.count = 3 }]
 "#;
 
 /// Approved with one block.
-fn project() -> Project {
+pub(super) fn project() -> Project {
     let project = Project::new().file("turns.c", TURNS).file("memcheck.toml", TOML);
     let _ = memcheck(&project, &["accept"]).expect_code(0);
     assert!(!project.read(&snap("turns")).contains("varies"));

@@ -100,7 +100,16 @@ fn a_green_pull_request_tells_what_it_raised_and_accepted() {
     ] {
         assert!(entries.contains(&entry.to_owned()), "no {entry}: {entries:#?}");
     }
-    assert!(!project.read("target/memcheck-data/results.json").contains("\"unknown\":\""));
+    let results = project.read("target/memcheck-data/results.json");
+    assert!(!results.contains("\"unknown\":\""));
+    // The schema describes all of it, and nothing that is not there.
+    let mut checked = tests::schema::Checked::default();
+    checked.add(&serde_json::from_str(&results).unwrap());
+    assert_eq!(checked.wrong, [""; 0]);
+    let mut described = tests::schema::described()
+        .into_iter()
+        .filter(|key| key.starts_with("revised."));
+    assert!(described.all(|key| checked.seen.contains(&key)), "{:?}", checked.seen);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub mod glibc;
+pub mod schema;
 
 /// A throw-away project directory; gone when dropped.
 #[derive(Debug)]
