@@ -521,7 +521,7 @@ fn walk(
         };
         let reading = depth(case, index);
         let captured = capture::read_at(&stopped, reading, &mut objects)?;
-        let memory = capture::memory_behind(&stopped, &captured, &objects)?;
+        let memory = capture::memory_behind(&stopped, &captured, &mut objects)?;
         let mut map = classify::classify(&captured, &memory, own);
         capture::note_pages(&stopped, &memory, &mut objects);
         capture::name_starts(&captured, &mut map, &mut objects)?;

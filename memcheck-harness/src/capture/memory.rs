@@ -155,14 +155,19 @@ impl State {
 impl LiveMemory {
     /// The memory behind a directory of /proc; `task` is a thread that still has memory.
     pub(super) fn open(dir: &ProcDir, task: i32, page_bytes: u64, records: bool) -> Result<Self> {
-        Ok(Self {
+        Ok(Self::through(dir.try_file("pagemap").ok(), task, page_bytes, records))
+    }
+
+    /// The memory behind an open `pagemap`.
+    pub(super) fn through(pagemap: Option<File>, task: i32, page_bytes: u64, records: bool) -> Self {
+        Self {
             task: Pid::from_raw(task),
             page_bytes,
-            pagemap: dir.try_file("pagemap").ok(),
+            pagemap,
             records,
             full: Vec::new(),
             state: RefCell::default(),
-        })
+        }
     }
 
     /// Tells it what is known: the regions as they were measured at this stop, and addresses of pages that will most likely be

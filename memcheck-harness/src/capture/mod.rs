@@ -82,8 +82,13 @@ pub fn recorded_memory(stopped: &Stopped) -> Result<LiveMemory> {
 ///
 /// # Errors
 /// As [`memory`].
-pub fn memory_behind(stopped: &Stopped, capture: &Capture, objects: &ObjectCache) -> Result<LiveMemory> {
-    let mut memory = recorded_memory(stopped)?;
+pub fn memory_behind(stopped: &Stopped, capture: &Capture, objects: &mut ObjectCache) -> Result<LiveMemory> {
+    let mut memory = match objects.through.take() {
+        Some(through) if through.pid == stopped.pid() => {
+            LiveMemory::through(through.pagemap, through.task, capture.page_bytes, true)
+        }
+        _ => recorded_memory(stopped)?,
+    };
     let likely = objects
         .pages
         .as_ref()
@@ -150,6 +155,15 @@ pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPag
     read_process_at(pid, threads, patched, (Reading::EVERYTHING, None), cache)
 }
 
+/// What a process was read through.
+#[derive(Debug)]
+struct Through {
+    pid: i32,
+    /// A thread of it that has memory.
+    task: i32,
+    pagemap: Option<std::fs::File>,
+}
+
 /// What a program is started with: it stays as it is until another one is loaded. (Only a process that writes its own, by
 /// `prctl(PR_SET_MM)`, changes it, as tools do that restore processes from files.)
 #[derive(Debug)]
@@ -169,7 +183,7 @@ pub(crate) fn read_process_at(
     (reading, image): (Reading, Option<u64>),
     cache: &mut ObjectCache,
 ) -> Result<Capture> {
-    let (dir, _) = live_directory(pid, threads)?;
+    let (dir, task) = live_directory(pid, threads)?;
     // The figures of smaps come first: nothing that follows may change them.
     let (regions, status) = consistent(pid, &dir, reading.level)?;
     let stack_limit_bytes = stack_limit(pid, &dir)?;
@@ -193,6 +207,9 @@ pub(crate) fn read_process_at(
     let objects = objects::objects(&process, cache);
     let (auxv, stat, exe) = (start.auxv.clone(), start.stat, start.exe.clone());
     cache.start = Some(start);
+    let pagemap = dir.try_file("pagemap").ok();
+    let by_mappings = pagemap.is_none();
+    cache.through = Some(Through { pid, task, pagemap });
     Ok(Capture {
         page_bytes,
         pid,
@@ -210,7 +227,7 @@ pub(crate) fn read_process_at(
         joined_mappings: 0,
         // Nothing else tells what may be read without changing what is measured.
         without_chunks: !reading.chunks,
-        by_mappings: dir.try_file("pagemap").is_err(),
+        by_mappings,
         recording: Recording::default(),
     })
 }

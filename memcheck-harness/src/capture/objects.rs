@@ -74,6 +74,8 @@ pub struct ObjectCache {
     files: BTreeMap<FileId, Cached>,
     /// Of the program that was read last.
     pub(super) start: Option<super::Start>,
+    /// What the last capture was read through, for who reads the memory behind it.
+    pub(super) through: Option<super::Through>,
     /// Pages that were asked for at the last stop: of a process with a program, and their addresses.
     pub(super) pages: Option<(ProgramId, Vec<u64>)>,
     /// Names of functions that were asked for.
@@ -241,10 +243,13 @@ impl ObjectCache {
             return Arc::clone(&known.content);
         }
         let by_path = regions.first().is_some_and(|region| is_c_library(&region.name));
-        let found = open(process.dir, id, regions, is_exe).and_then(|file| {
-            let question = format!("content of {by_path} {is_exe}");
+        let question = format!("content of {by_path} {is_exe}");
+        let read_now = || {
+            let file = open(process.dir, id, regions, is_exe)?;
             elf::remembered(&file, &question, || Ok(read(&file, by_path, is_exe))).map_err(|error| error.problem().title.clone())
-        });
+        };
+        let known = regions.first().and_then(|region| known(process.pid, region, &question));
+        let found = known.map_or_else(read_now, Ok);
         let content = found.unwrap_or_else(|why| {
             Arc::new(Content {
                 facts: Err(why),
@@ -258,6 +263,12 @@ impl ObjectCache {
         self.files.insert(id, cached);
         content
     }
+}
+
+/// What is remembered of the file that is mapped there, without opening it. Only regular files were ever read.
+fn known(pid: i32, region: &Region, question: &str) -> Option<Arc<Content>> {
+    let link = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
+    elf::known(elf::Stamp::of(&std::fs::metadata(link).ok()?), question)
 }
 
 fn is_c_library(name: &Name) -> bool {

@@ -22,7 +22,7 @@ use goblin::elf::program_header::{PF_X, PT_GNU_RELRO, PT_GNU_STACK, PT_INTERP};
 use goblin::elf::sym::{STT_FUNC, STT_OBJECT};
 
 pub use self::layout::layout;
-pub(crate) use self::remembered::remembered;
+pub(crate) use self::remembered::{Stamp, known, remembered};
 
 use self::dynamic::Dynamic;
 use self::header::Elf;

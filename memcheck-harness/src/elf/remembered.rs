@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,16 @@ use crate::error::{Error, Result};
 
 /// A file as it is now: device, inode, size, then seconds and nanoseconds of the last change of its content and of the file itself.
 /// Who changes a file changes one of these; the last is set by the kernel alone.
-type Stamp = (u64, u64, u64, [i64; 4]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Stamp(u64, u64, u64, [i64; 4]);
+
+impl Stamp {
+    /// Of an open file, or of one that a path leads to.
+    pub(crate) fn of(found: &Metadata) -> Self {
+        let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+        Self(found.dev(), found.ino(), found.len(), times)
+    }
+}
 
 /// Answers by file and question.
 type Answers = BTreeMap<(Stamp, String), Arc<dyn Any + Send + Sync>>;
@@ -29,10 +38,8 @@ pub(crate) fn remembered<T: Any + Send + Sync>(file: &File, question: &str, read
     let meta = file
         .metadata()
         .map_err(|error| Error::not_judged(format!("could not inspect the ELF file: {error}")))?;
-    let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-    let key = ((meta.dev(), meta.ino(), meta.len(), times), question.to_owned());
-    let known = answers(|all| all.get(&key).cloned());
-    if let Some(known) = known.and_then(|known| known.downcast().ok()) {
+    let stamp = Stamp::of(&meta);
+    if let Some(known) = known(stamp, question) {
         return Ok(known);
     }
     let answer = Arc::new(read()?);
@@ -40,9 +47,16 @@ pub(crate) fn remembered<T: Any + Send + Sync>(file: &File, question: &str, read
         if all.len() >= MAX_ANSWERS {
             all.clear();
         }
+        let key = (stamp, question.to_owned());
         all.insert(key, Arc::<T>::clone(&answer) as Arc<dyn Any + Send + Sync>)
     });
     Ok(answer)
+}
+
+/// The answer to a question that was asked before of this very content: nothing is opened for it.
+pub(crate) fn known<T: Any + Send + Sync>(stamp: Stamp, question: &str) -> Option<Arc<T>> {
+    let key = (stamp, question.to_owned());
+    answers(|all| all.get(&key).cloned())?.downcast().ok()
 }
 
 fn answers<T>(look: impl FnOnce(&mut Answers) -> T) -> T {
@@ -67,7 +81,10 @@ mod tests {
             };
             *remembered(file, question, read).unwrap()
         };
+        let known_now = |question| known::<i32>(Stamp::of(&file.metadata().unwrap()), question).map(|answer| *answer);
+        assert_eq!(known_now("a"), None);
         assert_eq!((ask(&file, "a"), ask(&file, "a"), ask(&file, "b")), (1, 1, 2));
+        assert_eq!((known_now("a"), known_now("b"), known_now("c")), (Some(1), Some(2), None));
         file.write_all(b"longer").unwrap();
         assert_eq!((ask(&file, "a"), ask(&file, "a")), (3, 3));
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(9)).unwrap();

@@ -27,7 +27,7 @@ const START_MAIN: &str = "__libc_start_main";
 /// One file with what was asked of it: each table is read once, and only if a point needs it.
 struct Searched {
     file: File,
-    /// Its path, where its debug information may have been split off from.
+    /// Its path or (below `/proc`) a link to it, where its debug information may have been split off from.
     path: PathBuf,
     lines: BTreeMap<String, BTreeMap<u64, BTreeSet<u64>>>,
     variables: Option<Vec<Function>>,
@@ -47,6 +47,11 @@ impl Searched {
             functions: None,
             probes: None,
         }
+    }
+
+    fn own_path(&self) -> PathBuf {
+        let link = self.path.starts_with("/proc").then(|| std::fs::read_link(&self.path).ok());
+        link.flatten().unwrap_or_else(|| self.path.clone())
     }
 
     /// An ELF file by its first bytes.
@@ -130,7 +135,7 @@ impl Searched {
                 if !self.lines.contains_key(file) {
                     let mut lines = elf::lines(&self.file, file)?;
                     if lines.is_empty()
-                        && let Some(debug) = debug::file_of(&self.file, &self.path)
+                        && let Some(debug) = debug::file_of(&self.file, &self.own_path())
                     {
                         lines = elf::lines(&debug, file)?;
                     }
@@ -196,8 +201,7 @@ impl Session {
         }
         let exe = File::open(format!("/proc/{tid}/exe"))
             .map_err(|error| Error::machine(format!("could not open the target's executable through /proc: {error}")))?;
-        let path = std::fs::read_link(format!("/proc/{tid}/exe")).unwrap_or_default();
-        let mut exe = Searched::new(exe, path);
+        let mut exe = Searched::new(exe, PathBuf::from(format!("/proc/{tid}/exe")));
         let facts = exe.facts()?;
         if facts.class != Class::Elf64 || Some(facts.machine) != arch::MACHINE {
             return Err(
@@ -358,6 +362,11 @@ impl Session {
         let Some(first) = mappings.first() else {
             return Ok(false);
         };
+        let question = format!("none of {:?}", open.iter().map(|(_, at)| at).collect::<Vec<_>>());
+        if proc::stamp_of(tid, first).is_some_and(|stamp| elf::known::<()>(stamp, &question).is_some()) {
+            return Ok(false);
+        }
+        let mut has_none = true;
         let mut library = match proc::open_mapped(tid, first) {
             Ok(file) => Searched::new(file, PathBuf::from(std::ffi::OsStr::from_bytes(first.path.as_bytes()))),
             Err(why) => {
@@ -380,12 +389,14 @@ impl Session {
                 Err(error) if error.kind() == ProblemKind::Config => return Err(error),
                 Err(error) => {
                     self.remark(not_searched(&first.path, &error.to_string()));
+                    has_none = false;
                     continue;
                 }
             };
             if found.is_empty() {
                 continue;
             }
+            has_none = false;
             let (semaphores, foreign) = library.semaphores(at)?;
             self.foreign_semaphore(foreign, at);
             let facts = library.facts()?;
@@ -405,6 +416,9 @@ impl Session {
                     self.raise(tid, *index, semaphore.wrapping_add(bias), mapped.start);
                 }
             }
+        }
+        if has_none {
+            let _ = elf::remembered(&library.file, &question, || Ok(()));
         }
         Ok(starts_main)
     }

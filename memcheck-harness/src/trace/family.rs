@@ -123,7 +123,11 @@ impl Session {
         if pid != self.main && !self.follows() {
             return Ok(());
         }
-        let parent = proc::kin(pid).map_or(self.main, |kin| kin.parent);
+        let parent = if pid == self.main {
+            self.main
+        } else {
+            proc::kin(pid).map_or(self.main, |kin| kin.parent)
+        };
         self.family.born(pid, parent, self.main);
         self.meet(pid)
     }

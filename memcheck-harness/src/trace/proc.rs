@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::elf::Stamp;
 use crate::model::Name;
 use crate::sys::process;
 
@@ -299,6 +300,12 @@ pub(super) fn heap(pid: i32, limit: usize) -> Vec<u8> {
     let read = memory.read_at(&mut bytes, start).unwrap_or(0);
     bytes.truncate(read);
     bytes
+}
+
+/// What tells the content of the file that is mapped, without opening it; needs what [`open_mapped`] needs for its link.
+pub(super) fn stamp_of(tid: i32, mapped: &MappedFile) -> Option<Stamp> {
+    let link = format!("/proc/{tid}/map_files/{:x}-{:x}", mapped.start, mapped.end);
+    fs::metadata(link).ok().map(|found| Stamp::of(&found))
 }
 
 /// Opens the very file that is mapped, or says why that is not possible.
