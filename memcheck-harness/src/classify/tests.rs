@@ -566,6 +566,52 @@ fn cut_regions_share_their_figures_by_pages() {
 }
 
 #[test]
+fn swapped_pages_of_a_cut_region_sum_to_what_smaps_says() {
+    let mut fake = threads();
+    let base = 0x1000_0000;
+    fake.capture.regions[6].usage.as_mut().unwrap().swap_bytes = 0x5000;
+    for (start, end) in [(MIB - 0x2000, MIB), (2 * MIB - 0x3000, 2 * MIB)] {
+        let run = fake.run(base + start, base + end);
+        (run.resident, run.anon, run.swapped) = (false, false, true);
+    }
+    let map = fake.classify();
+    let swap = |role| {
+        map.pieces
+            .iter()
+            .filter(|piece| piece.role == role)
+            .map(|piece| piece.swap_bytes)
+            .sum::<Option<u64>>()
+    };
+    assert_eq!(
+        (swap(Role::ThreadStackLive), swap(Role::ThreadStackExited)),
+        (Some(0x2000), Some(0x3000))
+    );
+    assert_eq!((swap(Role::ThreadStackCached), map.process.swap), (Some(0), Some(0x5000)));
+    // A stack that is swapped out is as deep as it was.
+    assert_eq!(map.threads[1].deepest_bytes, Some(0x2000));
+}
+
+/// Without knowing libc there is no word on stacks: no number, rather than none.
+#[test]
+fn threads_without_known_stacks_have_no_count_of_them() {
+    let mut fake = threads();
+    let facts = fake.capture.objects[0].facts.as_mut().unwrap();
+    facts.machine = 8;
+    let map = fake.classify();
+    let metric = |name| map.metric(&Metric::parse(name).unwrap());
+    assert_eq!(metric("threads.count"), Some(3));
+    for name in [
+        "thread-stack.live.count",
+        "thread-stack.user.count",
+        "thread-stack.exited.count",
+        "thread-stack.reserved",
+    ] {
+        assert_eq!(metric(name), None, "{name}");
+    }
+    assert_eq!(metric("main-stack.count"), Some(0));
+}
+
+#[test]
 fn page_runs_that_overlap_count_once() {
     let mut fake = threads();
     let base = 0x1000_0000;

@@ -13,6 +13,8 @@ use crate::model::Name;
 const MAX_SECTION: u64 = 512 << 20;
 /// `PATH_MAX` of Linux, and the checksum behind the name.
 const MAX_LINK: u64 = 4096 + 8;
+/// Most places kept of one source: a line table can name a million in as many bytes.
+const MAX_PLACES: usize = 1 << 22;
 /// `SHF_COMPRESSED` (gABI).
 const SHF_COMPRESSED: u64 = 1 << 11;
 
@@ -80,6 +82,9 @@ pub(super) fn of_source(elf: &Elf<'_>, source: &str) -> Result<Vec<(u64, u64)>> 
                 .is_some_and(|program| read.insert(program.header().offset().0))
         {
             of_unit(&dwarf, &unit, &wanted, &mut found).map_err(broken)?;
+            if found.len() >= MAX_PLACES {
+                return Err(malformed("line tables: more places of one source than we are ready to keep"));
+            }
         }
     }
     Ok(found)
@@ -114,6 +119,9 @@ fn of_unit(dwarf: &Dwarf<'_>, unit: &Unit<'_>, wanted: &[&[u8]], found: &mut Vec
         let line = line.filter(|_| matches);
         // A line that goes on is one place; `is_stmt` marks where a debugger would stop.
         if let Some(line) = line.filter(|line| before != Some(*line) && row.is_stmt()) {
+            if found.len() >= MAX_PLACES {
+                return Ok(());
+            }
             found.push((line, row.address()));
         }
         if line.is_none() || row.is_stmt() {

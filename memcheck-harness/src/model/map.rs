@@ -330,6 +330,10 @@ impl MemoryMap {
                 {
                     return None;
                 }
+                let of_thread = |role: &Role| matches!(role, Role::ThreadStackLive | Role::ThreadStackUser);
+                if roles.iter().any(of_thread) && self.lacks_stacks() {
+                    return None;
+                }
                 // Where glibc's malloc was not recognised, nobody looked for what it made.
                 let of_malloc = |role: &Role| matches!(role, Role::ThreadArena | Role::MmapChunk);
                 if roles.iter().any(of_malloc) && self.arenas.is_none() {
@@ -341,6 +345,13 @@ impl MemoryMap {
                 self.role_measure(&|role| roles.contains(&role), measure)
             }
         }
+    }
+
+    /// Threads run whose stacks were not found, where libc's lists do not tell of any either: on another architecture, or made
+    /// by something else than libc.
+    fn lacks_stacks(&self) -> bool {
+        let unknown = |thread: &ThreadFact| thread.state == StackState::Live && !thread.main && thread.stack.is_none();
+        !self.thread_lists_known && self.threads.iter().any(unknown)
     }
 
     fn role_measure(&self, include: &dyn Fn(Role) -> bool, measure: RoleMeasure) -> Option<u64> {
