@@ -108,12 +108,11 @@ fn levels(
 }
 
 fn capture_at(stopped: &Stopped, level: CaptureLevel, objects: &mut ObjectCache) -> MemoryMap {
-    let captured = capture::read_at(stopped, Reading { level, chunks: true }, objects);
-    let memory = capture::memory(stopped);
-    let (Ok(captured), Ok(memory)) = (captured, memory) else {
+    let Ok((captured, memory)) = capture::look(stopped, Reading { level, chunks: true }, objects) else {
         panic!("the capture failed");
     };
     let map = classify(&captured, &memory, &|_| true);
+    capture::note_pages(stopped, &memory, objects);
     assert!(map.process.anon.is_some());
     map
 }

@@ -9,7 +9,7 @@ use benches::{Contender, Fallible, Program, Reach, Table, compile, times};
 use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::error::Result;
-use memcheck_harness::model::{At, Cancel, LaunchLimits, Name, Stdin};
+use memcheck_harness::model::{At, Cancel, LaunchLimits, Name, Reading, Stdin};
 use memcheck_harness::trace::{self, Launch, Next, Point};
 
 /// Ends at once.
@@ -185,12 +185,11 @@ fn felt(text: &str) -> Option<(Duration, Duration)> {
 }
 
 fn full(stopped: &trace::Stopped, cache: &mut ObjectCache) {
-    let captured = capture::read(stopped, cache);
-    let memory = capture::recorded_memory(stopped);
-    let (Ok(captured), Ok(memory)) = (captured, memory) else {
+    let Ok((captured, memory)) = capture::look(stopped, Reading::EVERYTHING, cache) else {
         panic!("the capture failed");
     };
     let mut map = classify(&captured, &memory, &|_| true);
+    capture::note_pages(stopped, &memory, cache);
     assert!(capture::name_starts(&captured, &mut map, cache).is_ok());
     assert!(!memory.into_recording().bytes.is_empty());
 }

@@ -12,7 +12,8 @@ use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::config::{self, Overrides};
 use memcheck_harness::model::{
-    At, Cancel, Capture, Case, CheckpointSpec, Defaults, LaunchLimits, Name, Plan, ProblemKind, Recording, Role, Stdin, Target,
+    At, Cancel, Capture, Case, CheckpointSpec, Defaults, LaunchLimits, Name, Plan, ProblemKind, Reading, Recording, Role, Stdin,
+    Target,
 };
 use memcheck_harness::pipeline::{self, Event, Options};
 use memcheck_harness::trace::{self, Launch, Next, Point};
@@ -89,8 +90,7 @@ fn a_recorded_capture_says_the_same_offline() {
     let mut running = trace::launch(&launch(case, &binary.path), &points, &cancel).unwrap();
     let mut seen = Vec::new();
     while let Next::Paused(stopped, index) = running.next().unwrap() {
-        let captured = capture::read(&stopped, &mut objects).unwrap();
-        let memory = capture::recorded_memory(&stopped).unwrap();
+        let (captured, memory) = capture::look(&stopped, Reading::EVERYTHING, &mut objects).unwrap();
         let live = classify(&captured, &memory, &own);
         let complete = Capture {
             recording: memory.into_recording(),

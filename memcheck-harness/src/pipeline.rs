@@ -520,8 +520,7 @@ fn walk(
             Next::Ended(ended) => return steps.after(ended),
         };
         let reading = depth(case, index);
-        let captured = capture::read_at(&stopped, reading, &mut objects)?;
-        let memory = capture::memory_behind(&stopped, &captured, &mut objects)?;
+        let (captured, memory) = capture::look(&stopped, reading, &mut objects)?;
         let mut map = classify::classify(&captured, &memory, own);
         capture::note_pages(&stopped, &memory, &mut objects);
         capture::name_starts(&captured, &mut map, &mut objects)?;

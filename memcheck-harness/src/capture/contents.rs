@@ -1,8 +1,11 @@
 //! What the memory of a stopped process holds, for whoever asks: the resident pages of a role, piece by piece. Pages that are not
 //! in memory are not read, so that looking changes nothing.
 
+use std::rc::Rc;
+
 use super::live_directory;
 use super::memory::LiveMemory;
+use super::pages::Known;
 use crate::error::{Error, Result};
 use crate::model::{FoundString, Memory as _, MemoryMap, Name, Piece, Thread};
 
@@ -45,7 +48,7 @@ pub fn content_reader(pid: i32, map: &MemoryMap) -> Result<ContentReader> {
     };
     let threads: Vec<Thread> = map.threads.iter().filter_map(|fact| fact.tid).map(thread).collect();
     let (dir, task) = live_directory(pid, &threads)?;
-    let memory = LiveMemory::open(&dir, task, map.page_bytes, false)?;
+    let memory = LiveMemory::open(Rc::new(dir), task, map.page_bytes, false, Known::default());
     Ok(ContentReader { memory })
 }
 

@@ -16,13 +16,14 @@ use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, PageRegion, SWAPP
 /// The smallest huge page: 2 MiB on x86-64, 64 KiB elsewhere (Documentation/admin-guide/mm/hugetlbpage.rst).
 const SMALLEST_HUGE: u64 = if cfg!(target_arch = "x86_64") { 2 << 20 } else { 64 << 10 };
 
-/// Fills in the figures. Fails where the kernel has no such call (before Linux 6.7), and where it cannot tell what `smaps` would
-/// say: the regions are then as they were.
-pub(super) fn measure(pagemap: &File, regions: &mut [Region]) -> io::Result<()> {
+/// Fills in the figures, and gives all runs of pages there are, in order. Fails where the kernel has no such call (before Linux
+/// 6.7), and where it cannot tell what `smaps` would say: the regions are then as they were.
+pub(super) fn measure(pagemap: &File, regions: &mut [Region]) -> io::Result<Vec<PageRegion>> {
     if regions.iter().any(may_be_huge) {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
     let mut figures: Vec<Usage> = vec![Usage::default(); regions.len()];
+    let mut all: Vec<PageRegion> = Vec::new();
     let mut guard = GUARD;
     let countable = regions.partition_point(|region| region.start < 1 << 63);
     let mut first = 0;
@@ -30,27 +31,32 @@ pub(super) fn measure(pagemap: &File, regions: &mut [Region]) -> io::Result<()> 
         if let (Some(from), Some(to)) = (group.first(), group.last()) {
             let extra = if needs_file(from) { FILE } else { 0 };
             let wanted = PRESENT | SWAPPED;
-            let scan = |guard| pagemap::scan(pagemap, from.start, to.end, wanted, wanted | PFNZERO | extra | guard);
-            let runs = match scan(guard) {
+            let before = all.len();
+            let mut scan = |guard| {
+                let range = (from.start, to.end);
+                pagemap::scan_into(pagemap, range, wanted, wanted | PFNZERO | extra | guard, &mut all)
+            };
+            match scan(guard) {
                 // A category that this kernel does not know (before 6.15), though it may have guards (6.13): both are entries
                 // of swap.
                 Err(error) if guard != 0 && error.raw_os_error() == Some(libc::EINVAL) => {
                     guard = 0;
                     scan(guard)?
                 }
-                runs => runs?,
-            };
+                scanned => scanned?,
+            }
+            let runs = all.get(before..).unwrap_or_default();
             if guard == 0 && runs.iter().any(|run| run.categories & SWAPPED != 0) {
                 return Err(io::Error::from(io::ErrorKind::Unsupported));
             }
-            add(group, &runs, &mut figures[first..first + group.len()]);
+            add(group, runs, &mut figures[first..first + group.len()]);
         }
         first += group.len();
     }
     for (region, usage) in regions.iter_mut().zip(figures) {
         region.usage = Some(usage);
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Pages of a file or of shared memory can be here. The kernel's own pages (`[vdso]`) look like those of a file.

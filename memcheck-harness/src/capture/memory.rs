@@ -2,8 +2,7 @@
 //! (reading an absent one would fault it in), and what was read is remembered for a recording.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -12,26 +11,21 @@ use std::rc::Rc;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
+use super::pages::{Known, PM_PRESENT, joined, run_of_entry, run_of_scan};
 use super::procdir::ProcDir;
-use crate::error::Result;
-use crate::model::{Memory, PageRun, Recording, Region};
+use crate::model::{Memory, PageRun, Recording};
 use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, SWAPPED};
-
-// Bits of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst of the kernel).
-const PM_EXCLUSIVE: u64 = 1 << 56;
-const PM_GUARD: u64 = 1 << 58;
-const PM_FILE: u64 = 1 << 61;
-const PM_SWAP: u64 = 1 << 62;
-const PM_PRESENT: u64 = 1 << 63;
 
 /// Entries asked for at once when the residency of one page is wanted: neighbours are read next.
 const ENTRIES: u64 = 64;
 /// Entries read at once when a range is scanned without the ioctl.
 const SCAN_ENTRIES: u64 = 4096;
-/// Pages fetched before they are asked for: the lists and heads that classification begins with, not what it walks through.
+/// Pages noted for the next stop: the lists and heads that classification begins with, not what it walks through.
 const MAX_LIKELY: usize = 64;
-/// `UIO_MAXIOV` (readv(2)).
-const MAX_VECTORS: usize = 1024;
+/// Most pages read at once where one after another is asked for.
+const MAX_AHEAD: u64 = 32;
+/// Most places read at once: more gain nothing.
+const MAX_PLACES: usize = 128;
 /// Pages kept, for the next word of the same page; the oldest habit is to walk through memory once.
 const MAX_PAGES: usize = 16_384;
 
@@ -40,25 +34,24 @@ const MAX_PAGES: usize = 16_384;
 pub struct LiveMemory {
     task: Pid,
     page_bytes: u64,
-    /// Absent on kernels without it: then no page is known to be resident, and none is read.
-    pagemap: Option<File>,
+    /// Without `pagemap` no page is known to be resident, and none is read.
+    dir: Rc<ProcDir>,
+    known: Known,
     /// Whether what is read is remembered. A walk through a large heap reads a word of each of millions of chunks.
     records: bool,
-    /// Ranges of which every page is resident, by address: regions whose `Rss` is their `Size`.
-    full: Vec<(u64, u64)>,
     state: RefCell<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Pages that were fetched because they were wanted at an earlier stop, and not asked for yet.
-    ahead: BTreeMap<u64, Rc<Page>>,
     /// Residency by `address / page / ENTRIES`, one bit a page.
     resident: BTreeMap<u64, u64>,
     /// By address; absent for a page that could not be read.
     pages: BTreeMap<u64, Option<Rc<Page>>>,
     /// The page that was read last.
     last: Option<(u64, Rc<Page>)>,
+    /// Where the pages end that were fetched last, and how many these were.
+    fetched: (u64, u64),
     /// Ranges that were asked for of pages no longer kept: disjoint, none touching the next.
     read: BTreeMap<u64, Vec<u8>>,
     /// By start and end.
@@ -70,12 +63,15 @@ struct State {
 struct Page {
     bytes: Vec<u8>,
     asked: Vec<Cell<u64>>,
+    /// Somebody looked at it; others were fetched beside such.
+    used: Cell<bool>,
 }
 
 impl Page {
     fn new(bytes: Vec<u8>) -> Self {
         Self {
             asked: vec![Cell::new(0); bytes.len().div_ceil(64)],
+            used: Cell::new(false),
             bytes,
         }
     }
@@ -154,60 +150,15 @@ impl State {
 
 impl LiveMemory {
     /// The memory behind a directory of /proc; `task` is a thread that still has memory.
-    pub(super) fn open(dir: &ProcDir, task: i32, page_bytes: u64, records: bool) -> Result<Self> {
-        Ok(Self::through(dir.try_file("pagemap").ok(), task, page_bytes, records))
-    }
-
-    /// The memory behind an open `pagemap`.
-    pub(super) fn through(pagemap: Option<File>, task: i32, page_bytes: u64, records: bool) -> Self {
+    pub(super) fn open(dir: Rc<ProcDir>, task: i32, page_bytes: u64, records: bool, known: Known) -> Self {
         Self {
             task: Pid::from_raw(task),
             page_bytes,
-            pagemap,
+            dir,
+            known,
             records,
-            full: Vec::new(),
             state: RefCell::default(),
         }
-    }
-
-    /// Tells it what is known: the regions as they were measured at this stop, and addresses of pages that will most likely be
-    /// asked for. Those of them that are resident are fetched at once, in one call.
-    pub(super) fn prepare(&mut self, regions: &[Region], likely: &[u64]) {
-        let is_full = |region: &&Region| region.usage.is_some_and(|usage| usage.resident_bytes == region.size_bytes());
-        self.full = regions
-            .iter()
-            .filter(is_full)
-            .map(|region| (region.start, region.end))
-            .collect();
-        let Ok(bytes) = usize::try_from(self.page_bytes) else { return };
-        let mut state = self.state.borrow_mut();
-        let wanted: Vec<u64> = likely
-            .iter()
-            .copied()
-            .filter(|page| self.is_resident(&mut state, *page))
-            .collect();
-        for wanted in wanted.chunks(MAX_VECTORS) {
-            let remote = wanted.iter().filter_map(|page| {
-                Some(RemoteIoVec {
-                    base: usize::try_from(*page).ok()?,
-                    len: bytes,
-                })
-            });
-            let remote: Vec<RemoteIoVec> = remote.collect();
-            let mut content = vec![0; wanted.len() * bytes];
-            let read = process_vm_readv(self.task, &mut [IoSliceMut::new(&mut content)], &remote).unwrap_or(0);
-            // What comes after one that cannot be read is fetched when it is asked for.
-            let pages = wanted.iter().zip(content.chunks_exact(bytes)).take(read / bytes);
-            let pages = pages.map(|(page, content)| (*page, Rc::new(Page::new(content.to_vec()))));
-            state.ahead.extend(pages);
-        }
-    }
-
-    /// Addresses of the pages that were asked for, as many as are likely to be so again at the next stop.
-    pub(super) fn asked_for(&self) -> Vec<u64> {
-        let state = self.state.borrow();
-        let fetched = state.pages.iter().filter(|(_, page)| page.is_some());
-        fetched.map(|(address, _)| *address).take(MAX_LIKELY).collect()
     }
 
     /// What was read, for [`Capture::recording`](crate::model::Capture::recording): nothing but page scans when it was opened
@@ -225,8 +176,16 @@ impl LiveMemory {
         }
     }
 
+    /// Addresses of the pages that were asked for, as many as are likely to be so again at the next stop.
+    pub(super) fn asked_for(&self) -> Vec<u64> {
+        let state = self.state.borrow();
+        let used = |page: &Option<Rc<Page>>| page.as_ref().is_some_and(|page| page.used.get());
+        let used = state.pages.iter().filter(|(_, page)| used(page));
+        used.map(|(address, _)| *address).take(MAX_LIKELY).collect()
+    }
+
     fn entries(&self, first_page: u64, count: u64) -> Vec<u64> {
-        let Some(pagemap) = &self.pagemap else {
+        let Some(pagemap) = self.dir.pagemap() else {
             return Vec::new();
         };
         let mut bytes = vec![0; usize::try_from(count * 8).unwrap_or(0)];
@@ -249,9 +208,10 @@ impl LiveMemory {
     }
 
     fn is_resident(&self, state: &mut State, address: u64) -> bool {
-        let known = self.full.partition_point(|(_, end)| *end <= address);
-        if self.pagemap.is_some() && self.full.get(known).is_some_and(|(start, _)| *start <= address) {
-            return true;
+        if self.dir.pagemap().is_some()
+            && let Some(known) = self.known.is_resident(address)
+        {
+            return known;
         }
         let page = address / self.page_bytes;
         let group = page / ENTRIES;
@@ -263,34 +223,68 @@ impl LiveMemory {
         *bits >> (page % ENTRIES) & 1 == 1
     }
 
-    /// The contents of a page, if it is resident and readable.
-    fn page(&self, state: &mut State, address: u64) -> Option<Rc<Page>> {
+    /// The contents of a page, if it is resident and readable. Pages from there to `end` are wanted next.
+    fn page(&self, state: &mut State, address: u64, end: u64) -> Option<Rc<Page>> {
         if let Some((at, page)) = &state.last
             && *at == address
         {
             return Some(Rc::clone(page));
         }
         if !state.pages.contains_key(&address) {
-            let ahead = state.ahead.remove(&address);
-            let content = ahead.or_else(|| self.is_resident(state, address).then(|| self.fetch(address)).flatten());
-            if state.pages.len() >= MAX_PAGES {
-                state.forget_pages();
-            }
-            state.pages.insert(address, content);
+            self.fetch(state, address, end);
         }
         let page = Rc::clone(state.pages.get(&address)?.as_ref()?);
+        page.used.set(true);
         state.last = Some((address, Rc::clone(&page)));
         Some(page)
     }
 
-    fn fetch(&self, address: u64) -> Option<Rc<Page>> {
-        let mut page = vec![0; usize::try_from(self.page_bytes).ok()?];
-        let remote = RemoteIoVec {
-            base: usize::try_from(address).ok()?,
-            len: page.len(),
-        };
-        let read = process_vm_readv(self.task, &mut [IoSliceMut::new(&mut page)], &[remote]).ok()?;
-        (read == page.len()).then(|| Rc::new(Page::new(page)))
+    /// Fetches a page; who takes one page after another gets more at a time.
+    fn fetch(&self, state: &mut State, address: u64, end: u64) {
+        let (before, count) = state.fetched;
+        let wanted = end.saturating_sub(address).div_ceil(self.page_bytes);
+        let grown = if before == address { count * 2 } else { 1 };
+        let most = wanted.max(grown).clamp(1, MAX_AHEAD);
+        let limit = self.known.readable_until(address);
+        let mut pages = Vec::new();
+        for page in (0..most).map_while(|i| address.checked_add(i * self.page_bytes)) {
+            let first = page == address;
+            if !(first || page < limit && !state.pages.contains_key(&page)) || !self.is_resident(state, page) {
+                break;
+            }
+            pages.push(page);
+        }
+        state.fetched = (address + pages.len() as u64 * self.page_bytes, pages.len() as u64);
+        if state.pages.len() + pages.len() >= MAX_PAGES {
+            state.forget_pages();
+        }
+        if pages.is_empty() {
+            state.pages.insert(address, None);
+        } else {
+            self.fetch_all(state, &pages);
+        }
+    }
+
+    /// Fetches resident pages. One that cannot be read ends it: the first is then known to be so, others are asked for again.
+    fn fetch_all(&self, state: &mut State, pages: &[u64]) {
+        let Ok(bytes) = usize::try_from(self.page_bytes) else { return };
+        let mut buffers: Vec<Vec<u8>> = pages.iter().map(|_| vec![0; bytes]).collect();
+        let mut remote: Vec<RemoteIoVec> = Vec::with_capacity(pages.len());
+        for page in pages {
+            let Ok(base) = usize::try_from(*page) else { return };
+            match remote.last_mut() {
+                Some(last) if last.base + last.len == base => last.len += bytes,
+                _ => remote.push(RemoteIoVec { base, len: bytes }),
+            }
+        }
+        let mut local: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let read = process_vm_readv(self.task, &mut local, &remote).unwrap_or(0);
+        for (index, (page, buffer)) in pages.iter().zip(buffers).enumerate() {
+            let is_whole = read / bytes > index;
+            if is_whole || index == 0 {
+                state.pages.insert(*page, is_whole.then(|| Rc::new(Page::new(buffer))));
+            }
+        }
     }
 
     /// Fills the buffer from resident pages.
@@ -300,7 +294,7 @@ impl LiveMemory {
         while done < buffer.len() {
             let at = address + done as u64;
             let inside = at % self.page_bytes;
-            let page = self.page(state, at - inside)?;
+            let page = self.page(state, at - inside, 0)?;
             let inside = usize::try_from(inside).ok()?;
             let from = page.bytes.get(inside..)?;
             let count = from.len().min(buffer.len() - done);
@@ -323,7 +317,7 @@ impl LiveMemory {
             return true;
         }
         while page < end {
-            if self.page(state, page).is_none() {
+            if self.page(state, page, end).is_none() {
                 return false;
             }
             let Some(next) = page.checked_add(self.page_bytes) else {
@@ -341,7 +335,10 @@ impl LiveMemory {
             end.checked_next_multiple_of(self.page_bytes)?,
         );
         let wanted = PRESENT | SWAPPED | FILE | PFNZERO;
-        let file = self.pagemap.as_ref()?;
+        if let Some(runs) = self.known.runs(start, end) {
+            return Some(runs);
+        }
+        let file = self.dir.pagemap()?;
         let ioctl = |extra| pagemap::scan(file, start, end, PRESENT | SWAPPED | extra, wanted | extra);
         // Kernels before 6.15 do not know guards as a category.
         if let Ok(found) = ioctl(GUARD).or_else(|_| ioctl(0)) {
@@ -368,6 +365,22 @@ impl LiveMemory {
 }
 
 impl Memory for LiveMemory {
+    fn expect(&self, addresses: &[u64]) {
+        let mut state = self.state.borrow_mut();
+        let pages: BTreeSet<u64> = addresses.iter().map(|address| address - address % self.page_bytes).collect();
+        let is_wanted = |page: &u64| {
+            let is_new = *page < self.known.readable_until(*page) && !state.pages.contains_key(page);
+            is_new && self.is_resident(&mut state, *page)
+        };
+        let pages: Vec<u64> = pages.into_iter().filter(is_wanted).collect();
+        if state.pages.len() + pages.len() >= MAX_PAGES {
+            return;
+        }
+        for pages in pages.chunks(MAX_PLACES) {
+            self.fetch_all(&mut state, pages);
+        }
+    }
+
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
         let mut state = self.state.borrow_mut();
         self.is_there(&mut state, address, buffer.len()) && self.fill(&mut state, address, buffer).is_some()
@@ -392,7 +405,7 @@ impl Memory for LiveMemory {
         let mut found = Vec::new();
         let mut at = start - start % self.page_bytes;
         while at < end {
-            if let Some(page) = self.page(&mut state, at) {
+            if let Some(page) = self.page(&mut state, at, end) {
                 for (i, bytes) in page.bytes.as_chunks::<8>().0.iter().enumerate() {
                     let address = at + 8 * i as u64;
                     let inside = address >= start && end - at >= 8 * (i as u64 + 1);
@@ -460,75 +473,11 @@ fn remember(ranges: &mut BTreeMap<u64, Vec<u8>>, address: u64, bytes: &[u8]) {
     }
 }
 
-/// What the ioctl says, in our words; `None` for zero pages, which nobody counts.
-fn run_of_scan(region: &pagemap::PageRegion) -> Option<PageRun> {
-    let has = |category| region.categories & category != 0;
-    let resident = has(PRESENT) && !has(PFNZERO);
-    let run = PageRun {
-        start: region.start,
-        end: region.end,
-        resident,
-        anon: resident && !has(FILE),
-        swapped: has(SWAPPED) && !has(GUARD),
-        guard: has(GUARD),
-    };
-    (run.resident || run.swapped || run.guard).then_some(run)
-}
-
-/// What an entry of `pagemap` says. The outer `None`: a page of no file that is not ours alone may be the zero page (not
-/// counted) or one shared after a fork (counted); without the ioctl nobody can tell.
-fn run_of_entry(entry: u64, start: u64, end: u64) -> Option<Option<PageRun>> {
-    let has = |bit| entry & bit != 0;
-    if has(PM_PRESENT) && !has(PM_FILE) && !has(PM_EXCLUSIVE) {
-        return None;
-    }
-    let run = PageRun {
-        start,
-        end,
-        resident: has(PM_PRESENT),
-        anon: has(PM_PRESENT) && !has(PM_FILE),
-        swapped: has(PM_SWAP) && !has(PM_GUARD),
-        guard: has(PM_GUARD),
-    };
-    Some((run.resident || run.swapped || run.guard).then_some(run))
-}
-
-/// Neighbouring runs of one kind as one.
-fn joined(runs: impl Iterator<Item = PageRun>) -> Vec<PageRun> {
-    let mut out: Vec<PageRun> = Vec::new();
-    for run in runs {
-        match out.last_mut() {
-            Some(last)
-                if last.end == run.start
-                    && (PageRun {
-                        start: run.start,
-                        end: run.end,
-                        ..*last
-                    }) == run =>
-            {
-                last.end = run.end
-            }
-            _ => out.push(run),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn entries_without_an_owner_are_not_guessed() {
-        assert_eq!(run_of_entry(PM_PRESENT, 0, 1), None);
-        assert_eq!(run_of_entry(0, 0, 1), Some(None));
-        let anon = run_of_entry(PM_PRESENT | PM_EXCLUSIVE, 0, 1).flatten().unwrap();
-        assert!(anon.resident && anon.anon);
-        let file = run_of_entry(PM_PRESENT | PM_FILE, 0, 1).flatten().unwrap();
-        assert!(file.resident && !file.anon);
-    }
 
     #[test]
     fn a_page_knows_which_bytes_were_asked_for() {

@@ -9,6 +9,7 @@ mod libc;
 mod maps;
 mod memory;
 mod objects;
+mod pages;
 mod procdir;
 mod smaps;
 mod status;
@@ -16,6 +17,7 @@ mod status;
 mod tests;
 
 use std::os::unix::ffi::OsStringExt;
+use std::rc::Rc;
 
 pub use contents::{ContentReader, Counted, Strings, content_reader};
 pub use environment::{environment, page_bytes_here, today};
@@ -32,9 +34,12 @@ pub(crate) mod fuzzed {
 }
 
 use self::objects::Process;
+use self::pages::Known;
 use self::procdir::ProcDir;
 use crate::error::{Error, Result};
-use crate::model::{Capture, CaptureLevel, Class, MemoryMap, Name, PatchedPage, Reading, Recording, Region, Status, Thread};
+use crate::model::{
+    Capture, CaptureLevel, Class, Memory as _, MemoryMap, Name, PatchedPage, Reading, Recording, Region, Status, Thread,
+};
 use crate::sys::limits::STACK;
 use crate::sys::process;
 use crate::trace::{Attached, Cooperating, Stopped};
@@ -44,24 +49,32 @@ use crate::trace::{Attached, Cooperating, Stopped};
 /// # Errors
 /// Not permitted; the process is ending; its map changes although it is stopped (another process shares its memory).
 pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
-    read_at(stopped, Reading::EVERYTHING, objects)
+    look(stopped, Reading::EVERYTHING, objects).map(|(capture, _)| capture)
 }
 
-/// As [`read`], as much as is asked for. A kernel that cannot do the fast level gives the full one.
+/// As [`read`], as much as is asked for, and the process as a source for classification at this stop. What is read of that is
+/// remembered for [`LiveMemory::into_recording`]; what was asked for at the stop before ([`note_pages`]) is fetched at once. A kernel that cannot do the fast level gives the full one.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_at(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> Result<Capture> {
+pub fn look(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> Result<(Capture, LiveMemory)> {
     let how = (reading, stopped.image());
-    let capture = read_process_at(stopped.pid(), stopped.threads(), stopped.patched(), how, objects)?;
-    Ok(Capture {
+    let seen = see(stopped.pid(), stopped.threads(), stopped.patched(), how, objects)?;
+    let capture = Capture {
         finished_stacks: stopped.finished_stacks(),
         joined_mappings: stopped.joined_mappings(),
-        ..capture
-    })
+        ..seen.capture
+    };
+    let memory = LiveMemory::open(seen.dir, seen.task, page_bytes_of_ours()?, true, seen.known);
+    if let Some((of, pages)) = &objects.pages
+        && *of == (stopped.pid(), stopped.image())
+    {
+        memory.expect(pages);
+    }
+    Ok((capture, memory))
 }
 
-/// The process as a source for classification.
+/// The process as a source for classification, of which nothing is remembered.
 ///
 /// # Errors
 /// Not permitted, or the process is ending.
@@ -69,35 +82,7 @@ pub fn memory(stopped: &Stopped) -> Result<LiveMemory> {
     memory_with(stopped.pid(), stopped.threads(), false)
 }
 
-/// As [`memory`], and what is read is remembered for [`LiveMemory::into_recording`].
-///
-/// # Errors
-/// As [`memory`].
-pub fn recorded_memory(stopped: &Stopped) -> Result<LiveMemory> {
-    memory_with(stopped.pid(), stopped.threads(), true)
-}
-
-/// As [`recorded_memory`], of a process of which a capture was just read: what that tells, and what was asked for at its last
-/// stop, spares most questions.
-///
-/// # Errors
-/// As [`memory`].
-pub fn memory_behind(stopped: &Stopped, capture: &Capture, objects: &mut ObjectCache) -> Result<LiveMemory> {
-    let mut memory = match objects.through.take() {
-        Some(through) if through.pid == stopped.pid() => {
-            LiveMemory::through(through.pagemap, through.task, capture.page_bytes, true)
-        }
-        _ => recorded_memory(stopped)?,
-    };
-    let likely = objects
-        .pages
-        .as_ref()
-        .filter(|(of, _)| *of == (stopped.pid(), stopped.image()));
-    memory.prepare(&capture.regions, likely.map_or(&[], |(_, pages)| pages));
-    Ok(memory)
-}
-
-/// Notes what was asked for of a memory, for [`memory_behind`] at the next stop.
+/// Notes what was asked for of a memory, for [`look`] at the next stop.
 pub fn note_pages(stopped: &Stopped, memory: &LiveMemory, objects: &mut ObjectCache) {
     objects.pages = Some(((stopped.pid(), stopped.image()), memory.asked_for()));
 }
@@ -155,15 +140,6 @@ pub(crate) fn read_process(pid: i32, threads: &[Thread], patched: Vec<PatchedPag
     read_process_at(pid, threads, patched, (Reading::EVERYTHING, None), cache)
 }
 
-/// What a process was read through.
-#[derive(Debug)]
-struct Through {
-    pid: i32,
-    /// A thread of it that has memory.
-    task: i32,
-    pagemap: Option<std::fs::File>,
-}
-
 /// What a program is started with: it stays as it is until another one is loaded. (Only a process that writes its own, by
 /// `prctl(PR_SET_MM)`, changes it, as tools do that restore processes from files.)
 #[derive(Debug)]
@@ -175,17 +151,45 @@ struct Start {
     exe: Name,
 }
 
-/// `image` tells one program of the process from the next, where somebody counts.
+/// A directory that stays open from stop to stop.
+#[derive(Debug)]
+struct Opened {
+    /// Process and program.
+    of: (i32, u64),
+    /// The thread whose it is.
+    task: i32,
+    dir: Rc<ProcDir>,
+}
+
+/// What was read of a process, and how to read more.
+struct Seen {
+    capture: Capture,
+    dir: Rc<ProcDir>,
+    task: i32,
+    known: Known,
+}
+
 pub(crate) fn read_process_at(
+    pid: i32,
+    threads: &[Thread],
+    patched: Vec<PatchedPage>,
+    how: (Reading, Option<u64>),
+    cache: &mut ObjectCache,
+) -> Result<Capture> {
+    see(pid, threads, patched, how, cache).map(|seen| seen.capture)
+}
+
+/// `image` tells one program of the process from the next, where somebody counts.
+fn see(
     pid: i32,
     threads: &[Thread],
     patched: Vec<PatchedPage>,
     (reading, image): (Reading, Option<u64>),
     cache: &mut ObjectCache,
-) -> Result<Capture> {
-    let (dir, task) = live_directory(pid, threads)?;
+) -> Result<Seen> {
+    let (dir, task) = opened(pid, threads, image, cache)?;
     // The figures of smaps come first: nothing that follows may change them.
-    let (regions, status) = consistent(pid, &dir, reading.level)?;
+    let (regions, known, status) = consistent(pid, &dir, reading.level)?;
     let stack_limit_bytes = stack_limit(pid, &dir)?;
     let start = match cache.start.take() {
         Some(known) if image.is_some() && known.of == (pid, image) => known,
@@ -207,10 +211,7 @@ pub(crate) fn read_process_at(
     let objects = objects::objects(&process, cache);
     let (auxv, stat, exe) = (start.auxv.clone(), start.stat, start.exe.clone());
     cache.start = Some(start);
-    let pagemap = dir.try_file("pagemap").ok();
-    let by_mappings = pagemap.is_none();
-    cache.through = Some(Through { pid, task, pagemap });
-    Ok(Capture {
+    let capture = Capture {
         page_bytes,
         pid,
         exe,
@@ -227,9 +228,23 @@ pub(crate) fn read_process_at(
         joined_mappings: 0,
         // Nothing else tells what may be read without changing what is measured.
         without_chunks: !reading.chunks,
-        by_mappings,
+        by_mappings: dir.pagemap().is_none(),
         recording: Recording::default(),
+    };
+    Ok(Seen {
+        capture,
+        dir,
+        task,
+        known,
     })
+}
+
+/// As [`look`], of a process that nobody traces.
+#[cfg(test)]
+pub(crate) fn look_of(pid: i32, threads: &[Thread], reading: Reading) -> Result<(Capture, LiveMemory)> {
+    let seen = see(pid, threads, Vec::new(), (reading, None), &mut ObjectCache::default())?;
+    let memory = LiveMemory::open(seen.dir, seen.task, page_bytes_of_ours()?, true, seen.known);
+    Ok((seen.capture, memory))
 }
 
 #[cfg(test)]
@@ -239,8 +254,40 @@ pub(crate) fn memory_of(pid: i32, threads: &[Thread]) -> Result<LiveMemory> {
 
 fn memory_with(pid: i32, threads: &[Thread], records: bool) -> Result<LiveMemory> {
     let (dir, task) = live_directory(pid, threads)?;
-    let page_bytes = environment::page_bytes_here().ok_or_else(no_page_size)?;
-    LiveMemory::open(&dir, task, page_bytes, records)
+    Ok(LiveMemory::open(
+        Rc::new(dir),
+        task,
+        page_bytes_of_ours()?,
+        records,
+        Known::default(),
+    ))
+}
+
+fn page_bytes_of_ours() -> Result<u64> {
+    environment::page_bytes_here().ok_or_else(no_page_size)
+}
+
+/// As [`live_directory`], that of the stop before where it is still right.
+fn opened(pid: i32, threads: &[Thread], image: Option<u64>, cache: &mut ObjectCache) -> Result<(Rc<ProcDir>, i32)> {
+    let stands_still = |task: i32| {
+        threads
+            .iter()
+            .any(|thread| thread.tid == task && thread.program_counter.is_some())
+    };
+    if let Some(known) = &cache.opened
+        && image.is_some_and(|image| known.of == (pid, image))
+        && stands_still(known.task)
+    {
+        return Ok((Rc::clone(&known.dir), known.task));
+    }
+    let (dir, task) = live_directory(pid, threads)?;
+    let dir = Rc::new(dir);
+    cache.opened = image.map(|image| Opened {
+        of: (pid, image),
+        task,
+        dir: Rc::clone(&dir),
+    });
+    Ok((dir, task))
 }
 
 /// The directory of the process or, when its first thread has ended and others live, of one of those: `/proc/PID` of a
@@ -276,12 +323,12 @@ fn stack_limit(pid: i32, dir: &ProcDir) -> Result<Option<u64>> {
 
 /// Regions that add up to what `status` says. The process is stopped, so a difference means that the text was torn or that
 /// somebody else changes the map: one more try tells.
-fn consistent(pid: i32, dir: &ProcDir, level: CaptureLevel) -> Result<(Vec<Region>, Status)> {
+fn consistent(pid: i32, dir: &ProcDir, level: CaptureLevel) -> Result<(Vec<Region>, Known, Status)> {
     for _ in 0..2 {
-        let regions = dir.regions(level)?;
-        let status = status::parse_status(&dir.read("status")?)?;
+        let (regions, known) = dir.regions(level)?;
+        let status = status::parse_status(&dir.status()?)?;
         if status.reserved_bytes == sum_of(&regions) {
-            return Ok((regions, status));
+            return Ok((regions, known, status));
         }
     }
     Err(Error::not_judged(format!(

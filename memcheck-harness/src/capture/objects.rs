@@ -74,8 +74,8 @@ pub struct ObjectCache {
     files: BTreeMap<FileId, Cached>,
     /// Of the program that was read last.
     pub(super) start: Option<super::Start>,
-    /// What the last capture was read through, for who reads the memory behind it.
-    pub(super) through: Option<super::Through>,
+    /// That of the process that was read last.
+    pub(super) opened: Option<super::Opened>,
     /// Pages that were asked for at the last stop: of a process with a program, and their addresses.
     pub(super) pages: Option<(ProgramId, Vec<u64>)>,
     /// Names of functions that were asked for.

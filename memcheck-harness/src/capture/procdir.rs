@@ -1,15 +1,18 @@
 //! One open directory of `/proc` (`/proc/PID` or `/proc/PID/task/TID`): everything is read below it, so that all answers are
 //! about one process even if its number were given to another.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 
+use super::pages::Known;
 use super::smaps::Parser;
 use super::{fast, maps};
 use crate::error::{Error, Result};
@@ -24,11 +27,16 @@ const MAP_BUFFER: usize = 16 << 10;
 /// A name is at most a page of the kernel's; a line beyond this is none of its.
 const MAX_LINE: usize = 1 << 20;
 
-/// The directory.
+/// The directory, and those of its files that are read at every checkpoint: the kernel makes their text anew each time it is read
+/// from its beginning. They stay about the program that ran when they were opened.
 #[derive(Debug)]
 pub(super) struct ProcDir {
     dir: OwnedFd,
     pid: i32,
+    maps: OnceCell<File>,
+    smaps: OnceCell<File>,
+    status: OnceCell<File>,
+    pagemap: OnceCell<Option<File>>,
 }
 
 impl ProcDir {
@@ -37,7 +45,14 @@ impl ProcDir {
         let path = tid.map_or_else(|| format!("/proc/{pid}"), |tid| format!("/proc/{pid}/task/{tid}"));
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(|errno| failed(pid, "open", &path, errno))?;
-        Ok(Self { dir, pid })
+        Ok(Self {
+            dir,
+            pid,
+            maps: OnceCell::new(),
+            smaps: OnceCell::new(),
+            status: OnceCell::new(),
+            pagemap: OnceCell::new(),
+        })
     }
 
     /// Opens a file below.
@@ -74,6 +89,42 @@ impl ProcDir {
         Ok(bytes)
     }
 
+    /// `status`, whole.
+    pub(super) fn status(&self) -> Result<Vec<u8>> {
+        let file = self
+            .kept(&self.status, "status")
+            .map_err(|errno| failed(self.pid, "open", "status", errno))?;
+        let mut bytes = vec![0; SMALL_FILE];
+        let mut filled = 0;
+        loop {
+            match file.read_at(&mut bytes[filled..], filled as u64) {
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(io_failed(self.pid, "status", &error)),
+            }
+            // It is one record, which the kernel hands out as far as there is room (seq_read_iter in fs/seq_file.c).
+            if filled < bytes.len() || bytes.len() as u64 > MAX_SMALL_FILE {
+                bytes.truncate(filled);
+                return Ok(bytes);
+            }
+            bytes.resize(2 * filled, 0);
+        }
+    }
+
+    /// `pagemap`, which not every kernel has and not everybody may read.
+    pub(super) fn pagemap(&self) -> Option<&File> {
+        self.pagemap.get_or_init(|| self.try_file("pagemap").ok()).as_ref()
+    }
+
+    /// A file that is opened once.
+    fn kept<'d>(&'d self, place: &'d OnceCell<File>, name: &str) -> nix::Result<&'d File> {
+        if let Some(file) = place.get() {
+            return Ok(file);
+        }
+        let file = self.try_file(name)?;
+        Ok(place.get_or_init(|| file))
+    }
+
     /// True when the process or thread has an address space: that of a zombie is gone, and has no pages (`statm`, proc(5)).
     pub(super) fn has_memory(&self) -> Result<bool> {
         let mut text = [0; 8];
@@ -85,25 +136,33 @@ impl ProcDir {
     }
 
     /// The regions with figures; without them on kernels that have no `smaps` (`CONFIG_PROC_PAGE_MONITOR` off). Empty for a
-    /// process or thread that has no memory any more.
-    pub(super) fn regions(&self, level: CaptureLevel) -> Result<Vec<Region>> {
-        if level == CaptureLevel::Fast {
-            let mut regions = self.map("maps", self.file("maps")?)?;
-            if let Ok(pagemap) = self.try_file("pagemap")
-                && fast::measure(&pagemap, &mut regions).is_ok()
-            {
-                return Ok(regions);
+    /// process or thread that has no memory any more. With them, what is known of their pages by now.
+    pub(super) fn regions(&self, level: CaptureLevel) -> Result<(Vec<Region>, Known)> {
+        let maps = || {
+            let opened = self.kept(&self.maps, "maps");
+            self.map("maps", opened.map_err(|errno| failed(self.pid, "open", "maps", errno))?)
+        };
+        if level == CaptureLevel::Fast
+            && let Some(pagemap) = self.pagemap()
+        {
+            let mut regions = maps()?;
+            if let Ok(runs) = fast::measure(pagemap, &mut regions) {
+                let known = Known::by_scan(&regions, runs);
+                return Ok((regions, known));
             }
         }
-        match self.try_file("smaps") {
-            Ok(file) => self.map("smaps", file),
-            Err(Errno::ENOENT) => self.map("maps", self.file("maps")?),
-            Err(errno) => Err(failed(self.pid, "open", "smaps", errno)),
-        }
+        let regions = match self.kept(&self.smaps, "smaps") {
+            Ok(file) => self.map("smaps", file)?,
+            Err(Errno::ENOENT) => maps()?,
+            Err(errno) => return Err(failed(self.pid, "open", "smaps", errno)),
+        };
+        let known = Known::by_figures(&regions);
+        Ok((regions, known))
     }
 
-    /// Parses `maps` or `smaps` as it is read.
-    fn map(&self, name: &'static str, mut file: File) -> Result<Vec<Region>> {
+    /// Parses `maps` or `smaps` as it is read, from the beginning.
+    fn map(&self, name: &'static str, file: &File) -> Result<Vec<Region>> {
+        let mut at = 0;
         let mut parser = Parser::new(name);
         let mut buffer = vec![0; MAP_BUFFER];
         let mut filled = 0;
@@ -114,13 +173,14 @@ impl ProcDir {
                 }
                 buffer.resize(filled * 2, 0);
             }
-            let count = match file.read(&mut buffer[filled..]) {
+            let count = match file.read_at(&mut buffer[filled..], at) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // The thread is gone between opening and reading.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(Vec::new()),
                 Err(error) => return Err(io_failed(self.pid, name, &error)),
             };
+            at += count as u64;
             filled += count;
             let whole = buffer[..filled]
                 .iter()

@@ -224,7 +224,7 @@ fn what_is_known_beforehand_changes_no_answer_and_no_recording() {
     let expected = ask(&plain);
     assert!(expected.iter().any(Option::is_some) && expected.iter().any(Option::is_none));
     let likely = plain.asked_for();
-    let mut prepared = memory_of(target.pid(), &target.threads()).unwrap();
+    let (_, prepared) = look_of(target.pid(), &target.threads(), Reading::EVERYTHING).unwrap();
     // Of these, one is not mapped and one is not asked for.
     let unused = capture
         .regions
@@ -232,7 +232,7 @@ fn what_is_known_beforehand_changes_no_answer_and_no_recording() {
         .find(|region| region.contains(capture.start_stack.unwrap()))
         .unwrap();
     let others = [0x1000, unused.end - 2 * capture.page_bytes];
-    prepared.prepare(&capture.regions, &likely.iter().copied().chain(others).collect::<Vec<_>>());
+    prepared.expect(&likely.iter().copied().chain(others).collect::<Vec<_>>());
     assert_eq!(ask(&prepared), expected);
     assert_eq!(prepared.asked_for(), likely);
     assert_eq!(prepared.into_recording(), plain.into_recording());

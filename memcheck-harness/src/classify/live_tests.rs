@@ -10,7 +10,10 @@ use tempfile::TempDir;
 
 use super::fake::covers_every_byte_once;
 use crate::capture::{self, ObjectCache};
-use crate::model::{ArenaFact, ArenaUse, Capture, Memory, MemoryMap, Metric, Name, Recording, Role, StackState, Thread};
+use crate::model::{
+    ArenaFact, ArenaUse, Capture, CaptureLevel, Memory, MemoryMap, Metric, Name, Reading, Recording, Region, Role, StackState,
+    Thread,
+};
 
 /// A program that has said `READY` and now sleeps in all its threads. It prints `T tid tls-base` for each live thread and
 /// `IS role start bytes` for what it knows; both in hexadecimal but the tid.
@@ -95,6 +98,7 @@ impl Target {
             "a recording tells the same"
         );
         holds_without_chunks(&mut capture, &map);
+        holds_with_what_is_known(&capture);
         for (role, start, bytes) in &self.truth {
             let end = start + bytes;
             let pieces = map.pieces.iter().filter(|piece| piece.start < end && *start < piece.end);
@@ -127,6 +131,26 @@ pub(super) fn show(map: &MemoryMap) -> String {
         );
     }
     text
+}
+
+/// What is known of pages from reading the regions spares questions and changes no answer, at either level; and whatever was
+/// read, the figures of the process are those of before.
+fn holds_with_what_is_known(before: &Capture) {
+    let (pid, threads) = (before.pid, &before.threads);
+    for level in [CaptureLevel::Full, CaptureLevel::Fast] {
+        let reading = Reading { level, chunks: true };
+        let (capture, memory) = capture::look_of(pid, threads, reading).unwrap();
+        let asking = capture::memory_of(pid, threads).unwrap();
+        let map = super::classify(&capture, &memory, &is_own);
+        assert_eq!(super::classify(&capture, &asking, &is_own), map, "{level:?}");
+        assert_eq!(memory.into_recording(), asking.into_recording(), "{level:?}");
+    }
+    let after = capture::read_process(pid, threads, vec![], &mut ObjectCache::default()).unwrap();
+    let figures = |capture: &Capture| -> Vec<_> {
+        let own = |region: &Region| Some((region.start, region.usage?.resident_bytes, region.usage?.anon_bytes));
+        capture.regions.iter().map(own).collect()
+    };
+    assert_eq!(figures(&after), figures(before));
 }
 
 /// Leaving out the walk through malloc's chunks leaves out their figures and nothing else, live and recorded, and says so.

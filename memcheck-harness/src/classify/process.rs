@@ -176,6 +176,11 @@ impl<'a> Process<'a> {
             .then(|| buffer.map(u64::from_le_bytes))
     }
 
+    /// These addresses are read next.
+    pub(super) fn expect(&self, addresses: &[u64]) {
+        self.memory.expect(addresses);
+    }
+
     /// Addresses of the wanted words in the private readable part of a range: [`Memory::search`].
     pub(super) fn search(&self, start: u64, end: u64, mut wanted: impl FnMut(u64, u64) -> bool) -> Vec<u64> {
         let mut found = Vec::new();

@@ -2,6 +2,7 @@
 //! scan of their pages, and only when the scan agrees with `smaps`.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use crate::model::{Evidence, MemoryMap, PageRun, Piece, Usage};
 
@@ -33,10 +34,7 @@ pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Not
                 anon: Some(usage.anon_bytes),
                 swap: Some(usage.swap_bytes),
             }],
-            Some(usage) => {
-                let runs = process.runs(area);
-                apportion(cuts, &usage, runs.as_deref(), notes)
-            }
+            Some(usage) => apportion(cuts, &usage, &|| process.runs(area), notes),
         };
         let flag = |code| area.region.flags.as_ref().map(|flags| flags.has(code));
         let whole = cuts.len() == 1;
@@ -65,7 +63,8 @@ pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Not
     pieces
 }
 
-fn apportion(cuts: &[Cut], usage: &Usage, runs: Option<&[PageRun]>, notes: &mut Notes) -> Vec<Figures> {
+/// `runs` asks the kernel, once; only where neither nothing nor everything is of a kind.
+fn apportion(cuts: &[Cut], usage: &Usage, runs: &dyn Fn() -> Option<Rc<[PageRun]>>, notes: &mut Notes) -> Vec<Figures> {
     let mut share = |total: u64, what: &str, kind: fn(&PageRun) -> bool| -> Vec<Option<u64>> {
         let size: u64 = cuts.iter().map(|cut| cut.end - cut.start).sum();
         if total == 0 {
@@ -74,11 +73,11 @@ fn apportion(cuts: &[Cut], usage: &Usage, runs: Option<&[PageRun]>, notes: &mut 
         if total == size {
             return cuts.iter().map(|cut| Some(cut.end - cut.start)).collect();
         }
-        let Some(runs) = runs else {
+        let Some(runs) = runs() else {
             notes.add("This kernel does not tell which pages are in memory: the parts of regions that hold several things have no figures.");
             return vec![None; cuts.len()];
         };
-        let shares: Vec<u64> = cuts.iter().map(|cut| bytes_in(runs, cut.start, cut.end, kind)).collect();
+        let shares: Vec<u64> = cuts.iter().map(|cut| bytes_in(&runs, cut.start, cut.end, kind)).collect();
         let sum = shares.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
         if sum == total {
             return shares.into_iter().map(Some).collect();

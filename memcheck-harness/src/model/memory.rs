@@ -8,6 +8,11 @@ pub trait Memory {
     /// unspecified.
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool;
 
+    /// These addresses are read next. A source where many at once are cheaper than one by one gets them now.
+    fn expect(&self, addresses: &[u64]) {
+        let _ = addresses;
+    }
+
     /// The page runs of `[start, end)`, in order, without the pages that are neither resident, swapped nor guards.
     /// `None` when that cannot be known here.
     fn pages(&self, start: u64, end: u64) -> Option<Vec<PageRun>>;

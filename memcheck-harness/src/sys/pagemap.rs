@@ -61,6 +61,21 @@ const SMALLEST_PAGE: u64 = 4096;
 /// `ENOTTY` on kernels without the ioctl, `EINVAL` for a category they do not know or an address that is not the target's.
 pub(crate) fn scan(pagemap: &File, start: u64, end: u64, any_of: u64, wanted: u64) -> io::Result<Vec<PageRegion>> {
     let mut found = Vec::new();
+    scan_into(pagemap, (start, end), any_of, wanted, &mut found)?;
+    Ok(found)
+}
+
+/// As [`scan`], adding to what was found before.
+///
+/// # Errors
+/// As [`scan`].
+pub(crate) fn scan_into(
+    pagemap: &File,
+    (start, end): (u64, u64),
+    any_of: u64,
+    wanted: u64,
+    found: &mut Vec<PageRegion>,
+) -> io::Result<()> {
     // A range of few pages has few regions.
     let room = (end.saturating_sub(start) / SMALLEST_PAGE).clamp(1, BATCH);
     let mut batch = vec![PageRegion::default(); usize::try_from(room).unwrap_or(1)];
@@ -91,5 +106,5 @@ pub(crate) fn scan(pagemap: &File, start: u64, end: u64, any_of: u64, wanted: u6
         }
         at = arg.walk_end;
     }
-    Ok(found)
+    Ok(())
 }

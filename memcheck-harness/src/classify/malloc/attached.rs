@@ -14,6 +14,9 @@ const MAX_TLS: u64 = 1 << 20;
 /// What a libc may keep in TLS: `tcache` lies this near to `thread_arena` (the whole of it is 0x90 bytes in 2.36).
 const LIBC_TLS: u64 = 0x200;
 
+/// Words from so far before to so far after it.
+const SLOTS: usize = 2 * LIBC_TLS as usize / 8 + 1;
+
 /// TLS beyond the objects' own: the surplus, alignment and the header of the block on machines where it lies above.
 const SLACK: u64 = 0x200;
 
@@ -100,6 +103,50 @@ fn arena_slots(process: &Process<'_>, below: bool, threads: &[(i32, u64)], arena
     Vec::new()
 }
 
+/// A place in the threads' storage that may point at their caches.
+struct Slot {
+    at: i64,
+    score: usize,
+    torn: bool,
+    chunks: Vec<lists::Listed>,
+    ways: BTreeSet<bool>,
+}
+
+impl Slot {
+    const fn new(at: i64) -> Self {
+        Self {
+            at,
+            score: 0,
+            torn: false,
+            chunks: Vec::new(),
+            ways: BTreeSet::new(),
+        }
+    }
+
+    /// What one thread has there. `uses`: it has an arena.
+    fn look(&mut self, process: &Process<'_>, word: u64, uses: bool, left: &mut usize) {
+        if word == 0 {
+            // A thread gets its arena and its cache together, and gives them back together.
+            self.torn |= uses;
+        } else if is_common_empty(process, word) {
+            self.score += 1;
+        } else {
+            match lists::cache(process, word, left) {
+                Cache::Sound(entries, safe) => {
+                    self.score += 1;
+                    self.chunks.extend(entries);
+                    self.ways.extend(safe);
+                }
+                Cache::Torn => {
+                    self.score += 1;
+                    self.torn = true;
+                }
+                Cache::Other => self.torn = true,
+            }
+        }
+    }
+}
+
 struct Candidate {
     score: usize,
     attached: usize,
@@ -128,41 +175,31 @@ fn caches(
     left: &mut usize,
 ) -> Candidate {
     let by_arena = by_arena(process, threads, arenas, arena_slot);
-    let uses = |tid: &i32| by_arena.values().flatten().any(|attached| attached == tid);
-    let mut best = (0_usize, Vec::new(), false, BTreeSet::new());
+    let users: BTreeSet<i32> = by_arena.values().flatten().copied().collect();
     let reach = i64::try_from(LIBC_TLS).unwrap_or(0);
-    for slot in (arena_slot - reach..=arena_slot + reach)
-        .step_by(8)
-        .filter(|slot| *slot != arena_slot)
-    {
-        let (mut score, mut torn, mut chunks, mut ways) = (0, false, Vec::new(), BTreeSet::new());
-        for (tid, base) in threads {
-            let word = at(*base, slot).and_then(|address| process.u64(address)).unwrap_or(0);
-            if word == 0 {
-                // A thread gets its arena and its cache together, and gives them back together.
-                torn |= uses(tid);
-            } else if is_common_empty(process, word) {
-                score += 1;
-            } else {
-                match lists::cache(process, word, left) {
-                    Cache::Sound(entries, safe) => {
-                        score += 1;
-                        chunks.extend(entries);
-                        ways.extend(safe);
-                    }
-                    Cache::Torn => {
-                        score += 1;
-                        torn = true;
-                    }
-                    Cache::Other => torn = true,
-                }
-            }
-        }
-        if (score, chunks.len()) > (best.0, best.1.len()) {
-            best = (score, chunks, torn, ways);
+    let mut slots: Vec<Slot> = (arena_slot - reach..=arena_slot + reach).step_by(8).map(Slot::new).collect();
+    for (tid, base) in threads {
+        let first = slots.first().and_then(|slot| at(*base, slot.at));
+        let words = first.and_then(|first| process.words::<SLOTS>(first));
+        for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.at != arena_slot) {
+            let known = words.as_ref().and_then(|words| words.get(index).copied());
+            let word = known.or_else(|| at(*base, slot.at).and_then(|address| process.u64(address)));
+            slot.look(process, word.unwrap_or(0), users.contains(tid), left);
         }
     }
-    let (score, cached, torn, mut ways) = best;
+    let mut best = Slot::new(arena_slot);
+    for slot in slots {
+        if (slot.score, slot.chunks.len()) > (best.score, best.chunks.len()) {
+            best = slot;
+        }
+    }
+    let Slot {
+        score,
+        chunks: cached,
+        torn,
+        mut ways,
+        ..
+    } = best;
     let doubt = if (torn && score > 0) || ways.len() > 1 {
         Some("a thread was stopped while it changed its cache of freed chunks")
     } else if must_have && score == 0 {

@@ -88,6 +88,11 @@ pub(super) fn find<'a>(process: &Process<'a>, notes: &mut Notes) -> Found<'a> {
         .iter()
         .find(|(_, thread)| thread.tid == process.capture.pid)
         .map(|(pd, _)| *pd);
+    // Begin, list and end of what is read of each.
+    let read = live
+        .keys()
+        .flat_map(|pd| [0, layout.list, layout.stack].map(|offset| pd.wrapping_add(offset)));
+    process.expect(&read.collect::<Vec<u64>>());
 
     let heads = lists::heads(process, layout, found.main, &live);
     for (list, head) in heads.into_iter().flatten() {
