@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("report", &["model"]),
     ("pipeline", &[EVERYTHING]),
     ("selftest", &["model", "error", "config", "capture", "pipeline"]),
+    ("empty", &["model", "error", "build", "capture", "compare", "pipeline"]),
     ("replay", &[EVERYTHING]),
     ("merge", &["model"]),
     ("artifact", &["model", "error"]),

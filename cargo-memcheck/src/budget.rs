@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use memcheck_harness::config::{self, Edits, Overrides, Source};
+use memcheck_harness::empty::Empties;
 use memcheck_harness::error::{Error, Result};
+use memcheck_harness::model::{EmptyProgram, LimitResult, RunReport, Subject};
 use memcheck_harness::{budget, capture, compare, report};
 
 use crate::cli::{BudgetOptions, Invocation, MessageFormat};
@@ -26,9 +28,10 @@ pub(crate) fn budget(invocation: &Invocation, options: &BudgetOptions) -> Result
     progress.finish()?;
     let kept = keeper.finish(&mut run);
     let rooms = budget::room(&run.cases);
+    let empties = empty_programs(&project, &run);
     terminal::print(|out| match invocation.format {
-        MessageFormat::Human => report::limits(&run, &rooms, invocation.output_style, out),
-        MessageFormat::Json => report::limits_json(&run, &rooms, out),
+        MessageFormat::Human => report::limits(&run, &rooms, &empties, invocation.output_style, out),
+        MessageFormat::Json => report::limits_json(&run, &rooms, &empties, out),
     })?;
     kept?;
     let code = report::limits_exit_code(&run);
@@ -47,6 +50,25 @@ pub(crate) fn budget(invocation: &Invocation, options: &BudgetOptions) -> Result
         change(invocation, &edits, "Tightened")?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// What a limit on own memory has for a program that does nothing, for each way in which those with such a limit are built. One
+/// that cannot be built or measured has no row.
+fn empty_programs(project: &Project, run: &RunReport) -> Vec<EmptyProgram> {
+    let is_own = |limit: &LimitResult| matches!(limit.metric.subject(), Subject::Own(_));
+    let mut empties = Empties::default();
+    let mut found: Vec<EmptyProgram> = Vec::new();
+    for case in &run.cases {
+        let mut limits = case.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
+        let planned = project.plan.cases.iter().find(|planned| planned.name == case.name);
+        if let Some(planned) = planned.filter(|_| limits.any(is_own))
+            && let Some(Ok(empty)) = empties.of(&project.plan, planned, &project.options, &project.cancel)
+            && !found.contains(&empty)
+        {
+            found.push(empty);
+        }
+    }
+    found
 }
 
 fn set(invocation: &Invocation, project: &Project, limits: &[String]) -> Result<ExitCode> {

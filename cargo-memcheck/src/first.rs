@@ -4,13 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use memcheck_harness::config::Source;
+use memcheck_harness::empty::Empties;
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{At, Cancel, CaseReport, CheckpointSpec, End, ExpectedEnd, Place, ProblemKind, Workspace};
 use memcheck_harness::{build, init, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat, RunOptions};
 use crate::project::{self, Project};
-use crate::terminal;
+use crate::{show, terminal};
 
 /// How long a program may run before its exit is given up: a server never comes to it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -52,11 +53,16 @@ pub(crate) fn contact(invocation: &Invocation, run: &RunOptions) -> Result<ExitC
         &|event| progress.show(&event),
     )?;
     progress.finish()?;
+    let mut empties = Empties::default();
     for case in &mut cases {
         forgive(case);
+        let planned = project.plan.cases.iter().find(|planned| planned.name == case.name);
+        let empty = planned
+            .filter(|_| !case.checkpoints.is_empty())
+            .and_then(|planned| show::empty_program(&mut empties, &project, planned, case));
         terminal::print(|out| match invocation.format {
-            MessageFormat::Human => report::show(case, None, invocation.output_style, out),
-            MessageFormat::Json => report::show_json(case, None, out),
+            MessageFormat::Human => report::show(case, None, empty.as_ref(), invocation.output_style, out),
+            MessageFormat::Json => report::show_json(case, None, empty.as_ref(), out),
         })?;
     }
     if let Some(signal) = project.cancel.signal() {

@@ -45,8 +45,8 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<Option
     }
     for case in &cases {
         terminal::print(|out| match invocation.format {
-            MessageFormat::Human => report::show(case, since, invocation.output_style, out),
-            MessageFormat::Json => report::show_json(case, since, out),
+            MessageFormat::Human => report::show(case, since, None, invocation.output_style, out),
+            MessageFormat::Json => report::show_json(case, since, None, out),
         })?;
     }
     Ok(Some(terminal::ok()))

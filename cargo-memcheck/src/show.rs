@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use memcheck_harness::empty::Empties;
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{
-    AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, ExpectedEnd, Place, Plan, Target,
+    AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, EmptyProgram, ExpectedEnd, Place, Plan, Target,
 };
 use memcheck_harness::pipeline::Options;
 use memcheck_harness::{config, explain, interrupt, pipeline, report};
@@ -78,6 +79,12 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
         return Err(Error::interrupted(project.cancel.signal().unwrap_or_default()));
     };
     explain_since(case, since.as_deref());
+    let empty = match project.plan.cases.first() {
+        Some(planned) if case.problem.is_none() && since.is_none() && !has_contents => {
+            empty_program(&mut Empties::default(), &project, planned, case)
+        }
+        _ => None,
+    };
     if let Some(problem) = &mut case.problem {
         for detail in problem.details.iter_mut().filter(|detail| detail.starts_with("more time:")) {
             "more time: --timeout SECONDS".clone_into(detail);
@@ -90,8 +97,8 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
     }
     if !has_contents || case.problem.is_some() {
         terminal::print(|out| match invocation.format {
-            MessageFormat::Human => report::show(case, since.as_deref(), invocation.output_style, out),
-            MessageFormat::Json => report::show_json(case, since.as_deref(), out),
+            MessageFormat::Human => report::show(case, since.as_deref(), empty.as_ref(), invocation.output_style, out),
+            MessageFormat::Json => report::show_json(case, since.as_deref(), empty.as_ref(), out),
         })?;
     }
     let code = case
@@ -99,6 +106,23 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
         .as_ref()
         .map_or(report::exit::OK, |problem| report::exit::of_problem(problem.kind));
     Ok(ExitCode::from(code))
+}
+
+/// What an empty program costs; why it is not known is a remark of the case.
+pub(crate) fn empty_program(
+    empties: &mut Empties,
+    project: &Project,
+    planned: &Case,
+    report: &mut CaseReport,
+) -> Option<EmptyProgram> {
+    match empties.of(&project.plan, planned, &project.options, &project.cancel)? {
+        Ok(empty) => Some(empty),
+        Err(error) => {
+            let text = format!("what an empty program costs here is not known: {}", error.problem().title);
+            report.notes.push(text);
+            None
+        }
+    }
 }
 
 /// The process that was asked for, by `--pid` or as a number that is no case's name.
@@ -137,8 +161,8 @@ fn process(invocation: &Invocation, show: &ShowOptions, pid: i32, project: &Proj
         return Ok(terminal::ok());
     }
     terminal::print(|out| match invocation.format {
-        MessageFormat::Human => report::show(&case, None, invocation.output_style, out),
-        MessageFormat::Json => report::show_json(&case, None, out),
+        MessageFormat::Human => report::show(&case, None, None, invocation.output_style, out),
+        MessageFormat::Json => report::show_json(&case, None, None, out),
     })?;
     Ok(terminal::ok())
 }

@@ -25,6 +25,7 @@ pub mod explain;
 pub mod report;
 pub mod pipeline;
 pub mod selftest;
+pub mod empty;
 pub mod replay;
 pub mod merge;
 pub mod artifact;

@@ -240,3 +240,62 @@ fn the_help_names_show_and_init_after_run() {
         "{help}"
     );
 }
+
+/// The figures of a row of the table.
+fn figures(text: &str, name: &str) -> Vec<String> {
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {text}"));
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_an_empty_program_costs_has_a_row_of_its_own_and_is_measured_once() {
+    const EMPTY: &str = "int main(void) { return 0; }\n";
+    let at_exit = "budget.own.anon = \"1 MiB\"\ncheckpoint = [{ name = \"end\", at = \"exit\" }]";
+    let project = super::one("nothing", EMPTY, at_exit);
+    let first = memcheck(&project, &["show", "nothing"]).expect_code(0).stdout;
+    // Of a program that is one, nothing is left.
+    assert_eq!(figures(&first, "- the rest")[..3], ["0", "0", "0"], "{first}");
+    assert_eq!(
+        figures(&first, "own ")[..3],
+        figures(&first, "- empty program")[..3],
+        "{first}"
+    );
+    assert!(first.contains("an empty C program ("), "{first}");
+    let kept = || {
+        let all = std::fs::read_dir(project.path().join("target/memcheck-data/empty")).unwrap();
+        let names = all.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".txt")).count()
+    };
+    assert_eq!(kept(), 1);
+    // A megabyte of it is the program's own.
+    project.write(
+        "main.c",
+        "static volatile char block[1 << 20] = { 1 };\nint main(void) { return block[0] - 1; }\n",
+    );
+    let now = memcheck(&project, &["show", "nothing"]).expect_code(0).stdout;
+    assert_eq!(figures(&now, "- the rest")[0], "1024", "{now}");
+    assert_eq!(figures(&now, "- empty program"), figures(&first, "- empty program"));
+    assert_eq!(kept(), 1, "measured once");
+    let json = memcheck(&project, &["show", "nothing", "--message-format", "json"])
+        .expect_code(0)
+        .stdout;
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["empty_program"]["language"], "C");
+    assert!(value["checkpoints"][0]["empty"]["anon"].is_u64(), "{value}");
+    let table = memcheck(&project, &["budget"]).expect_code(0).stdout;
+    assert!(table.contains("(empty C program)"), "{table}");
+    assert!(table.contains("1 limit: all kept"), "{table}");
+    // With flags that make no program of it that is not known, and said.
+    let toml = project.read("memcheck.toml");
+    let toml = toml.replace("{ c = \"main.c\" }", "{ c = \"main.c\", ldflags = [\"-nostartfiles\"] }");
+    project.write("memcheck.toml", &toml);
+    project.write("main.c", "#include <unistd.h>\nvoid _start(void) { _exit(0); }\n");
+    let run = memcheck(&project, &["show", "nothing"]).expect_code(0);
+    let said = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains("note: what an empty program costs here is not known: "),
+        "{said}"
+    );
+    assert!(!said.contains("- the rest"), "{said}");
+}

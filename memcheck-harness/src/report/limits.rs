@@ -1,19 +1,22 @@
 //! `cargo memcheck budget`: every effective limit beside its value, the room left, and where it is written; and what an edit of
 //! `memcheck.toml` changes.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
 use super::text::{clean, plural};
 use super::{Style, exit, json as lines, progress};
-use crate::model::{ElfResult, LimitResult, Outcome, Room, RunReport, SnapshotStatus, Verdict};
+use crate::model::{
+    ElfResult, EmptyProgram, LimitResult, Metric, Outcome, RoleMeasure, Room, RunReport, SnapshotStatus, Subject, Verdict,
+};
 
-/// The table, then the limits with much room.
+/// The table, then the limits with much room. What an empty program takes of a limit on own memory has rows of its own.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn limits(report: &RunReport, rooms: &[Room], style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub fn limits(report: &RunReport, rooms: &[Room], empties: &[EmptyProgram], style: Style, out: &mut dyn Write) -> io::Result<()> {
     let heads = ["CASE", "CHECKPOINT", "METRIC", "RULE", "LIMIT", "NOW", "ROOM", "WRITTEN AT"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for (case, checkpoint, limit) in all(report) {
@@ -37,6 +40,8 @@ pub fn limits(report: &RunReport, rooms: &[Room], style: Style, out: &mut dyn Wr
             out,
         );
     }
+    let count = plural(rows.len() - 1, "limit");
+    rows.extend(empties.iter().flat_map(|empty| empty_rows(report, empty)));
     progress::listing(style, &rows, out)?;
     for case in report
         .cases
@@ -58,7 +63,6 @@ pub fn limits(report: &RunReport, rooms: &[Room], style: Style, out: &mut dyn Wr
     }
     let broken = all(report).filter(|(_, _, limit)| limit.verdict.is_broken()).count()
         + headers(report).filter(|(_, result)| result.verdict.is_broken()).count();
-    let count = plural(rows.len() - 1, "limit");
     match broken {
         0 => writeln!(out, "{count}: all kept"),
         broken => writeln!(out, "{count}: {broken} broken"),
@@ -69,7 +73,7 @@ pub fn limits(report: &RunReport, rooms: &[Room], style: Style, out: &mut dyn Wr
 ///
 /// # Errors
 /// Those of the writer.
-pub fn limits_json(report: &RunReport, rooms: &[Room], out: &mut dyn Write) -> io::Result<()> {
+pub fn limits_json(report: &RunReport, rooms: &[Room], empties: &[EmptyProgram], out: &mut dyn Write) -> io::Result<()> {
     let limits: Vec<Value> = all(report)
         .map(|(case, checkpoint, limit)| json!({ "case": case, "checkpoint": checkpoint, "limit": limit }))
         .collect();
@@ -93,6 +97,16 @@ pub fn limits_json(report: &RunReport, rooms: &[Room], out: &mut dyn Write) -> i
         "limits": limits,
         "elf": headers(report).map(|(case, result)| json!({ "case": case, "result": result })).collect::<Vec<_>>(),
         "slack": slack,
+        "empty_programs": empties.iter().map(|empty| {
+            let at = empty.at.iter().map(|(at, cost)| {
+                (at.clone(), json!({ "reserved": cost.reserved, "resident": cost.resident, "anon": cost.anon }))
+            });
+            json!({
+                "language": empty.language,
+                "toolchain": empty.toolchain,
+                "own": at.collect::<serde_json::Map<String, Value>>(),
+            })
+        }).collect::<Vec<_>>(),
         "exit_code": limits_exit_code(report),
     });
     lines::line(&value, out)
@@ -162,6 +176,36 @@ fn header_row(case: &str, result: &ElfResult) -> Vec<String> {
     .to_vec()
 }
 
+/// What an empty program has of each metric of own memory that a limit speaks of.
+fn empty_rows(report: &RunReport, empty: &EmptyProgram) -> Vec<Vec<String>> {
+    let limited: BTreeSet<&Metric> = all(report).map(|(_, _, limit)| &limit.metric).collect();
+    let cost = empty.cost_at("exit");
+    let rows = limited.into_iter().filter_map(|metric| {
+        let value = match metric.subject() {
+            Subject::Own(RoleMeasure::Reserved) => cost?.reserved,
+            Subject::Own(RoleMeasure::Resident) => cost?.resident?,
+            Subject::Own(RoleMeasure::Anon) => cost?.anon?,
+            _ => return None,
+        };
+        let cells: [&str; 8] = [
+            &format!("(empty {} program)", empty.language),
+            "exit",
+            metric.name(),
+            "-",
+            "-",
+            &metric.show(value),
+            "-",
+            if empty.toolchain.is_empty() {
+                "-"
+            } else {
+                empty.toolchain.as_str()
+            },
+        ];
+        Some(cells.map(str::to_owned).to_vec())
+    });
+    rows.collect()
+}
+
 /// What is left, or by how much it is broken.
 fn room_text(limit: &LimitResult) -> String {
     let (Some(value), Some(bound)) = (limit.value, limit.limit) else {
@@ -194,6 +238,7 @@ mod tests {
     use super::super::fixtures::{case, hardened, limit, print, run, snapshot, unjoined};
     use super::*;
     use crate::budget::room;
+    use crate::model::EmptyCost;
 
     #[test]
     fn the_table_says_what_is_left_and_where_it_is_written() {
@@ -204,7 +249,7 @@ mod tests {
             limit("threads.count", 0, Some(1), 10),
         ];
         let rooms = room(std::slice::from_ref(&case));
-        let text = print(|out| limits(&run(vec![case]), &rooms, Style::default(), out));
+        let text = print(|out| limits(&run(vec![case]), &rooms, &[], Style::default(), out));
         assert_eq!(
             text,
             "CASE    CHECKPOINT  METRIC          RULE  LIMIT    NOW    ROOM     WRITTEN AT\n\
@@ -217,10 +262,24 @@ mod tests {
         );
     }
 
+    fn empty() -> EmptyProgram {
+        let cost = EmptyCost {
+            reserved: 163_840,
+            resident: None,
+            anon: Some(32_768),
+        };
+        EmptyProgram {
+            language: "C".to_owned(),
+            toolchain: "gcc 12.2.0".to_owned(),
+            at: std::collections::BTreeMap::from([("exit".to_owned(), cost)]),
+        }
+    }
+
     #[test]
     fn what_headers_must_say_has_its_rows() {
-        let report = hardened();
-        let text = print(|out| limits(&report, &[], Style::default(), out));
+        let mut report = hardened();
+        report.cases[0].checkpoints[0].limits = vec![limit("own.anon", 64 << 10, Some(36 << 10), 9)];
+        let text = print(|out| limits(&report, &[], &[empty()], Style::default(), out));
         let rows: Vec<String> = text
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -229,11 +288,12 @@ mod tests {
             "server - elf.relro of server must be full none NOT MET memcheck.toml:4",
             "server - elf.canary of server must be yes ? NOT MET memcheck.toml:4",
             "server - elf.wx of server max 0 0 - memcheck.toml:4",
+            "(empty C program) exit own.anon - - 32 KiB - gcc 12.2.0",
         ] {
             assert!(rows.iter().any(|line| line == row), "{row}: {text}");
         }
         assert!(text.ends_with("limits: 2 broken\n"), "{text}");
-        let json: Value = serde_json::from_str(&print(|out| limits_json(&report, &[], out))).unwrap();
+        let json: Value = serde_json::from_str(&print(|out| limits_json(&report, &[], &[empty()], out))).unwrap();
         assert_eq!(json["elf"][0]["result"]["rule"], "elf.relro");
     }
 
@@ -244,7 +304,7 @@ mod tests {
             limits_exit_code(&run(vec![snapshot(case("a"), SnapshotStatus::Differs)])),
             exit::OK
         );
-        let json = print(|out| limits_json(&unjoined(), &[], out));
+        let json = print(|out| limits_json(&unjoined(), &[], &[], out));
         let value: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(
             (&value["limits"][0]["limit"]["verdict"], &value["exit_code"]),

@@ -9,7 +9,7 @@ use super::problem;
 use super::show_malloc;
 use super::stacks::stacks;
 use super::text::{Ink, clean, labelled, paint, plural, wrap};
-use crate::model::{CaseReport, CheckpointReport, Confidence, End, MemoryMap, Perms, Piece, Role, StackState};
+use crate::model::{CaseReport, CheckpointReport, Confidence, EmptyProgram, End, MemoryMap, Perms, Piece, Role, StackState};
 
 /// One line of a table: a role, or a sum. Bytes; absent where a part of it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,11 +30,17 @@ pub(super) struct RoleRow {
 }
 
 /// Prints what was measured of a program: tables, or with `since` (the name of a stop) the changes from there to each other
-/// stop; then, if something went wrong, what. With `-v` region by region.
+/// stop; then, if something went wrong, what. With `-v` region by region. What an empty program costs stands below own memory.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn show(case: &CaseReport, since: Option<&str>, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub fn show(
+    case: &CaseReport,
+    since: Option<&str>,
+    empty: Option<&EmptyProgram>,
+    style: Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let base = since.and_then(|name| case.checkpoints.iter().find(|checkpoint| checkpoint.name == name));
     for checkpoint in &case.checkpoints {
         match base {
@@ -49,7 +55,7 @@ pub fn show(case: &CaseReport, since: Option<&str>, style: Style, out: &mut dyn 
             }
             None => {
                 heading(case, checkpoint, "", style, out)?;
-                table(&checkpoint.map, style, out)?;
+                table(checkpoint, empty, style, out)?;
                 stacks(&checkpoint.map, style, out)?;
             }
         }
@@ -103,7 +109,8 @@ fn heading(case: &CaseReport, checkpoint: &CheckpointReport, what: &str, style: 
     writeln!(out, "{}", paint(style, Ink::Strong, &text))
 }
 
-fn table(map: &MemoryMap, style: Style, out: &mut dyn Write) -> io::Result<()> {
+fn table(checkpoint: &CheckpointReport, empty: Option<&EmptyProgram>, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    let map = &checkpoint.map;
     head("", "  access", style, out)?;
     let rows = rows(map);
     for row in &rows {
@@ -114,7 +121,19 @@ fn table(map: &MemoryMap, style: Style, out: &mut dyn Write) -> io::Result<()> {
         };
         writeln!(out, "{}", format!("{line}  {}{sure}", row.access).trim_end())?;
     }
-    sums(&line("own", own(map), &kib), &line("total", total(map), &kib), style, out)?;
+    writeln!(out, "{}", paint(style, Ink::Strong, &line("own", own(map), &kib)))?;
+    // Of a child process it says nothing.
+    let empty = empty.filter(|_| checkpoint.child.is_none());
+    let cost = empty.and_then(|empty| Some((empty, empty_cost(empty, &checkpoint.at)?)));
+    if let Some((_, cost)) = cost {
+        writeln!(out, "{}", line("- empty program", cost, &kib))?;
+        writeln!(out, "{}", beyond(own(map), cost))?;
+    }
+    writeln!(out, "{}", paint(style, Ink::Strong, &line("total", total(map), &kib)))?;
+    if let Some((empty, _)) = cost {
+        let text = format!("{}, built and launched alike: the rest is what this one adds", empty.label());
+        labelled(style, "empty program:", 17, &text, out)?;
+    }
     let threads = map.threads.iter().filter(|thread| thread.state == StackState::Live).count();
     let mut facts = Vec::new();
     facts.extend(
@@ -267,6 +286,36 @@ pub(super) fn own(map: &MemoryMap) -> Figures {
     }
 }
 
+/// Own memory of an empty program that is stopped there too.
+pub(super) fn empty_cost(empty: &EmptyProgram, at: &str) -> Option<Figures> {
+    let cost = empty.cost_at(at)?;
+    Some(Figures {
+        count: None,
+        reserved: Some(cost.reserved),
+        resident: cost.resident,
+        anon: cost.anon,
+        pss: None,
+    })
+}
+
+/// What own memory has beyond that of an empty program; less is possible.
+fn beyond(own: Figures, empty: Figures) -> String {
+    let cell = |own: Option<u64>, empty: Option<u64>| match own.zip(empty) {
+        None => "-".to_owned(),
+        Some((own, empty)) if own < empty => format!("-{}", kib(empty - own)),
+        Some((own, empty)) => kib(own - empty),
+    };
+    format!(
+        "  {:<20}{:>6}{:>11}{:>10}{:>10}{:>9}",
+        "- the rest",
+        "",
+        cell(own.reserved, empty.reserved),
+        cell(own.resident, empty.resident),
+        cell(own.anon, empty.anon),
+        "-"
+    )
+}
+
 /// The process as the kernel sums it (`/proc/PID/smaps_rollup`): with the pages that our breakpoints copied. Only the
 /// proportional size may stay below the kernel's by less than 1 KiB for each mapping, since `smaps` rounds each down.
 pub(super) fn total(map: &MemoryMap) -> Figures {
@@ -392,7 +441,7 @@ mod tests {
 
     #[test]
     fn rows_are_in_role_order_and_the_total_has_what_we_added() {
-        let text = print(|out| show(&two(), None, PLAIN, out));
+        let text = print(|out| show(&two(), None, None, PLAIN, out));
         assert!(text.starts_with("prog @ main\n"), "{text}");
         let names: Vec<&str> = text
             .lines()
@@ -413,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_change_has_signs_and_leaves_out_what_is_equal() {
-        let text = print(|out| show(&two(), Some("main"), PLAIN, out));
+        let text = print(|out| show(&two(), Some("main"), None, PLAIN, out));
         assert!(text.starts_with("prog @ exit, change since main\n"), "{text}");
         assert_eq!(find(&text, "main-heap"), ["main-heap", "+1", "+132", "+64", "+64", "-"]);
         assert_eq!(find(&text, "platform"), ["platform", "0", "0", "-4", "-4", "-"]);
@@ -424,7 +473,7 @@ mod tests {
     #[test]
     fn verbose_gives_the_reasons_escaped() {
         let style = Style { verbose: 1, ..PLAIN };
-        let text = print(|out| show(&two(), None, style, out));
+        let text = print(|out| show(&two(), None, None, style, out));
         assert!(text.contains("the brk\\x1b[31m (likely)"), "{text}");
         assert!(text.contains("10002000-10023000"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
@@ -433,7 +482,7 @@ mod tests {
     #[test]
     fn a_problem_stands_below_the_tables() {
         let case = super::super::fixtures::problem(two(), ProblemKind::NotJudged);
-        let text = print(|out| show(&case, None, PLAIN, out));
+        let text = print(|out| show(&case, None, None, PLAIN, out));
         assert!(text.find("total").unwrap() < text.find("Could not judge").unwrap(), "{text}");
     }
 }

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use super::json::{checkpoint, end, line, problem_value, settings_value};
-use super::show::{Figures, own, rows, total, word};
-use crate::model::{CaseReport, MemoryMap};
+use super::show::{Figures, empty_cost, own, rows, total, word};
+use crate::model::{CaseReport, EmptyProgram, MemoryMap};
 
 /// Writes one object. `since` is the name of the stop that changes are asked from; both sides are given in full.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn show_json(case: &CaseReport, since: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+pub fn show_json(case: &CaseReport, since: Option<&str>, empty: Option<&EmptyProgram>, out: &mut dyn Write) -> io::Result<()> {
     let value = json!({
         "reason": "show",
         "schema": 0,
@@ -24,10 +24,13 @@ pub fn show_json(case: &CaseReport, since: Option<&str>, out: &mut dyn Write) ->
             let mut value = checkpoint(stop);
             if let Some(value) = value.as_object_mut() {
                 extend(value, &stop.map);
+                let cost = empty.filter(|_| stop.child.is_none()).and_then(|empty| empty_cost(empty, &stop.at));
+                value.insert("empty".to_owned(), cost.map_or(Value::Null, |cost| figures(cost).into()));
             }
             value
         }).collect::<Vec<_>>(),
         "checkpoints_planned": case.checkpoints_planned,
+        "empty_program": empty.map(|empty| json!({ "language": empty.language, "toolchain": empty.toolchain })),
         "problem": case.problem.as_ref().map(problem_value),
         "end": case.end.as_ref().map(end),
         "settings": settings_value(case),
@@ -98,7 +101,7 @@ mod tests {
 
     #[test]
     fn one_line_with_pieces_and_totals() {
-        let text = print(|out| show_json(&case("p"), Some("main"), out));
+        let text = print(|out| show_json(&case("p"), Some("main"), None, out));
         assert_eq!(text.lines().count(), 1);
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&value["reason"], &value["since"]), (&json!("show"), &json!("main")));
