@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
-use memcheck_harness::model::{Cancel, Capture, LaunchLimits, MemoryMap, Name, Role, StackState, Stdin};
+use memcheck_harness::model::{Cancel, Capture, LaunchLimits, MemoryMap, Metric, Name, Role, StackState, Stdin};
 use memcheck_harness::trace::{self, Launch, Next, Point};
 use tempfile::TempDir;
 
@@ -20,6 +20,7 @@ const PAGE: u64 = 4096;
 const INCLUDE: &str = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../memcheck-probe/include");
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/stacks.c");
 
+const LARGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/large.c");
 const HUNDRED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/hundred.c");
 
 /// The unpacked root of a release.
@@ -214,6 +215,36 @@ fn a_hundred_threads_and_their_arenas_on_every_glibc() {
         };
         let fits = [0, 0x250, 0x290, 0x300].into_iter().any(|cache| ours(cache) == told);
         assert!(fits, "{release}: {told:?}\n{:?}", ours(0x290));
+    }
+}
+
+/// Large allocations between mappings of the program's own, resized, aligned, in a thread: as many and as large as malloc says, in
+/// every version's way of writing them.
+#[test]
+fn large_allocations_on_every_glibc() {
+    for release in RELEASES {
+        for flags in [&[][..], &["-static"], &["-static", "-s"]] {
+            let dir = TempDir::new().unwrap();
+            let program = built_of(LARGE, &dir, release, flags);
+            let told = dir.path().join("told");
+            visit(&program, &[told.to_str().unwrap()], &[probe("done")], |_, _, _, map| {
+                let metric = |name| map.metric(&Metric::parse(name).unwrap());
+                let text = fs::read_to_string(&told).unwrap();
+                let numbers: Vec<u64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+                let [count, bytes, blocks] = numbers[..] else {
+                    panic!("{text}")
+                };
+                assert_eq!(count, blocks, "{release}: the program knows how many blocks are large");
+                assert_eq!(metric("mmap-chunk.count"), Some(count), "{release} {flags:?}: {}", show(map));
+                assert_eq!(
+                    metric("mmap-chunk.reserved"),
+                    Some(bytes / PAGE * PAGE),
+                    "{release} {flags:?}: {}",
+                    show(map)
+                );
+                assert!(map.notes.is_empty(), "{release} {flags:?}: {}", show(map));
+            });
+        }
     }
 }
 
