@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use memcheck_harness::compare::{self, Approved, Options, Pending};
 use memcheck_harness::error::{Error, Result};
-use memcheck_harness::model::{Case, EnvironmentStatus, Plan, SnapshotStatus};
+use memcheck_harness::model::{Case, EnvironmentStatus, Package, Plan, SnapshotStatus, Target};
 use memcheck_harness::pipeline::{Recorded, Recording};
 use memcheck_harness::{normalize, pipeline, report};
 
@@ -29,14 +29,17 @@ struct Candidate {
 /// something is pending or not; without names and with nothing pending, cases are only compared.
 pub(crate) fn accept(invocation: &Invocation, names: &[String]) -> Result<ExitCode> {
     let project = project::open(invocation)?;
+    let built = built(&project, names)?;
     for name in names {
-        project::all_known(&project, std::slice::from_ref(name))
-            .map_err(|error| harness::approved_by_its_test(&project, name, error))?;
+        if !built.iter().any(|pending| pending.case() == Some(name)) {
+            project::all_known(&project, std::slice::from_ref(name))
+                .map_err(|error| harness::approved_by_its_test(&project, name, error))?;
+        }
     }
     let mut actions = Actions::new("accept", invocation, &project.plan);
     let candidates = candidates(&project, &mut actions)?;
     let mut tally = Tally::default();
-    accept_built(&project, &mut actions, &mut tally)?;
+    accept_built(&built, &mut actions, &mut tally)?;
     let is_waiting = |candidate: &Candidate| candidate.approved.is_none() || candidate.pending.is_some();
     let is_asked = |candidate: &Candidate| !names.is_empty() || is_waiting(candidate);
     let on_record = compare::environment_path(&project.plan);
@@ -172,12 +175,31 @@ fn is_of(case: &Case, pending: &Pending) -> bool {
     pending.case() == Some(&case.name) && pending.target.parent() == compare::path(case).parent()
 }
 
-/// Pending files of cases that are built in Rust: only their tests measure them, so they are taken as they are.
-fn accept_built(project: &Project, actions: &mut Actions<'_>, tally: &mut Tally) -> Result<()> {
-    if !harness::is_there(project) {
-        return Ok(());
+/// Pending files of cases that are built in Rust (the named ones, or all), beside the tests that build them.
+fn built(project: &Project, names: &[String]) -> Result<Vec<Pending>> {
+    let packages = project.workspace.iter().flat_map(|workspace| &workspace.packages);
+    let any = |package: &Package| Case::new("", &package.dir, Target::Command { program: String::new() });
+    let beside = Plan {
+        cases: packages
+            .filter(|package| !package.harness_tests.is_empty())
+            .map(any)
+            .collect(),
+        cases_in_file: 0,
+        ..project.plan.clone()
+    };
+    if beside.cases.is_empty() {
+        return Ok(Vec::new());
     }
-    for pending in waiting(project)?.iter().filter(|pending| is_orphan(project, pending)) {
+    let is_asked = |pending: &Pending| names.is_empty() || names.iter().any(|name| pending.case() == Some(name));
+    let is_in_file = |pending: &Pending| project.names.iter().any(|name| pending.case() == Some(name));
+    let mut found = compare::pending(&beside, project.options.comparing())?;
+    found.retain(|pending| is_orphan(project, pending) && is_asked(pending) && !is_in_file(pending));
+    Ok(found)
+}
+
+/// Only their tests measure them, so they are taken as they are.
+fn accept_built(built: &[Pending], actions: &mut Actions<'_>, tally: &mut Tally) -> Result<()> {
+    for pending in built {
         match compare::accept(pending) {
             Ok(()) => {
                 tally.accepted += 1;

@@ -102,6 +102,17 @@ fn cases_built_in_rust_are_listed_and_their_command_is_named() {
     let _ = memcheck(&project, &["memcheck", "accept", "built"])
         .expect_code(2)
         .expect_stderr("INSTA_UPDATE=always cargo test -p hello --test memory -- --exact built");
+    // What is pending of it can be accepted by name, and by that name alone.
+    let _ = memcheck(&project, &["memcheck", "accept", "hello"]).expect_code(0);
+    let approved = project.read("memcheck/snapshots/hello.snap");
+    for name in ["built", "other"] {
+        let pending = approved.replace("case hello", &format!("case {name}"));
+        project.write(&format!("memcheck/snapshots/{name}.snap.new"), &pending);
+    }
+    let _ = memcheck(&project, &["memcheck", "accept", "built"])
+        .expect_code(0)
+        .expect_last_line("accepted 1 snapshot");
+    assert!(project.has("memcheck/snapshots/built.snap") && project.has("memcheck/snapshots/other.snap.new"));
     project.write("tests/memory.rs", "fn main() { undeclared() }\n");
     let _ = memcheck(&project, &["memcheck", "list"])
         .expect_code(101)
