@@ -22,12 +22,20 @@ pub(super) fn measure(pagemap: &File, regions: &mut [Region]) -> io::Result<Vec<
     if regions.iter().any(may_be_huge) {
         return Err(io::Error::from(io::ErrorKind::Unsupported));
     }
-    let mut figures: Vec<Usage> = vec![Usage::default(); regions.len()];
+    regions.iter_mut().for_each(|region| region.usage = Some(Usage::default()));
+    let measured = scan_all(pagemap, regions);
+    if measured.is_err() {
+        regions.iter_mut().for_each(|region| region.usage = None);
+    }
+    measured
+}
+
+/// Adds what is found to the figures.
+fn scan_all(pagemap: &File, regions: &mut [Region]) -> io::Result<Vec<PageRegion>> {
     let mut all: Vec<PageRegion> = Vec::new();
     let mut guard = GUARD;
     let countable = regions.partition_point(|region| region.start < 1 << 63);
-    let mut first = 0;
-    for group in regions[..countable].chunk_by(|a, b| needs_file(a) == needs_file(b)) {
+    for group in regions[..countable].chunk_by_mut(|a, b| needs_file(a) == needs_file(b)) {
         if let (Some(from), Some(to)) = (group.first(), group.last()) {
             let extra = if needs_file(from) { FILE } else { 0 };
             let wanted = PRESENT | SWAPPED;
@@ -49,12 +57,8 @@ pub(super) fn measure(pagemap: &File, regions: &mut [Region]) -> io::Result<Vec<
             if guard == 0 && runs.iter().any(|run| run.categories & SWAPPED != 0) {
                 return Err(io::Error::from(io::ErrorKind::Unsupported));
             }
-            add(group, runs, &mut figures[first..first + group.len()]);
+            add(group, runs);
         }
-        first += group.len();
-    }
-    for (region, usage) in regions.iter_mut().zip(figures) {
-        region.usage = Some(usage);
     }
     Ok(all)
 }
@@ -71,7 +75,7 @@ fn may_be_huge(region: &Region) -> bool {
 }
 
 /// Gives each run of pages to the regions it lies in; both ascend.
-fn add(regions: &[Region], runs: &[PageRegion], figures: &mut [Usage]) {
+fn add(regions: &mut [Region], runs: &[PageRegion]) {
     let mut index = 0;
     for run in runs {
         let has = |category| run.categories & category != 0;
@@ -82,9 +86,10 @@ fn add(regions: &[Region], runs: &[PageRegion], figures: &mut [Usage]) {
         while regions.get(index).is_some_and(|region| region.end <= run.start) {
             index += 1;
         }
-        let overlapping = regions.get(index..).unwrap_or_default().iter().zip(&mut figures[index..]);
-        for (region, usage) in overlapping.take_while(|(region, _)| region.start < run.end) {
+        let overlapping = regions.get_mut(index..).unwrap_or_default().iter_mut();
+        for region in overlapping.take_while(|region| region.start < run.end) {
             let bytes = run.end.min(region.end).saturating_sub(run.start.max(region.start));
+            let Some(usage) = &mut region.usage else { continue };
             if resident {
                 usage.resident_bytes += bytes;
                 if !has(FILE) {
@@ -105,7 +110,8 @@ mod tests {
     #[test]
     fn a_run_that_covers_several_regions_is_shared_out() {
         let text = b"1000-3000 rw-p 00000000 00:00 0 \n3000-4000 r--p 00000000 00:00 0 \n8000-9000 rw-p 00000000 00:00 0 \n";
-        let regions = parse_maps(text).unwrap();
+        let mut regions = parse_maps(text).unwrap();
+        regions.iter_mut().for_each(|region| region.usage = Some(Usage::default()));
         let run = |start, end, categories| PageRegion { start, end, categories };
         let runs = [
             run(0x1000, 0x2000, SWAPPED | GUARD),
@@ -113,10 +119,10 @@ mod tests {
             run(0x8000, 0x8800, SWAPPED),
             run(0x8800, 0x9000, PRESENT | PFNZERO),
         ];
-        let mut figures = vec![Usage::default(); 3];
-        add(&regions, &runs, &mut figures);
-        let got: Vec<_> = figures
+        add(&mut regions, &runs);
+        let got: Vec<_> = regions
             .iter()
+            .filter_map(|region| region.usage)
             .map(|usage| (usage.resident_bytes, usage.anon_bytes, usage.swap_bytes))
             .collect();
         assert_eq!(got, [(0x1000, 0x1000, 0), (0x1000, 0x1000, 0), (0, 0, 0x800)]);

@@ -1,7 +1,7 @@
 //! One open directory of `/proc` (`/proc/PID` or `/proc/PID/task/TID`): everything is read below it, so that all answers are
 //! about one process even if its number were given to another.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,6 +37,8 @@ pub(super) struct ProcDir {
     smaps: OnceCell<File>,
     status: OnceCell<File>,
     pagemap: OnceCell<Option<File>>,
+    /// How many there were when they were read last.
+    regions: Cell<usize>,
 }
 
 impl ProcDir {
@@ -52,6 +54,7 @@ impl ProcDir {
             smaps: OnceCell::new(),
             status: OnceCell::new(),
             pagemap: OnceCell::new(),
+            regions: Cell::new(0),
         })
     }
 
@@ -163,7 +166,7 @@ impl ProcDir {
     /// Parses `maps` or `smaps` as it is read, from the beginning.
     fn map(&self, name: &'static str, file: &File) -> Result<Vec<Region>> {
         let mut at = 0;
-        let mut parser = Parser::new(name);
+        let mut parser = Parser::new(name, self.regions.get());
         let mut buffer = vec![0; MAP_BUFFER];
         let mut filled = 0;
         loop {
@@ -196,7 +199,9 @@ impl ProcDir {
         if filled > 0 {
             return Err(maps::torn(name, "the last line is cut"));
         }
-        Ok(parser.finish())
+        let regions = parser.finish();
+        self.regions.set(regions.len());
+        Ok(regions)
     }
 }
 

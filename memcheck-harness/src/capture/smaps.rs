@@ -15,7 +15,7 @@ use crate::model::{Region, Usage, UsageDetail, VmFlags};
 /// As [`parse_maps`](super::parse_maps); and figures before the first region, a figure that is no number of kB, a `Size`
 /// that is not that of its region.
 pub fn parse_smaps(bytes: &[u8]) -> Result<Vec<Region>> {
-    let mut parser = Parser::new("smaps");
+    let mut parser = Parser::new("smaps", 0);
     parser.lines(bytes)?;
     Ok(parser.finish())
 }
@@ -79,10 +79,11 @@ pub(super) struct Parser {
 
 impl Parser {
     /// Of a file of this name: `smaps`, or `maps`, which has head lines only.
-    pub(super) fn new(file: &'static str) -> Self {
+    /// `likely`: how many regions there will be, as far as one can tell.
+    pub(super) fn new(file: &'static str, likely: usize) -> Self {
         Self {
             file,
-            regions: Vec::new(),
+            regions: Vec::with_capacity(likely),
             layout: Vec::new(),
             flags: Vec::new(),
             line: 0,

@@ -87,6 +87,12 @@ pub(super) fn likely(text: impl Into<Cow<'static, str>>) -> Evidence {
 }
 
 impl Claims {
+    /// Makes room for one thing and one range of each region.
+    pub(super) fn reserve(&mut self, regions: usize) {
+        self.claims.reserve(regions);
+        self.items.reserve(regions);
+    }
+
     /// A new thing that ranges can belong to.
     pub(super) fn item(&mut self, role: Role, subject: Name, tid: Option<i32>) -> ItemId {
         self.items.push(Item { role, subject, tid });
@@ -141,7 +147,7 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>
     // The strongest claim that began is on top; those that ended below it stay until they come up.
     let mut active: BinaryHeap<(Priority, u64, Reverse<u64>, usize)> = BinaryHeap::new();
     // (start, end, area, claim)
-    let mut ranges: Vec<(u64, u64, usize, Option<usize>)> = Vec::new();
+    let mut ranges: Vec<(u64, u64, usize, Option<usize>)> = Vec::with_capacity(process.areas.len());
     for (area_index, area) in process.areas.iter().enumerate() {
         let mut at = area.start;
         while at < area.end {
@@ -163,7 +169,7 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>
         }
     }
 
-    let mut kept: Vec<Item> = Vec::new();
+    let mut kept: Vec<Item> = Vec::with_capacity(items.len());
     let mut numbers: Vec<Option<usize>> = vec![None; items.len()];
     let mut cuts = Vec::with_capacity(ranges.len());
     for (start, end, area, claim) in ranges {

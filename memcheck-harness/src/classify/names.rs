@@ -8,6 +8,7 @@ use super::process::{Area, Process};
 
 /// Claims every area once or more: kernel regions, the brk heap, the main stack, files, shared and anonymous memory.
 pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) {
+    claims.reserve(process.areas.len() + 1);
     let heap = claims.item(Role::MainHeap, Name::default(), None);
     let main_stack = claims.item(Role::MainStack, Name::default(), None);
     let main_stack_at = main_stack_address(process);

@@ -27,14 +27,25 @@ pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Not
         let usage = area.region.usage;
         // Shared memory that is swapped out has no trace in the page tables, where the fast level looks.
         let tells_swap = usage.is_some_and(|usage| usage.detail.is_some()) || area.private_anonymous();
-        let figures = match usage {
-            None => vec![Figures::default(); cuts.len()],
-            Some(usage) if cuts.len() == 1 => vec![Figures {
-                resident: Some(usage.resident_bytes),
-                anon: Some(usage.anon_bytes),
-                swap: Some(usage.swap_bytes),
-            }],
-            Some(usage) => apportion(cuts, &usage, &|| process.runs(area), notes),
+        let (one, several);
+        let figures: &[Figures] = match usage {
+            None => {
+                several = vec![Figures::default(); cuts.len()];
+                &several
+            }
+            // Nearly all: they take what stands there.
+            Some(usage) if cuts.len() == 1 => {
+                one = [Figures {
+                    resident: Some(usage.resident_bytes),
+                    anon: Some(usage.anon_bytes),
+                    swap: Some(usage.swap_bytes),
+                }];
+                &one
+            }
+            Some(usage) => {
+                several = apportion(cuts, &usage, &|| process.runs(area), notes);
+                &several
+            }
         };
         let flag = |code| area.region.flags.as_ref().map(|flags| flags.has(code));
         let whole = cuts.len() == 1;
