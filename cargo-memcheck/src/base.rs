@@ -205,6 +205,7 @@ fn waived(side: &Planned, cases: &[CaseComparison]) -> Vec<String> {
         project.options.today,
         both.map(|case| &case.report),
         false,
+        &config::is_of_file,
     );
     let needed = results.iter().filter(|result| !result.uses.is_empty());
     needed.map(report::waiver_text).collect()

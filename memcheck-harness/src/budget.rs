@@ -16,7 +16,7 @@ pub use growth::{find_growth, judge_series};
 pub use hardening::{demanded, hardening};
 pub use scaling::{Machine, judge_scaling, sample, sample_of};
 pub use slack::room;
-pub use waiver::{waive, waivers};
+pub use waiver::{waive, waive_headers, waivers};
 
 use crate::model::{
     Bound, Case, Cell, CheckpointSpec, Growth, GrowthBound, Limit, LimitResult, MemoryMap, Metric, Over, Place, ProcessMeasure,

@@ -29,6 +29,7 @@ use std::time::Instant;
 pub use attached::attached;
 pub use caught::panicked;
 pub(crate) use elf::hardening;
+pub(crate) use limits::waive_headers;
 pub use limits::waivers;
 pub(crate) use lines::judge_again;
 

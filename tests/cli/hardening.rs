@@ -67,6 +67,30 @@ fn a_program_without_relro_fails_until_it_is_linked_with_it() {
 }
 
 #[test]
+fn what_is_not_met_may_be_waived_for_a_while() {
+    let project = project("\"-Wl,-z,norelro\"");
+    let toml = project.read("memcheck.toml");
+    let waiver = "[[waiver]]\ncase = \"plain\"\nmetric = \"elf.relro\"\nceiling = \"none\"\nexpires = 9999-12-31\nreason = \"old linker\"\n";
+    project.write("memcheck.toml", &format!("{toml}{waiver}"));
+    let run = memcheck(&project, &[])
+        .expect_code(0)
+        .expect_last_line("measured 1 checkpoint in 1 case: all passed, 1 limit waived");
+    let said = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.contains("note: waived until 9999-12-31: plain: elf.relro is none at main"),
+        "{said}"
+    );
+    let again = memcheck(&project, &["report", RESULTS, "--replay", "--format", "github"]);
+    assert!(!again.stdout.contains("::error"), "{}", again.stdout);
+    let table = memcheck(&project, &["budget"]).expect_code(0).stdout;
+    assert!(table.contains("waived"), "{table}");
+    edit(&project, "ceiling = \"none\"", "ceiling = \"partial\"");
+    let _ = memcheck(&project, &[])
+        .expect_code(3)
+        .expect_all(&["elf.relro of main", "waiver exceeded: plain: elf.relro"]);
+}
+
+#[test]
 fn demands_of_single_files_come_first_and_must_have_a_file() {
     let project = project("\"-Wl,-z,relro,-z,lazy\"");
     edit(

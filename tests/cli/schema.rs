@@ -113,7 +113,9 @@ fn kinds(checked: &mut Checked) {
     let policy = "elf.object.\"libnone*\".relro = \"full\"\nelf.relro = \"full\"\n";
     let toml = format!(
         "[defaults]\n{policy}[[case]]\nname = \"plain\"\ntarget = {{ c = \"main.c\", ldflags = [\"-Wl,-z,norelro\"] }}\nsnapshot = false\n\
-         children = \"capture\"\ncheckpoint = [{{ name = \"end\", at = \"exit\" }}]\n"
+         children = \"capture\"\ncheckpoint = [{{ name = \"end\", at = \"exit\" }}]\n\
+         [[waiver]]\ncase = \"plain\"\nmetric = \"elf.relro\"\nobject = \"mai*\"\nceiling = \"partial\"\nexpires = 9999-12-31\n\
+         reason = \"old linker\"\n"
     );
     let source = "#include <sys/wait.h>\n#include <unistd.h>\nint main(void) { if (!fork()) _exit(0); wait(0); return 0; }\n";
     let project = Project::new().file("main.c", source).file("memcheck.toml", &toml);

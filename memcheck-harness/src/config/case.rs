@@ -120,7 +120,7 @@ impl Context<'_> {
         let here = self
             .environment
             .and_then(|environment| environments.get(&environment.name.value))
-            .map(|(_, budget)| budget);
+            .map(|at| &at.budget);
         here.into_iter().chain([all]).collect()
     }
 }
@@ -201,7 +201,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
             .unwrap_or(false),
         features,
         settings: settings::read(table),
-        environments: environment::budgets(table),
+        environments: environment::budgets(table, &["budget", "elf"]),
         checkpoints: checkpoints?,
         steps,
         tty: tty.unwrap_or(false),
@@ -304,7 +304,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     budget::check_per_round(doc, &written.settings.budget, written.has_series());
     budget::check_per_unit(doc, &written.settings.budget, written.is_scaled());
     environment::check(doc, &written.environments, context.environments);
-    for (_, budget) in written.environments.values() {
+    for budget in written.environments.values().map(|at| &at.budget) {
         budget::check_growth(doc, budget, std::slice::from_ref(&names));
         budget::check_per_round(doc, budget, written.has_series());
         budget::check_per_unit(doc, budget, written.is_scaled());
@@ -423,8 +423,12 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     case.env = settings.env;
     case.limits = settings.limits;
     case.cpus = settings.cpus;
-    let rules = policies.iter().flat_map(|policy| &policy.elf);
-    case.elf = elf::merged(settings.elf, rules.chain(&context.defaults.elf));
+    let here = context.environment.map(|environment| environment.name.value.as_str());
+    let own = here.and_then(|name| written.environments.get(name));
+    let own = own.iter().flat_map(|at| &at.elf).cloned().chain(settings.elf).collect();
+    let rules = policies.iter().flat_map(|policy| policy.rules(here));
+    let of_environment = context.environment.iter().flat_map(|environment| &environment.elf);
+    case.elf = elf::merged(own, rules.chain(of_environment).chain(&context.defaults.elf));
     case.cwd = written
         .cwd
         .map_or_else(|| case.package_dir.clone(), |cwd| context.root.join(cwd));

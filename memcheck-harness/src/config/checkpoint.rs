@@ -144,7 +144,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         settle,
         snapshot: snapshot?,
         budget,
-        environments: environment::budgets(table),
+        environments: environment::budgets(table, &["budget"]),
         watch_stacks: table.get("watch").and_then(|value| settings::watch(&value)).unwrap_or(false),
     })
 }
@@ -452,8 +452,8 @@ fn repetition(pair: &Written, to: &Spot<At>, number: u64, limit: u64) -> [Writte
     ends.at = to.clone();
     ends.in_turn = true;
     ends.budget = budget::over_beginning(&pair.budget, FROM, &begins.name.value);
-    for (_, budget) in ends.environments.values_mut() {
-        *budget = budget::over_beginning(budget, FROM, &begins.name.value);
+    for at in ends.environments.values_mut() {
+        at.budget = budget::over_beginning(&at.budget, FROM, &begins.name.value);
     }
     [begins, ends]
 }

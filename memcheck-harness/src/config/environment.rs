@@ -1,13 +1,15 @@
 //! `[environment.NAME]`: sets of budgets and snapshots for one kind of machine, and which of them holds here. Owns the keys
-//! `match` and `environment.NAME.budget`; the facts of this machine are given.
+//! `match`, `environment.NAME.budget` and `environment.NAME.elf`; the facts of this machine are given.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::model::ElfRule;
 
 use super::budget::{self, Budget};
 use super::cursor::{Form, Spot, Table, Value};
 use super::diagnostic::{Diagnostic, Document, quote};
+use super::elf;
 use super::own;
 use super::suggest::{self, listed};
 
@@ -25,10 +27,20 @@ pub(super) struct Written {
     wanted: Option<BTreeMap<&'static str, Vec<String>>>,
     /// Over the defaults.
     pub(super) budget: Budget,
+    /// Likewise.
+    pub(super) elf: Vec<ElfRule>,
 }
 
-/// Budgets of a case or checkpoint for single environments.
-pub(super) type Budgets = BTreeMap<String, (Spot<String>, Budget)>;
+/// What a case, a policy or a checkpoint says of single environments.
+pub(super) type Budgets = BTreeMap<String, At>;
+
+/// What is said of one of them.
+#[derive(Clone, Debug)]
+pub(super) struct At {
+    name: Spot<String>,
+    pub(super) budget: Budget,
+    pub(super) elf: Vec<ElfRule>,
+}
 
 /// The environments of the file, in its order.
 pub(super) fn read(root: &Table<'_>) -> Vec<Written> {
@@ -41,7 +53,7 @@ pub(super) fn read(root: &Table<'_>) -> Vec<Written> {
         .filter_map(|(key, value)| {
             let name = name(key, value)?;
             let table = value.table("[environment.NAME]")?;
-            table.only(&["match", "budget"], &[]);
+            table.only(&["match", "budget", "elf"], &[]);
             Some(Written {
                 name,
                 wanted: match table.get("match") {
@@ -49,6 +61,7 @@ pub(super) fn read(root: &Table<'_>) -> Vec<Written> {
                     None => None,
                 },
                 budget: table.get("budget").map(|value| budget::read(&value)).unwrap_or_default(),
+                elf: table.get("elf").map(|value| elf::read(&value)).unwrap_or_default(),
             })
         })
         .collect()
@@ -161,8 +174,8 @@ fn matches(environment: &Written, here: &BTreeMap<String, String>) -> bool {
         .is_some_and(|wanted| wanted.iter().all(|(fact, patterns)| fits(fact, patterns)))
 }
 
-/// `environment.NAME.budget` of a case or a checkpoint.
-pub(super) fn budgets(table: &Table<'_>) -> Budgets {
+/// `environment.NAME.budget` of a case, a policy or a checkpoint; `known` says what else there may be.
+pub(super) fn budgets(table: &Table<'_>, known: &[&str]) -> Budgets {
     let Some(environments) = table.get("environment").and_then(|value| value.table("environment")) else {
         return Budgets::new();
     };
@@ -171,23 +184,28 @@ pub(super) fn budgets(table: &Table<'_>) -> Budgets {
         let Some(table) = value.table("environment.NAME") else {
             continue;
         };
-        table.only(&["budget"], &[]);
-        if let Some(budget) = table.get("budget") {
-            let spot = Spot {
-                value: key.value.to_owned(),
-                span: key.span,
-            };
-            found.insert(spot.value.clone(), (spot, budget::read(&budget)));
-        } else {
+        table.only(known, &[]);
+        if known.iter().all(|key| table.get(key).is_none()) {
             table.missing("budget", "budget.own.anon = \"16 MiB\"");
+            continue;
         }
+        let name = Spot {
+            value: key.value.to_owned(),
+            span: key.span,
+        };
+        let at = At {
+            name: name.clone(),
+            budget: table.get("budget").map(|value| budget::read(&value)).unwrap_or_default(),
+            elf: table.get("elf").map(|value| elf::read(&value)).unwrap_or_default(),
+        };
+        found.insert(name.value, at);
     }
     found
 }
 
 /// Reports budgets of environments that the file does not have.
 pub(super) fn check(doc: &Document<'_>, budgets: &Budgets, names: &[&str]) {
-    for (spot, _) in budgets.values() {
+    for spot in budgets.values().map(|at| &at.name) {
         if !names.contains(&spot.value.as_str()) {
             let hint = suggest::did_you_mean(&spot.value, names.iter().copied());
             let hint = hint.unwrap_or_else(|| format!("add [environment.{}]", spot.value));

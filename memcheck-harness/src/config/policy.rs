@@ -20,8 +20,8 @@ pub(super) struct Written {
     checkpoints: Option<Patterns>,
     budget: Budget,
     /// `environment.NAME.budget`
-    pub(super) environments: environment::Budgets,
-    pub(super) elf: Vec<ElfRule>,
+    environments: environment::Budgets,
+    elf: Vec<ElfRule>,
 }
 
 type Patterns = Spot<Vec<String>>;
@@ -51,7 +51,7 @@ fn policy(value: &Value<'_>) -> Option<Written> {
         cases: cases?,
         checkpoints: checkpoints?,
         budget: table.get("budget").map(|value| budget::read(&value)).unwrap_or_default(),
-        environments: environment::budgets(&table),
+        environments: environment::budgets(&table, &["budget", "elf"]),
         elf: table.get("elf").map(|value| elf::read(&value)).unwrap_or_default(),
     };
     let report = |title: &str, label: &str| table.doc.report(Diagnostic::at(table.span.clone(), title, label));
@@ -64,7 +64,8 @@ fn policy(value: &Value<'_>) -> Option<Written> {
     if !["budget", "elf", "environment"].iter().any(|key| table.get(key).is_some()) {
         report("the policy has no limit", "add for example budget.own.anon = \"16 MiB\"");
     }
-    if let (Some(checkpoints), false) = (&written.checkpoints, written.elf.is_empty()) {
+    let demands = !written.elf.is_empty() || written.environments.values().any(|at| !at.elf.is_empty());
+    if let (Some(checkpoints), true) = (&written.checkpoints, demands) {
         let title = "headers are those of a whole case, not of a checkpoint";
         let label = "write `elf` in a policy without `checkpoint`";
         table.doc.report(Diagnostic::at(checkpoints.span.clone(), title, label));
@@ -112,11 +113,15 @@ impl Written {
         self.checkpoints.is_none()
     }
 
+    /// What it demands of headers, the more specific first.
+    pub(super) fn rules(&self, environment: Option<&str>) -> impl Iterator<Item = &ElfRule> {
+        let here = environment.and_then(|name| self.environments.get(name)).map(|at| &at.elf);
+        here.into_iter().flatten().chain(&self.elf)
+    }
+
     /// What it says, the more specific first.
     pub(super) fn layers(&self, environment: Option<&str>) -> impl Iterator<Item = &Budget> {
-        let here = environment
-            .and_then(|name| self.environments.get(name))
-            .map(|(_, budget)| budget);
+        let here = environment.and_then(|name| self.environments.get(name)).map(|at| &at.budget);
         here.into_iter().chain([&self.budget])
     }
 
@@ -185,7 +190,7 @@ pub(super) fn check(
             .collect();
         let has_series = specs().any(|spec| spec.every.is_some());
         let is_scaled = of.iter().any(|case| is_scaled(case));
-        for budget in std::iter::once(&policy.budget).chain(policy.environments.values().map(|(_, budget)| budget)) {
+        for budget in std::iter::once(&policy.budget).chain(policy.environments.values().map(|at| &at.budget)) {
             budget::check_growth(doc, budget, &names);
             budget::check_per_round(doc, budget, has_series);
             budget::check_per_unit(doc, budget, is_scaled);

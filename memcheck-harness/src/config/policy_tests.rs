@@ -28,7 +28,8 @@ fn a_waiver_says_what_until_when_and_why() {
     let expected = Waiver {
         case: "pool".to_owned(),
         checkpoint: Some("idle".to_owned()),
-        metric: crate::model::Metric::parse("own.anon").unwrap(),
+        metric: crate::model::Metric::parse("own.anon").unwrap().into(),
+        object: None,
         ceiling: 64 << 10,
         expires: Date::parse("2027-01-31").unwrap(),
         issue: Some("#42".to_owned()),
@@ -249,4 +250,91 @@ fn a_role_may_be_a_pattern() {
         let error = of(budget).unwrap_err();
         assert!(error.contains(what), "{budget}: {error}");
     }
+}
+
+#[test]
+fn a_waiver_of_headers_says_how_weak_they_may_be() {
+    let of = |metric: &str, ceiling: &str, rest: &str| {
+        let text = format!(
+            "case = \"pool\"\nmetric = \"{metric}\"\nceiling = {ceiling}\nexpires = 2027-01-31\nreason = \"old\"\n{rest}"
+        );
+        waivers(&text).map(|all| {
+            let one = &all[0];
+            format!("{} {} {:?}", one.metric, one.metric.show(one.ceiling), one.object)
+        })
+    };
+    for (metric, ceiling, shown) in [
+        ("elf.relro", "\"partial\"", "partial"),
+        ("elf.relro", "\"none\"", "none"),
+        ("elf.canary", "false", "no"),
+        ("elf.wx", "1", "1"),
+    ] {
+        assert_eq!(of(metric, ceiling, "").unwrap(), format!("{metric} {shown} None"));
+    }
+    assert_eq!(
+        of("elf.relro", "\"none\"", "object = \"libx*\"\n").unwrap(),
+        "elf.relro none Some(\"libx*\")"
+    );
+    for (metric, ceiling, rest, what) in [
+        ("elf.relro", "\"full\"", "", "must be \"partial\" or \"none\""),
+        ("elf.nx", "true", "", "write false"),
+        ("elf.nx", "1", "", "true or false"),
+        ("elf.relro", "\"none\"", "checkpoint = \"idle\"\n", "of a whole case"),
+        (
+            "own.anon",
+            "\"4 KiB\"",
+            "object = \"libx*\"\n",
+            "goes with demands on headers",
+        ),
+        ("elf.rerlo", "\"none\"", "", "is no metric"),
+    ] {
+        let error = of(metric, ceiling, rest).unwrap_err().to_string();
+        assert!(error.contains(what), "{metric} {ceiling} {rest}: {error}");
+    }
+}
+
+#[test]
+fn demands_on_headers_may_be_those_of_an_environment() {
+    let text = |held: &str| {
+        format!(
+            "[defaults]\nelf.relro = \"full\"\n[environment.old]\nelf.relro = \"partial\"\n\
+             [[policy]]\ncase = \"p*\"\nelf.nx = true\nenvironment.old.elf.nx = false\n\
+             {CASE}environment.old.elf.wx = 1\nelf.wx = 0\n{held}"
+        )
+    };
+    let rules = |environment: &str| {
+        let source = Source {
+            root: PathBuf::from("/w"),
+            path: PathBuf::from("/w/memcheck.toml"),
+            text: text(""),
+        };
+        let overrides = Overrides {
+            environment: Some(environment.to_owned()),
+            ..Overrides::default()
+        };
+        let plan = plan(&source, None, &overrides, 4096).unwrap();
+        let rules = plan.cases[0].elf.iter();
+        rules
+            .map(|rule| format!("{} {:?} {} {}", rule.key.name(), rule.wanted, rule.of_case, rule.place.line))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        rules("default"),
+        [
+            "elf.wx AtMost(0) true 15",
+            "elf.nx Flag(true) false 7",
+            "elf.relro Relro(Full) false 2"
+        ]
+    );
+    assert_eq!(
+        rules("old"),
+        [
+            "elf.wx AtMost(1) true 14",
+            "elf.wx AtMost(0) true 15",
+            "elf.nx Flag(false) false 8",
+            "elf.nx Flag(true) false 7",
+            "elf.relro Relro(Partial) false 4",
+            "elf.relro Relro(Full) false 2",
+        ]
+    );
 }

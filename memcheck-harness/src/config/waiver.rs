@@ -1,14 +1,24 @@
 //! `[[waiver]]`: a limit that is lifted for a while. Owns its keys; a waiver without a reason or an end is a mistake.
 
-use crate::model::{Date, Waiver};
+use crate::model::{Date, ElfKey, Waived, Waiver};
 
 use super::budget;
 use super::cursor::{Form, Table, Value};
 use super::diagnostic::quote;
 use super::name;
+use super::own;
 use super::suggest::{self, listed};
 
-const KEYS: [&str; 7] = ["case", "checkpoint", "metric", "ceiling", "expires", "issue", "reason"];
+const KEYS: [&str; 8] = [
+    "case",
+    "checkpoint",
+    "metric",
+    "object",
+    "ceiling",
+    "expires",
+    "issue",
+    "reason",
+];
 
 /// Reads all waivers of the file. `cases` are the names of its cases with those of their checkpoints; a case that is not among
 /// them may be built in Rust.
@@ -36,8 +46,11 @@ fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
     let case = needed("case", "case = \"server\"").and_then(|value| name::case(&value));
     let metric = needed("metric", "metric = \"own.anon\"").and_then(|value| {
         let name = value.word("\"own.anon\"")?;
+        if let Some(key) = ElfKey::named(name) {
+            return Some(Waived::Header(key));
+        }
         match budget::metric(name) {
-            Ok(metric) => Some(metric),
+            Ok(metric) => Some(Waived::Metric(metric)),
             Err(mut diagnostic) => {
                 diagnostic.span = Some(value.span.clone());
                 value.doc.report(diagnostic);
@@ -47,7 +60,10 @@ fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
     });
     let ceiling = needed("ceiling", "ceiling, the highest value that is let pass");
     let ceiling = ceiling.zip(metric.as_ref());
-    let ceiling = ceiling.and_then(|(value, metric)| budget::amount(metric, &value));
+    let ceiling = ceiling.and_then(|(value, metric)| match metric {
+        Waived::Metric(metric) => budget::amount(metric, &value),
+        Waived::Header(key) => weakness(*key, &value),
+    });
     let expires = needed("expires", "expires = 2027-01-31").and_then(|value| date(&value));
     let reason = needed("reason", "reason = \"why it is let pass\"").and_then(|value| reason(&value));
     let issue = match table.get("issue") {
@@ -55,6 +71,20 @@ fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
         None => None,
     };
     let (case, metric) = (case?, metric?);
+    let is_header = matches!(metric, Waived::Header(_));
+    if let Some(value) = table.get("checkpoint").filter(|_| is_header) {
+        return value.fail(
+            "headers are those of a whole case, not of a checkpoint",
+            "remove it; `object` names single files",
+        );
+    }
+    let object = match table.get("object") {
+        Some(value) if !is_header => {
+            return value.fail("`object` goes with demands on headers", "metric = \"elf.relro\" or the like");
+        }
+        Some(value) => Some(object(&value)?),
+        None => None,
+    };
     let checkpoint = match table.get("checkpoint") {
         Some(value) => Some(checkpoint(&value, &case.value, cases)?),
         None => None,
@@ -63,12 +93,33 @@ fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
         case: case.value,
         checkpoint,
         metric,
+        object,
         ceiling: ceiling?,
         expires: expires?,
         issue,
         reason: reason?,
         place: table.doc.place(&table.span),
     })
+}
+
+/// How weak headers may be: the least that is let pass.
+fn weakness(key: ElfKey, value: &Value<'_>) -> Option<u64> {
+    match key {
+        ElfKey::Wx => value.whole(0, 1 << 20),
+        ElfKey::Relro => value.choice(&[("partial", 1), ("none", 2)]),
+        ElfKey::Nx | ElfKey::Pie | ElfKey::Canary => match value.flag()? {
+            false => Some(1),
+            true => value.fail("a waiver of what there must be lets it be absent", "write false"),
+        },
+    }
+}
+
+fn object(value: &Value<'_>) -> Option<String> {
+    let text = value.word("\"libvendor*\"")?;
+    match own::mistake(text) {
+        Some(why) => value.fail(format!("{} is no pattern of files: {why}", quote(text)), ""),
+        None => Some(text.to_owned()),
+    }
 }
 
 fn checkpoint(value: &Value<'_>, case: &str, cases: &[(&str, Vec<&str>)]) -> Option<String> {

@@ -34,6 +34,37 @@ impl ElfKey {
             Self::Wx => "elf.wx",
         }
     }
+
+    /// The key of such a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.name() == name)
+    }
+
+    /// How far what is found, in the words of a result, is from all that could be demanded: 0 is everything.
+    #[must_use]
+    pub fn weakness(self, word: &str) -> Option<u64> {
+        match self {
+            Self::Wx => word.parse().ok(),
+            _ => self.words().iter().position(|known| *known == word).map(|at| at as u64),
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self, weakness: u64) -> String {
+        let known = usize::try_from(weakness).ok().and_then(|at| self.words().get(at));
+        known.map_or_else(|| weakness.to_string(), |word| (*word).to_owned())
+    }
+
+    /// From the best on; counts have none.
+    const fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Relro => &["full", "partial", "none"],
+            Self::Nx | Self::Pie | Self::Canary => &["yes", "no"],
+            Self::Wx => &[],
+        }
+    }
 }
 
 /// What is demanded.
@@ -93,7 +124,7 @@ pub struct ElfResult {
     pub wanted: String,
     /// The same of the file; empty when it is not known.
     pub found: String,
-    /// [`Verdict::Within`], [`Verdict::Over`] or [`Verdict::Unknown`].
+    /// [`Verdict::Waived`] too.
     pub verdict: Verdict,
     /// Why it is not known; empty otherwise.
     pub reason: String,

@@ -75,5 +75,5 @@ pub use series::{Direction, MIN_ROUNDS, Series, Trend};
 pub use snapshot::{Cell, Row, RowKey, Snapshot, State};
 pub use syscall::{syscall_names, syscall_number};
 pub use unsteady::UnsteadyCell;
-pub use waiver::{Waiver, WaiverResult, WaiverStatus, WaiverUse};
+pub use waiver::{Waived, Waiver, WaiverResult, WaiverStatus, WaiverUse};
 pub use workspace::{Package, PackageTarget, Workspace};

@@ -1,7 +1,7 @@
 //! The runs of one case → its report: budgets, the snapshot's verdict, and the causes of what changed.
 
 use super::elf::hardening;
-use super::limits::{over_base, waive};
+use super::limits::{over_base, waive, waive_headers};
 use super::{Measured, Options, states};
 use crate::compare::{self, Approved};
 use crate::model::{
@@ -74,7 +74,8 @@ pub(crate) fn judge(
     let now = states(approved).map_or_else(|| now.clone(), |approved| normalize::within(case, &now, approved));
     measured.notes.extend(over_base(case));
     let indices = measured.maps.iter().map(|(index, _)| *index);
-    let elf = hardening(case, indices.zip(&measured.captures));
+    let mut elf = hardening(case, indices.zip(&measured.captures));
+    waive_headers(plan, case, options.today, &mut elf.results);
     let maps = std::mem::take(&mut measured.maps);
     let mut captures = std::mem::take(&mut measured.captures).into_iter();
     let mut checkpoints = Vec::new();

@@ -1,14 +1,20 @@
 //! What a plan says about its limits beside their values: waivers, and which command judges which limit.
 
 use super::Options;
-use crate::budget;
-use crate::model::{Case, Date, Limit, LimitResult, Over, Plan, RunReport, WaiverResult};
+use crate::model::{Case, Date, ElfResult, Limit, LimitResult, Over, Plan, RunReport, WaiverResult};
+use crate::{budget, config};
 
 /// What became of the waivers of a plan in a run, to which cases of other tests may have been added.
 #[must_use]
 pub fn waivers(plan: &Plan, options: &Options, report: &RunReport) -> Vec<WaiverResult> {
     let complete = report.not_selected == 0 && report.interrupted.is_none() && report.partition.is_none();
-    budget::waivers(&plan.defaults.waivers, options.today, report.cases.iter(), complete)
+    budget::waivers(
+        &plan.defaults.waivers,
+        options.today,
+        report.cases.iter(),
+        complete,
+        &config::is_of_file,
+    )
 }
 
 /// Marks what the waivers of the plan cover; one list of `limits` for each checkpoint of `indices`.
@@ -24,6 +30,11 @@ pub(super) fn waive(
             budget::waive(&plan.defaults.waivers, today, &case.name, &spec.name, limits);
         }
     }
+}
+
+/// The same of what headers must say.
+pub(crate) fn waive_headers(plan: &Plan, case: &Case, today: Date, results: &mut [ElfResult]) {
+    budget::waive_headers(&plan.defaults.waivers, today, &case.name, results, &config::is_of_file);
 }
 
 /// What is said of limits that only `compare --base` can judge.

@@ -456,6 +456,7 @@ fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, mut ro
             for (name, list) in &mut round.limits {
                 budget::waive(&waiving.defaults.waivers, today, &now.case.name, name, list);
             }
+            super::limits::waive_headers(waiving, now.case, today, &mut round.elf);
             std::mem::take(&mut round.limits)
         })
         .collect();

@@ -111,7 +111,9 @@ fn words(report: &RunReport, tally: Tally) -> String {
         .iter()
         .flat_map(|case| &case.checkpoints)
         .flat_map(|checkpoint| &checkpoint.limits);
-    let waived = limits.filter(|limit| limit.verdict == Verdict::Waived).count();
+    let headers = report.cases.iter().flat_map(|case| &case.elf);
+    let waived = limits.filter(|limit| limit.verdict == Verdict::Waived).count()
+        + headers.filter(|result| result.verdict == Verdict::Waived).count();
     let mut parts = Vec::new();
     if let Some(signal) = report.interrupted {
         parts.push(format!("interrupted by signal {signal}"));

@@ -28,7 +28,11 @@ pub fn waiver_text(result: &WaiverResult) -> String {
     let waiver = &result.waiver;
     let show = |value: u64| waiver.metric.show(value);
     let at = waiver.checkpoint.as_ref().map_or(String::new(), |name| format!(" @ {name}"));
-    let what = format!("{}{at}: {}", waiver.case, waiver.metric);
+    let of = waiver
+        .object
+        .as_ref()
+        .map_or(String::new(), |pattern| format!(" of {pattern}"));
+    let what = format!("{}{at}: {}{of}", waiver.case, waiver.metric);
     let values = match result.uses.iter().max_by_key(|limit| limit.value) {
         None => String::new(),
         Some(worst) => {
@@ -62,14 +66,15 @@ pub fn waiver_text(result: &WaiverResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Date, Metric, Place, Waiver, WaiverUse};
+    use crate::model::{Date, ElfKey, Metric, Place, Waived, Waiver, WaiverUse};
 
     fn result(status: WaiverStatus, uses: &[(&str, u64)]) -> WaiverResult {
         WaiverResult {
             waiver: Waiver {
                 case: "pool".to_owned(),
                 checkpoint: None,
-                metric: Metric::parse("own.anon").unwrap(),
+                metric: Metric::parse("own.anon").unwrap().into(),
+                object: None,
                 ceiling: 64 << 10,
                 expires: Date::parse("2027-01-31").unwrap(),
                 issue: Some("#42".to_owned()),
@@ -127,5 +132,12 @@ mod tests {
         ] {
             assert_eq!(waiver_text(&result(status, uses)), format!("{text}{end}"));
         }
+        let mut header = result(WaiverStatus::Used, &[("server", 1)]);
+        header.waiver.metric = Waived::Header(ElfKey::Relro);
+        (header.waiver.ceiling, header.uses[0].limit) = (2, 0);
+        assert_eq!(
+            waiver_text(&header),
+            format!("waived until 2027-01-31: pool: elf.relro is partial at server, limit full, ceiling none{end}")
+        );
     }
 }
