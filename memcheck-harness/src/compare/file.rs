@@ -133,9 +133,11 @@ fn split(text: &str) -> Option<File> {
     Some(File { header, text })
 }
 
-/// The form in which texts are compared and written.
+/// The form in which texts are compared and written; of a text in that form, the text itself. A line ends with `\n` and all the
+/// `\r` before it: were one of several taken, each rewriting would take another.
 fn normal(text: &str) -> String {
-    let mut text = text.replace("\r\n", "\n");
+    let lines: Vec<&str> = text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+    let mut text = lines.join("\n");
     text.truncate(text.trim_end().len());
     text.push('\n');
     let start = text.len() - text.trim_start_matches('\n').len();
@@ -273,11 +275,30 @@ mod tests {
         }
 
         #[test]
+        fn what_is_normal_stays_so(text in "[\r\n ax]{0,12}") {
+            prop_assert_eq!(normal(&normal(&text)), normal(&text));
+        }
+
+        #[test]
         fn any_bytes_are_a_file_or_an_error(text in any::<String>()) {
             if let Some(file) = split(&text) {
                 let again = split(std::str::from_utf8(&accepted_bytes(&file)).unwrap()).unwrap();
                 prop_assert_eq!(again.text, file.text);
             }
+        }
+    }
+
+    /// However many carriage returns stand before a line's end, they are one line's end.
+    #[test]
+    fn a_text_is_normal_once_it_was_made_so() {
+        for (text, expected) in [
+            ("a\r\r\nb\n", "a\nb\n"),
+            ("\r\r\n\r\na\r\r\r\n", "a\n"),
+            ("a\rb\n", "a\rb\n"),
+            ("\r\n", ""),
+        ] {
+            assert_eq!(normal(text), expected);
+            assert_eq!(normal(expected), expected);
         }
     }
 
