@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails its test")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +13,15 @@ use memcheck_harness::capture::{self, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::config::{self, Overrides};
 use memcheck_harness::model::{
-    At, Cancel, Capture, Case, CheckpointSpec, Defaults, LaunchLimits, Name, Plan, ProblemKind, Reading, Recording, Role, Stdin,
-    Target,
+    At, Cancel, Capture, Case, CheckpointSpec, Defaults, LaunchLimits, MemoryMap, Metric, Name, Plan, ProblemKind, Reading,
+    Recording, Role, Stdin, SyscallAt, Target,
 };
 use memcheck_harness::pipeline::{self, Event, Options};
 use memcheck_harness::trace::{self, Launch, Next, Point};
 use memcheck_harness::{build, normalize};
+
+#[path = "support/proc_tree.rs"]
+mod proc_tree;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -205,6 +209,57 @@ fn totals_equal_the_kernels_own_sums() {
             );
         }
     }
+}
+
+/// What several processes share counts once: by what the fixture knows, by the kernel's own sums, and (for root) by the pages
+/// themselves. All of them stand still meanwhile.
+#[test]
+fn a_tree_is_summed_with_shared_pages_once() {
+    let measured = |pages: [u64; 4]| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tree.c");
+        let target = Target::C {
+            sources: vec![source],
+            cflags: vec!["-O1".to_owned()],
+            ldflags: Vec::new(),
+            compiler: None,
+        };
+        let mut case = Case::new("tree", std::env::temp_dir(), target);
+        case.args = pages.map(|count| count.to_string()).to_vec();
+        case.tree = true;
+        let call = SyscallAt {
+            name: "getppid".to_owned(),
+            args: BTreeMap::new(),
+        };
+        case.checkpoints = vec![CheckpointSpec::new("all", At::Syscall(call))];
+        let mut plan = plan_of(case);
+        plan.data_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tree");
+        let seen = Mutex::new(None);
+        let reports = pipeline::observe(&plan, None, &options(), &Cancel::new(), &|event| {
+            if let Event::Stopped { pid, map, .. } = event {
+                *seen.lock().unwrap() = Some((proc_tree::looked_at(pid), map.clone()));
+            }
+        })
+        .unwrap();
+        assert!(reports[0].problem.is_none(), "{:?}", reports[0].problem);
+        seen.into_inner().unwrap().unwrap()
+    };
+    let (plain, less) = measured([100, 0, 0, 0]);
+    let (copied, more) = measured([200, 10, 20, 40]);
+    let of = |map: &MemoryMap, name: &str| map.metric(&Metric::parse(name).unwrap()).unwrap();
+    for (looked, map) in [(&plain, &less), (&copied, &more)] {
+        assert_eq!(of(map, "tree.processes"), 4);
+        assert_eq!(of(map, "tree.shared"), 32 * 4096);
+        assert_eq!((looked.processes, looked.running), (4, 0), "all stand");
+        let anon = of(map, "tree.anon") + map.breakpoint_anon_bytes;
+        assert!((looked.pss_anon..looked.pss_anon + 4096).contains(&anon), "{anon} {looked:?}");
+        if let Some(pages) = looked.anon_frames {
+            assert_eq!(anon, pages * 4096, "{looked:?}");
+        }
+    }
+    let grown = of(&more, "tree.anon") - of(&less, "tree.anon");
+    assert_eq!(grown, (100 + 10 + 20 + 40) * 4096);
+    // The sum over the processes would have counted the block three times.
+    assert!(of(&less, "process.anon") * 3 > of(&less, "tree.anon") + 200 * 4096);
 }
 
 /// A fault of the tool in one case is that case's problem: the others have their results, and the target is gone.

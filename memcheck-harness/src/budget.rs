@@ -231,7 +231,7 @@ fn approved_value(state: &State, metric: &Metric, options: &SnapshotOptions) -> 
                 Ok(sum.saturating_add(value))
             })
         }
-        Subject::Process(_) | Subject::Own(_) => Err(not_held()),
+        Subject::Process(_) | Subject::Own(_) | Subject::Tree(_) => Err(not_held()),
     }
 }
 
@@ -287,6 +287,8 @@ fn why_absent(map: &MemoryMap, metric: &Metric) -> String {
             _ => "not known on this machine",
         },
         Subject::Process(ProcessMeasure::Commit | ProcessMeasure::Noreserve) => no_flags,
+        Subject::Tree(_) if map.tree.is_none() => "the processes of the tree were not summed",
+        Subject::Tree(_) => "the kernel does not tell the proportional sizes of anonymous memory, or who shares a memory (kcmp)",
         Subject::Process(_) | Subject::Threads => "not known on this machine",
     };
     reason.to_owned()
@@ -369,6 +371,7 @@ mod tests {
             malloc: None,
             breakpoint_anon_bytes: 0,
             process: ProcessTotals::default(),
+            tree: None,
             hardening: None,
             platform_objects: BTreeSet::new(),
             own_objects: BTreeSet::new(),

@@ -516,12 +516,20 @@ fn walk(
         let next = running.next();
         // What a step says of its failure is more than that the run was given up for it.
         steps.check()?;
-        let (stopped, index) = match next? {
+        let (mut stopped, index) = match next? {
             Next::Paused(stopped, index) => (stopped, index),
             Next::Ended(ended) => return steps.after(ended),
         };
         let reading = depth(case, index);
-        let (captured, memory) = capture::look(&stopped, reading, &mut objects)?;
+        // First: then all of the tree stands while this process is read, too.
+        let standing = if tree::is_summed(case) {
+            Some(stopped.stop_tree()?)
+        } else {
+            None
+        };
+        let sums = standing.map(|members| capture::tree(&members)).transpose()?;
+        let (mut captured, memory) = capture::look(&stopped, reading, &mut objects)?;
+        captured.tree = sums;
         let mut map = classify::classify(&captured, &memory, own);
         capture::note_pages(&stopped, &memory, &mut objects);
         capture::name_starts(&captured, &mut map, &mut objects)?;

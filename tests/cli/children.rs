@@ -126,3 +126,31 @@ fn a_child_that_is_not_there_is_told_with_those_that_are() {
     );
     assert!(!words.contains("any such probe"), "{}", run.stderr);
 }
+
+/// What the parent keeps is counted once, whoever shares it; a limit on the tree asks for its sums.
+#[test]
+fn a_limit_on_the_tree_counts_shared_pages_once() {
+    let with = |variant: &str, budget: &str| {
+        let project = multi_oom(variant);
+        super::gate::edit(&project, "budget.main-heap.anon", &format!("{budget}\nbudget.main-heap.anon"));
+        memcheck(&project, &["--message-format", "json"])
+    };
+    let growth = "budget.tree.anon = { max_growth = \"256 KiB\", over = \"begun.1\" }\nbudget.tree.processes = 2";
+    let clean = case_of(&with("clean", growth).expect_code(0));
+    let leaking = case_of(&with("leaking", growth).expect_code(3));
+    let anon = |case: &Value, round: u64| {
+        let all = case["checkpoints"].as_array().unwrap();
+        let found = all.iter().find(|one| one["name"] == format!("begun.{round}")).unwrap();
+        assert_eq!(found["tree"]["processes"], 2);
+        found["tree"]["anon"].as_u64().unwrap()
+    };
+    assert!(anon(&clean, 10).abs_diff(anon(&clean, 1)) <= 64 << 10);
+    // Nine rounds of notes, 1040 KiB each, which parent and child both have.
+    let grown = anon(&leaking, 10) - anon(&leaking, 1);
+    assert!(grown.abs_diff(9 * (1040 << 10)) <= 64 << 10, "{grown}");
+    let limits = leaking["checkpoints"][9]["limits"].to_string();
+    assert!(
+        limits.contains("tree.anon") && limits.contains("max_growth over begun.1"),
+        "{limits}"
+    );
+}

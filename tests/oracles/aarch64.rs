@@ -207,6 +207,7 @@ fn process(offsets: &dyn Fn(&str) -> u64, with_descriptors: bool) -> MemoryMap {
         by_mappings: false,
         without_chunks: false,
         joined_mappings: 0,
+        tree: None,
         recording: Recording::default(),
     };
     classify(&capture, &memory, &|_| false)

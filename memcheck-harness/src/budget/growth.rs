@@ -43,7 +43,7 @@ fn grain(metric: &Metric, page_bytes: u64) -> u64 {
         Subject::Own(measure) | Subject::Roles { measure, .. } => {
             matches!(measure, RoleMeasure::Used | RoleMeasure::Free | RoleMeasure::Top)
         }
-        Subject::Process(_) | Subject::Threads => false,
+        Subject::Process(_) | Subject::Threads | Subject::Tree(_) => false,
     };
     if exact || metric.unit() == Unit::Count {
         0

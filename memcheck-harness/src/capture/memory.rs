@@ -1,8 +1,9 @@
 //! `LiveMemory`: the memory of a stopped process, read without changing what is measured. Only resident pages are touched
 //! (reading an absent one would fault it in), and what was read is remembered for a recording.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -33,6 +34,11 @@ const MAX_PAGES: usize = 16_384;
 #[derive(Debug)]
 pub struct LiveMemory {
     task: Pid,
+    /// `process_vm_readv` pins what it reads, and a page that fork left to several processes is first copied to be pinned (kernel
+    /// `gup_must_unshare`, since Linux 5.19): the tree would grow by what is read. Without a fork nothing is shared like that.
+    may_pin: bool,
+    /// `/proc/PID/mem`, which copies nothing; opened when it is needed.
+    mem: OnceCell<Option<File>>,
     page_bytes: u64,
     /// Without `pagemap` no page is known to be resident, and none is read.
     dir: Rc<ProcDir>,
@@ -153,12 +159,19 @@ impl LiveMemory {
     pub(super) fn open(dir: Rc<ProcDir>, task: i32, page_bytes: u64, records: bool, known: Known) -> Self {
         Self {
             task: Pid::from_raw(task),
+            may_pin: false,
+            mem: OnceCell::new(),
             page_bytes,
             dir,
             known,
             records,
             state: RefCell::default(),
         }
+    }
+
+    /// No process of the target has made another one: pages may be pinned.
+    pub(super) fn nothing_is_shared(self) -> Self {
+        Self { may_pin: true, ..self }
     }
 
     /// What was read, for [`Capture::recording`](crate::model::Capture::recording): nothing but page scans when it was opened
@@ -268,6 +281,19 @@ impl LiveMemory {
     /// Fetches resident pages. One that cannot be read ends it: the first is then known to be so, others are asked for again.
     fn fetch_all(&self, state: &mut State, pages: &[u64]) {
         let Ok(bytes) = usize::try_from(self.page_bytes) else { return };
+        if !self.may_pin {
+            let mem = self.mem.get_or_init(|| self.dir.try_file("mem").ok());
+            for (index, page) in pages.iter().enumerate() {
+                let mut buffer = vec![0; bytes];
+                let read = mem.as_ref().map(|mem| mem.read_exact_at(&mut buffer, *page));
+                let content = read.and_then(Result::ok).map(|()| Rc::new(Page::new(buffer)));
+                if content.is_none() && index > 0 {
+                    return;
+                }
+                state.pages.insert(*page, content);
+            }
+            return;
+        }
         let mut buffers: Vec<Vec<u8>> = pages.iter().map(|_| vec![0; bytes]).collect();
         let mut remote: Vec<RemoteIoVec> = Vec::with_capacity(pages.len());
         for page in pages {

@@ -13,6 +13,7 @@ mod pages;
 mod procdir;
 mod smaps;
 mod status;
+mod tree;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ pub use maps::parse_maps;
 pub use memory::{LiveMemory, PagesOnly};
 pub use objects::ObjectCache;
 pub use smaps::parse_smaps;
+pub use tree::tree;
 
 /// Parsers of small files, for `fuzz`.
 #[cfg(any(test, fuzzing))]
@@ -65,7 +67,10 @@ pub fn look(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> R
         joined_mappings: stopped.joined_mappings(),
         ..seen.capture
     };
-    let memory = LiveMemory::open(seen.dir, seen.task, page_bytes_of_ours()?, true, seen.known);
+    let mut memory = LiveMemory::open(seen.dir, seen.task, page_bytes_of_ours()?, true, seen.known);
+    if stopped.is_alone() {
+        memory = memory.nothing_is_shared();
+    }
     if let Some((of, pages)) = &objects.pages
         && *of == (stopped.pid(), stopped.image())
     {
@@ -226,6 +231,7 @@ fn see(
         patched,
         finished_stacks: None,
         joined_mappings: 0,
+        tree: None,
         // Nothing else tells what may be read without changing what is measured.
         without_chunks: !reading.chunks,
         by_mappings: dir.pagemap().is_none(),

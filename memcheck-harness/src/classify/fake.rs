@@ -61,6 +61,7 @@ impl Fake {
                 patched: vec![],
                 finished_stacks: None,
                 joined_mappings: 0,
+                tree: None,
                 by_mappings: false,
                 without_chunks: false,
                 recording: Recording::default(),

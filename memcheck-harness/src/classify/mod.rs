@@ -80,6 +80,7 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
     let mut map = MemoryMap {
         page_bytes: process.page,
         process: totals::totals(&process, breakpoint_anon_bytes, &mut notes),
+        tree: capture.tree,
         breakpoint_anon_bytes,
         pieces,
         items,

@@ -26,7 +26,7 @@ use super::step;
 use super::suggest::{self, listed};
 use super::target::{self, CargoContext, TargetForm};
 
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "name",
     "package",
     "target",
@@ -41,6 +41,7 @@ const KEYS: [&str; 17] = [
     "tty",
     "serial",
     "group",
+    "tree",
     "detach",
     "matrix",
     "environment",
@@ -64,6 +65,7 @@ pub(super) struct Written {
     cwd: Option<String>,
     stdin: Option<String>,
     children: Option<Spot<Children>>,
+    tree: bool,
     detach: bool,
     features: Option<Spot<Vec<Spot<String>>>>,
     pub(super) settings: Settings,
@@ -195,6 +197,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         cwd: word("cwd", "\"tests/data\"").map(|cwd| cwd.value),
         stdin: word("stdin", "\"null\"").map(|stdin| stdin.value),
         children,
+        tree: table.get("tree").and_then(|value| value.flag()).unwrap_or(false),
         detach: table
             .get("detach")
             .and_then(|value| detach(&value, checkpoints.as_deref()))
@@ -437,6 +440,7 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
         Some(file) => Stdin::File(case.package_dir.join(file)),
     };
     case.exit = written.exit;
+    case.tree = written.tree;
     case.detach = written.detach;
     case.timeout = timeout;
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);

@@ -65,6 +65,7 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[[case]]", "tty", "flag", "Standard output and error are a terminal: for programs that write line by line only there."),
     ("[[case]]", "serial", "flag", "No other case runs at the same time."),
     ("[[case]]", "group", "name", "Cases of one group run one after another."),
+    ("[[case]]", "tree", "flag", "Sums over all processes of the target's tree at every checkpoint, `tree.*`; a limit on one asks for it by itself."),
     ("[[case]]", "detach", "flag", "The program is let go after its last checkpoint, no longer traced, and its end is judged."),
     ("[defaults] and [[case]]", "profile", "name", "Cargo profile; `memcheck` is release with line tables, unstripped."),
     ("[defaults] and [[case]]", "timeout", "duration", "Time for the whole case: `\"30s\"`, `\"500ms\"`."),

@@ -128,6 +128,8 @@ fn standing(facts: &Facts<'_>, explained: &[Finding]) -> Vec<Finding> {
             }
             Subject::Own(measure) => (explained.is_empty() && found.is_empty())
                 .then(|| memory::largest(facts, Role::is_own, matches!(measure, RoleMeasure::Reserved))),
+            // Other processes may have caused it, of which nothing is known here.
+            Subject::Tree(_) => None,
             Subject::Process(measure) => (explained.is_empty() && found.is_empty())
                 .then(|| memory::largest(facts, |_| true, matches!(measure, ProcessMeasure::Reserved))),
         };

@@ -79,6 +79,7 @@ fn map(items: &[(Role, u64, u64)], live: &[&str], arenas: usize) -> MemoryMap {
         malloc: None,
         breakpoint_anon_bytes: 0,
         process: ProcessTotals::default(),
+        tree: None,
         hardening: None,
         platform_objects: BTreeSet::new(),
         own_objects: BTreeSet::new(),

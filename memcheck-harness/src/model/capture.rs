@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Object, Region};
+use super::{Name, Object, Region, TreeTotals};
 
 /// The memory lines of `/proc/PID/status`, in bytes; absent where the kernel prints none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +135,9 @@ pub struct Capture {
     /// watched (`watch = "stacks"`).
     #[serde(default)]
     pub finished_stacks: Option<Vec<FinishedStack>>,
+    /// Sums over all processes of the tree, which stood still meanwhile; absent when nobody asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeTotals>,
     /// What was read of the target's memory so far.
     pub recording: Recording,
 }

@@ -81,7 +81,7 @@ impl Metric {
     #[must_use]
     pub fn is_fast(&self) -> bool {
         match self.subject() {
-            Subject::Threads => true,
+            Subject::Threads | Subject::Tree(_) => true,
             Subject::Process(measure) => !matches!(
                 measure,
                 ProcessMeasure::Swap

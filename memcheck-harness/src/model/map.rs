@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::metric::{ProcessMeasure, RoleMeasure};
-use super::{Hardening, Metric, Name, Perms, Role, Subject};
+use super::{Hardening, Metric, Name, Perms, Role, Subject, TreeTotals};
 
 /// How sure a label is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -245,6 +245,9 @@ pub struct MemoryMap {
     pub malloc: Option<MallocFact>,
     /// Sums.
     pub process: ProcessTotals,
+    /// Sums over all processes of the tree; absent when nobody asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeTotals>,
     /// Anonymous bytes of text pages that are private copies because they hold, or held, a breakpoint of ours. They are
     /// taken out of the pieces' `anon_bytes` and of `process.anon`, so no figure depends on where breakpoints are; the
     /// pages' address space and residency stay with the segment. They are the whole of [`Role::Memcheck`].
@@ -321,6 +324,7 @@ impl MemoryMap {
         match metric.subject() {
             Subject::Threads => Some(self.threads.iter().filter(|t| t.state == StackState::Live).count() as u64),
             Subject::Process(measure) => self.process_total(measure),
+            Subject::Tree(measure) => self.tree.as_ref()?.get(measure),
             Subject::Own(measure) => self.role_measure(&|role| role.is_own(), measure),
             Subject::Roles { roles, measure } => {
                 if !self.thread_lists_known

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Role;
+use super::tree::TREE;
+use super::{Role, TreeMeasure};
 
 /// What a metric counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub enum Subject {
     Threads,
     /// `process.*`
     Process(ProcessMeasure),
+    /// `tree.*`: of all processes of the target's tree.
+    Tree(TreeMeasure),
     /// `own.*`
     Own(RoleMeasure),
     /// A role, or several with a common first part.
@@ -410,6 +413,7 @@ impl Metric {
         };
         names.extend(measured("own"));
         names.extend(PROCESS.iter().map(|row| format!("process.{}", row.word)));
+        names.extend(TREE.iter().map(|(word, ..)| format!("tree.{word}")));
         names.push("threads.count".to_owned());
         let mut groups: Vec<&str> = Vec::new();
         for role in Role::ALL {
@@ -474,7 +478,7 @@ impl Metric {
 type Info = (Unit, Tier, &'static str, &'static str);
 
 fn is_subject(subject: &str) -> bool {
-    matches!(subject, "own" | "process" | "threads") || !Role::matching(subject).is_empty()
+    matches!(subject, "own" | "process" | "threads" | "tree") || !Role::matching(subject).is_empty()
 }
 
 fn resolve(name: &str) -> Option<(Subject, Info)> {
@@ -489,6 +493,10 @@ fn resolve(name: &str) -> Option<(Subject, Info)> {
                 "live threads, the main one included",
             ),
         )),
+        "tree" => TREE
+            .iter()
+            .find(|(of, ..)| *of == word)
+            .map(|(_, measure, unit, tier, source, meaning)| (Subject::Tree(*measure), (*unit, *tier, *source, *meaning))),
         "process" => PROCESS
             .iter()
             .find(|row| row.word == word)

@@ -131,6 +131,8 @@ pub struct Case {
     pub child_limits: BTreeMap<Metric, Limit>,
     /// What the headers of its files must say: the rules of the case, then those of the defaults.
     pub elf: Vec<ElfRule>,
+    /// Sum over all processes of the tree at every checkpoint, though no limit asks for it.
+    pub tree: bool,
     /// Limit for the whole case.
     pub timeout: Duration,
     /// What happens after the last checkpoint.
@@ -465,6 +467,7 @@ impl Case {
             detach: false,
             as_is: false,
             cooperative: false,
+            tree: false,
             watch_stacks: false,
             has_checks: false,
             checkpoints: Vec::new(),

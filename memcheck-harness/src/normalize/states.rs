@@ -246,6 +246,7 @@ mod tests {
             malloc: None,
             breakpoint_anon_bytes: 0,
             process: ProcessTotals::default(),
+            tree: None,
             hardening: None,
             platform_objects: BTreeSet::new(),
             own_objects: BTreeSet::new(),

@@ -38,6 +38,9 @@ fn can_be_measured(case: &Case) -> Result<()> {
     if case.watch_stacks {
         return needs_tracing("`watch = \"stacks\"`", "remove it, or measure where ptrace is permitted");
     }
+    if case.tree {
+        return needs_tracing("`tree = true`", "remove it, or measure where ptrace is permitted");
+    }
     if case.tty {
         return needs_tracing("`tty = true`", "remove it, or measure where ptrace is permitted");
     }

@@ -3,7 +3,7 @@
 
 use super::Measured;
 use crate::error::{Error, Result};
-use crate::model::{At, Case, CheckpointSpec, ChildName, Children};
+use crate::model::{At, Case, CheckpointSpec, ChildName, Children, Subject};
 use crate::trace::{Point, Within};
 
 /// The points of a case, in the order of its checkpoints; the last is the end of every child where those are captured.
@@ -41,6 +41,13 @@ pub(super) fn end_of_child(case: &Case, child: Option<ChildName>) -> Result<Chec
         limits: case.child_limits.clone(),
         ..CheckpointSpec::new(name, At::Exit)
     })
+}
+
+/// All processes are to be summed: the case says so, or a limit needs it.
+pub(super) fn is_summed(case: &Case) -> bool {
+    let of_checkpoints = case.checkpoints.iter().flat_map(|spec| spec.limits.keys());
+    let mut limited = of_checkpoints.chain(case.child_limits.keys());
+    case.tree || limited.any(|metric| matches!(metric.subject(), Subject::Tree(_)))
 }
 
 /// The last checkpoint that was reached in the process of the one with this index.

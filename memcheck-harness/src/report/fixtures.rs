@@ -63,6 +63,7 @@ pub(crate) fn map(items: &[(Role, u64, u64)]) -> MemoryMap {
         malloc: None,
         breakpoint_anon_bytes: 0,
         process: ProcessTotals::default(),
+        tree: None,
         hardening: None,
         platform_objects: Default::default(),
         own_objects: Default::default(),

@@ -193,6 +193,7 @@ fn checkpoint_object(checkpoint: &CheckpointReport, whole: bool) -> Value {
     }
     let more = json!({
         "process": map.process,
+        "tree": map.tree,
         "threads": map.threads.iter().map(|thread| json!({
             "tid": thread.tid,
             "name": thread.name,

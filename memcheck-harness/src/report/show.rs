@@ -150,6 +150,16 @@ fn table(checkpoint: &CheckpointReport, empty: Option<&EmptyProgram>, style: Sty
             .map(|bytes| format!("swapped {} KiB", kib(bytes))),
     );
     writeln!(out, "  {}", facts.join(", "))?;
+    if let Some(tree) = &map.tree {
+        let cell = |value: Option<u64>| value.map_or("not known".to_owned(), |bytes| format!("{} KiB", kib(bytes)));
+        let text = format!(
+            "tree of {}: anon {}, shared memory {}, each page once",
+            plural(usize::try_from(tree.processes).unwrap_or(usize::MAX), "process"),
+            cell(tree.anon),
+            cell(tree.shared)
+        );
+        writeln!(out, "  {text}")?;
+    }
     show_malloc::table(map, style, out)?;
     if rows.iter().any(|row| row.figures.pss.is_none()) {
         labelled(

@@ -382,6 +382,16 @@ pub(super) fn full(checkpoint: &CheckpointReport, style: Style, out: &mut dyn Wr
         "  {:<22}{count:>6}{reserved:>16}{anon:>14}{resident:>14}",
         "process (mappings)"
     )?;
+    if let Some(tree) = &map.tree {
+        writeln!(
+            out,
+            "  {:<22}{:>6}{:>16}{:>14}",
+            "tree (processes)",
+            tree.processes,
+            "",
+            show(tree.anon)
+        )?;
+    }
     for limit in &checkpoint.limits {
         let value = limit.value.map_or("not known".to_owned(), |value| limit.metric.show(value));
         let line = format!(

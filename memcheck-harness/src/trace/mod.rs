@@ -37,6 +37,7 @@ mod stragglers;
 mod suggest;
 mod tasks;
 mod timed;
+mod tree;
 mod watch;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use clock::Halt;
 pub use cooperate::{Cooperating, Turn as CooperatingTurn, can_cooperate, cooperate};
 use session::{Session, Turn};
 pub use settle::{Totals, Unsettled};
+pub use tree::TreeMember;
 
 /// How to start a target.
 #[derive(Clone, Debug)]

@@ -115,6 +115,11 @@ impl Tasks {
         }
     }
 
+    /// There has been one process only.
+    pub(super) fn is_alone(&self) -> bool {
+        self.ever.len() == 1
+    }
+
     /// True when an unknown thread descends from what we trace.
     pub(super) fn is_kin(&self, tid: i32) -> bool {
         let ours = |pid| self.ever.contains(&pid);
