@@ -257,7 +257,9 @@ fn a_tree_is_summed_with_shared_pages_once() {
         }
     }
     let grown = of(&more, "tree.anon") - of(&less, "tree.anon");
-    assert_eq!(grown, (100 + 10 + 20 + 40) * 4096);
+    // The kernel writes the number of the processor to a page of each memory when it moves a process (rseq(2)): whether that page is
+    // still shared is the scheduler's matter.
+    assert!(grown.abs_diff((100 + 10 + 20 + 40) * 4096) <= 3 * 4096, "{grown}");
     // The sum over the processes would have counted the block three times.
     assert!(of(&less, "process.anon") * 3 > of(&less, "tree.anon") + 200 * 4096);
 }

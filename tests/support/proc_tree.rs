@@ -26,7 +26,9 @@ pub(crate) fn looked_at(pid: i32) -> Looked {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         running += usize::from(!stat.rsplit(')').next().unwrap().starts_with(" t"));
         let text = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
-        if !memories.insert(text.clone()) {
+        // Which pages were used of late is forgotten by the kernel at any time.
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("Referenced:")).collect();
+        if !memories.insert(lines.join("\n")) {
             continue;
         }
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
