@@ -104,7 +104,8 @@ fn anchored<'p>(process: &'p Process<'p>, blocked: &[Range]) -> (Vec<Range>, Vec
     for area in process.areas.iter().filter(|area| area.plain_memory()) {
         // malloc never maps with MAP_NORESERVE; other allocators do, for gigabytes.
         let named = area.region.name.as_bytes();
-        if area.flag(b"nr") || !(named.is_empty() || named == b"[anon: glibc: malloc]") {
+        let of_malloc = matches!(named, b"" | b"[anon: glibc: malloc]" | b"/anon_hugepage (deleted)");
+        if area.flag(b"nr") || !of_malloc {
             continue;
         }
         let mut at = area.start;
