@@ -6,8 +6,12 @@ use std::collections::BTreeSet;
 use crate::model::{Evidence, FinishedStack, Name, Role, StackState, ThreadFact};
 
 use super::interval::{Claims, Priority, certain, likely};
+use super::loader::tls_bytes;
 use super::process::{Area, Notes, Process};
 use super::threads::{Descriptor, Found, List};
+
+/// `PTHREAD_STACK_MIN`, and room for the descriptor and the last frames.
+const LEFT_BY_OLD: u64 = (16 << 10) + (16 << 10);
 
 /// Largest inaccessible mapping below a stack that is still taken for its guard.
 const MAX_FOREIGN_GUARD: u64 = 2 << 20;
@@ -125,8 +129,15 @@ fn stack(
     let state = state?;
     // glibc gives the pages of its own stacks back when their thread ends; others stay as they were.
     let untouched = user_stack || (descriptor.by_scan && state == StackState::Exited && descriptor.is_musl);
+    let now = match state {
+        StackState::Live => deepest(process, bottom, block_end),
+        StackState::Exited if untouched => {
+            deepest(process, bottom, block_end).filter(|bytes| descriptor.is_musl || keeps_pages(process, *bytes))
+        }
+        StackState::Exited | StackState::Cached => None,
+    };
     let deepest_bytes = match finished {
-        _ if state == StackState::Live || (untouched && state == StackState::Exited) => deepest(process, bottom, block_end),
+        _ if now.is_some() => now,
         Some(finished) => {
             let inside = (bottom..block_end).contains(&finished.lowest);
             inside.then(|| block_end - finished.lowest)
@@ -145,6 +156,20 @@ fn stack(
         start_address: descriptor.start,
         start_function: None,
     })
+}
+
+/// Whether a stack that the program supplied still shows how deep it was after its thread ended. glibc 2.31 gave back all but the
+/// last 16 KiB below the stack pointer (`advise_stack_range` in nptl/allocatestack.c), 2.36 leaves such stacks alone; between them
+/// the lists moved into the loader (2.33), which is taken for the difference. More than old versions leave tells by itself.
+fn keeps_pages(process: &Process<'_>, deepest_bytes: u64) -> bool {
+    let objects = &process.capture.objects;
+    let is_old = objects
+        .iter()
+        .any(|object| object.path.file_name().as_bytes().starts_with(b"libpthread-2."));
+    let is_new = ["_rtld_global", "_dl_stack_user"]
+        .iter()
+        .any(|name| process.symbol(name).is_some());
+    (is_new && !is_old) || deepest_bytes > LEFT_BY_OLD.saturating_add(tls_bytes(process))
 }
 
 /// What was seen of the thread of this descriptor when it ended.

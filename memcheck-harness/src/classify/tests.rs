@@ -434,6 +434,29 @@ fn guard_pages_inside_a_stack_are_guards_and_depth_is_measured_from_the_top() {
     assert_eq!(map.threads[2].deepest_bytes, None, "an exited thread's pages are gone");
 }
 
+/// Old versions of glibc give the pages of such a stack back as well.
+#[test]
+fn the_depth_of_an_ended_thread_s_own_stack_is_known_where_libc_leaves_it_alone() {
+    let end = 0x1000_0000 + 4 * MIB - 0x1000;
+    let depth = |old: bool, bytes: u64| {
+        let mut fake = threads();
+        fake.capture.threads.pop();
+        fake.words(end - 0x840 + CANCELHANDLING, &[0x10]);
+        fake.run(end - bytes, end);
+        if old {
+            let path = "/lib/libpthread-2.31.so";
+            fake.object(ObjectKind::Library, path, 0x50_0000, &[(5, 0, 0x1000, 0x1000)], None);
+            fake.region((0x50_0000, 0x50_1000), "r-xp", path);
+        }
+        let map = fake.classify();
+        let user = map.threads.iter().find(|thread| thread.user_stack).unwrap();
+        assert_eq!(user.state, StackState::Exited);
+        user.deepest_bytes
+    };
+    assert_eq!((depth(false, 0x3000), depth(false, 0x2_0000)), (Some(0x3000), Some(0x2_0000)));
+    assert_eq!((depth(true, 0x3000), depth(true, 0x2_0000)), (None, Some(0x2_0000)));
+}
+
 /// The page in which a stack inside an allocation begins holds other data as well: malloc's header, for one.
 #[test]
 fn the_depth_of_a_stack_inside_an_allocation_leaves_its_first_page_out() {
