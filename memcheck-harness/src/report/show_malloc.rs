@@ -100,8 +100,9 @@ pub(super) fn arenas(map: &MemoryMap, style: Style, out: &mut dyn Write) -> io::
     if let Some((count, bytes)) = map.malloc.as_ref().and_then(|malloc| malloc.mmapped) {
         writeln!(
             out,
-            "  malloc counts {} with a mapping of their own, {bytes} bytes",
-            plural(usize::try_from(count).unwrap_or(usize::MAX), "allocation")
+            "  malloc counts {} with a mapping of {} own, {bytes} bytes",
+            plural(usize::try_from(count).unwrap_or(usize::MAX), "allocation"),
+            if count == 1 { "its" } else { "their" }
         )?;
     }
     Ok(())

@@ -83,7 +83,12 @@ fn whose(thread: &ThreadFact) -> String {
         let from = function.rmatch_indices("::").nth(1).map_or(0, |(at, _)| at + 2);
         parts.push(clean(&function[from..]).to_string());
     }
-    let text = parts.join(" ");
+    let mut text = parts.join(" ");
+    // Of libc's own stacks the role says it.
+    if thread.user_stack && thread.state == StackState::Exited {
+        let colon = if text.is_empty() { "" } else { ": " };
+        text = format!("ended, not joined{colon}{text}");
+    }
     if text.chars().count() <= NAME {
         return text;
     }
@@ -142,8 +147,15 @@ mod tests {
         assert_eq!(lines[3][..5], ["thread-stack.live", "8192", "4", "12", "12"], "{text}");
         assert!(text.contains("(7) work") && !text.contains('\x1b'), "{text}");
         assert!(!text.contains("not known"), "{text}");
-        map.threads[1].deepest_bytes = None;
         map.threads[1].state = StackState::Exited;
+        map.threads[1].user_stack = true;
+        let text = print(|out| stacks(&map, PLAIN, out));
+        assert!(
+            text.contains("thread-stack.user") && text.contains("ended, not joined: w"),
+            "{text}"
+        );
+        map.threads[1].user_stack = false;
+        map.threads[1].deepest_bytes = None;
         let text = print(|out| stacks(&map, PLAIN, out));
         assert!(
             text.contains("thread-stack.exited") && text.contains("--watch stacks"),
