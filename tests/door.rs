@@ -339,3 +339,38 @@ fn a_case_does_not_outlive_the_harness() {
     let _ = child.wait().unwrap();
     assert!(tests::gone(&marker));
 }
+
+/// A block for each unit, written.
+const BLOCKS: &str = r#"
+#include <stdlib.h>
+#include "memcheck.h"
+int main(int argc, char **argv) {
+    int bytes = atoi(argv[argc - 1]) * 40960;
+    volatile char *block = malloc(bytes);
+    for (int i = 0; i < bytes; i++)
+        block[i] = 1;
+    MEMCHECK_CHECKPOINT(grown);
+    return 0;
+}
+"#;
+
+#[test]
+fn what_one_more_unit_costs_is_judged_at_the_last_run_of_the_line() {
+    let toml = |max: &str| {
+        format!(
+            "[[case]]\nname = \"blocks\"\ntarget = {{ c = \"blocks.c\" }}\nsnapshot = false\n\
+             matrix = {{ args = [[\"1\"], [\"2\"], [\"4\"]], unit = \"block\" }}\n\
+             checkpoint = [{{ name = \"grown\", budget.own.anon = {{ max_per_unit = \"{max}\" }} }}]\n"
+        )
+    };
+    let project = project().file("blocks.c", BLOCKS).file("memcheck.toml", &toml("20 KiB"));
+    // Whatever was chosen: it stands for its whole line, in a process of its own under nextest.
+    for chosen in [&["blocks", "--test-threads", "1"][..], &["--exact", "blocks.4"]] {
+        let run = door(&project, chosen, &[]).expect_code(101);
+        assert!(run.stdout.contains("for each block, limit 20 KiB"), "{}", run.stdout);
+        assert!(run.stdout.contains("blocks.4"), "{}", run.stdout);
+    }
+    let _ = door(&project, &["--exact", "blocks.1"], &[]).expect_code(0);
+    project.write("memcheck.toml", &toml("48 KiB"));
+    let _ = door(&project, &["blocks"], &[]).expect_code(0);
+}

@@ -222,15 +222,23 @@ impl Session {
             Ok(binaries) => binaries,
             Err(error) => return Err(error.clone()),
         };
-        let mut plan = self.alone(case);
-        let has_checks = self.built.get(&case.name).is_some_and(|built| !built.checks.is_empty());
-        plan.cases.iter_mut().for_each(|case| case.has_checks = has_checks);
-        let own = binaries.get(&index).cloned();
-        let own = own.unwrap_or_else(|| Err(Error::tool(format!("the target of case {} was not built", case.name))));
+        let plan = self.alone(case);
+        let members = self.together(index);
+        let own = |index: &usize| {
+            let built = binaries.get(index).cloned();
+            built.unwrap_or_else(|| Err(Error::tool(format!("the target of case {} was not built", self.name(*index)))))
+        };
+        let mut given: Vec<Result<Binary>> = members.iter().map(own).collect();
         // Those of the others tell which compilers this environment has, as in a run of all cases.
-        let mut given = vec![own];
         given.extend(compilers(binaries).into_iter().cloned().map(Ok));
-        let mut report = pipeline::run_built(&plan, &given, &self.options, &Cancel::new(), &|event| self.hear(&event))?;
+        let mut all = self.plan_of(&members);
+        let has_checks = self.built.get(&case.name).is_some_and(|built| !built.checks.is_empty());
+        let own = all.cases.iter_mut().filter(|other| other.name == case.name);
+        own.for_each(|own| own.has_checks = has_checks);
+        let mut report = pipeline::run_built(&all, &given, &self.options, &Cancel::new(), &|event| self.hear(&event, case))?;
+        // The others have trials of their own.
+        report.cases.retain(|report| report.name == case.name);
+        report.waivers.retain(|result| result.waiver.case == case.name);
         if let (Some(built), Some(case)) = (self.built.get(&case.name), report.cases.first_mut()) {
             check::apply(&built.checks, case);
         }
@@ -263,6 +271,50 @@ impl Session {
         Ok(())
     }
 
+    fn name(&self, index: usize) -> &str {
+        self.plan.cases.get(index).map_or("", |case| case.name.as_str())
+    }
+
+    /// The cases that are measured in the trial of one: for the last run of a line with limits per unit all runs of the line, as
+    /// they are judged together, and each trial may have a process of its own.
+    fn together(&self, index: usize) -> Vec<usize> {
+        let line = |case: &Case| {
+            let run = case.run.as_ref().filter(|run| run.number.is_some());
+            run.map(|run| run.line.clone())
+        };
+        let Some(case) = self.plan.cases.get(index) else {
+            return vec![index];
+        };
+        let mine = line(case);
+        let cases = self.plan.cases.iter().enumerate();
+        let of_line = cases.filter(|(_, other)| mine.is_some() && line(other) == mine);
+        let members: Vec<usize> = of_line.map(|(index, _)| index).collect();
+        if members.last() == Some(&index) && is_limited_by_unit(case) {
+            members
+        } else {
+            vec![index]
+        }
+    }
+
+    fn plan_of(&self, members: &[usize]) -> Plan {
+        let mut plan = Plan {
+            cases: members
+                .iter()
+                .filter_map(|index| self.plan.cases.get(*index))
+                .cloned()
+                .collect(),
+            cases_in_file: self.plan.cases_in_file.max(members.len() + 1),
+            ..self.base.clone()
+        };
+        if let [alone] = plan.cases.as_mut_slice()
+            && let Some(run) = &mut alone.run
+        {
+            // Its line is judged in the trial of the last run.
+            run.number = None;
+        }
+        plan
+    }
+
     /// The plan of one case.
     fn alone(&self, case: &Case) -> Plan {
         Plan {
@@ -278,7 +330,10 @@ impl Session {
         let wanted = if self.records_environment() {
             (0..self.plan.cases.len()).collect()
         } else {
-            self.selected.clone()
+            self.selected
+                .iter()
+                .flat_map(|index| self.together(*index))
+                .collect::<BTreeSet<usize>>()
         };
         let cases = wanted.iter().filter_map(|index| self.plan.cases.get(*index));
         let plan = Plan {
@@ -319,18 +374,22 @@ impl Session {
     }
 
     /// What happens while a case runs.
-    fn hear(&self, event: &Event<'_>) {
+    fn hear(&self, event: &Event<'_>, of: &Case) {
         if let Event::Waiting(case) = event {
             say(|out| report::waiting(self.style, case, out));
         }
-        self.keep(event);
+        self.keep(event, of);
     }
 
-    /// The captures of a finished case, for `cargo memcheck`.
-    fn keep(&self, event: &Event<'_>) {
+    /// The captures of a finished case, for `cargo memcheck`; those of others that were measured with it are kept by their own
+    /// trials.
+    fn keep(&self, event: &Event<'_>, of: &Case) {
         let (Event::Finished { case, .. }, Some(_)) = (event, &self.environment.results) else {
             return;
         };
+        if case.name != of.name {
+            return;
+        }
         let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
         for checkpoint in &case.checkpoints {
             if let Some(kept) = &checkpoint.capture {
@@ -417,6 +476,11 @@ fn check_names(plan: &Plan, built: &BTreeMap<String, Built>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_limited_by_unit(case: &Case) -> bool {
+    let mut limits = case.checkpoints.iter().flat_map(|spec| spec.limits.values());
+    limits.any(|limit| limit.per_unit.is_some() || limit.constant.is_some())
 }
 
 /// One binary for each compiler.
