@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::pages::{Known, PM_PRESENT, joined, run_of_entry, run_of_scan};
 use super::procdir::ProcDir;
 use crate::model::{Memory, PageRun, Recording};
-use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, SWAPPED};
+use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, PageRegion, SWAPPED};
 
 /// Entries asked for at once when the residency of one page is wanted: neighbours are read next.
 const ENTRIES: u64 = 64;
@@ -60,7 +60,9 @@ struct State {
     fetched: (u64, u64),
     /// Ranges that were asked for of pages no longer kept: disjoint, none touching the next.
     read: BTreeMap<u64, Vec<u8>>,
-    /// By start and end.
+    /// What the ioctl said, by start and end.
+    scanned: BTreeMap<(u64, u64), Option<Vec<PageRegion>>>,
+    /// What was asked for, by start and end.
     scans: BTreeMap<(u64, u64), Option<Vec<PageRun>>>,
 }
 
@@ -226,6 +228,12 @@ impl LiveMemory {
         {
             return known;
         }
+        if let Some((start, end)) = self.known.partial(address)
+            && let Some(runs) = self.scanned(state, start, end)
+        {
+            let run = runs.get(runs.partition_point(|run| run.end <= address));
+            return run.is_some_and(|run| run.start <= address && run.categories & PRESENT != 0);
+        }
         let page = address / self.page_bytes;
         let group = page / ENTRIES;
         let bits = state.resident.entry(group).or_insert_with(|| {
@@ -355,22 +363,30 @@ impl LiveMemory {
     }
 
     /// The runs of a range, from the ioctl or, on kernels without it, from the entries of `pagemap`.
-    fn scan(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
+    fn scan(&self, state: &mut State, start: u64, end: u64) -> Option<Vec<PageRun>> {
         let (start, end) = (
             start - start % self.page_bytes,
             end.checked_next_multiple_of(self.page_bytes)?,
         );
-        let wanted = PRESENT | SWAPPED | FILE | PFNZERO;
         if let Some(runs) = self.known.runs(start, end) {
             return Some(runs);
         }
-        let file = self.dir.pagemap()?;
-        let ioctl = |extra| pagemap::scan(file, start, end, PRESENT | SWAPPED | extra, wanted | extra);
-        // Kernels before 6.15 do not know guards as a category.
-        if let Ok(found) = ioctl(GUARD).or_else(|_| ioctl(0)) {
-            return Some(joined(found.into_iter().filter_map(|region| run_of_scan(&region))));
+        match self.scanned(state, start, end) {
+            Some(found) => Some(joined(found.iter().filter_map(run_of_scan))),
+            None => self.dir.pagemap().and_then(|_| self.scan_entries(start, end)),
         }
-        self.scan_entries(start, end)
+    }
+
+    /// What the ioctl says of a page-aligned range, asked once; `None` on kernels without it.
+    fn scanned<'s>(&self, state: &'s mut State, start: u64, end: u64) -> Option<&'s [PageRegion]> {
+        let ask = || {
+            let file = self.dir.pagemap()?;
+            let wanted = PRESENT | SWAPPED | FILE | PFNZERO;
+            let ioctl = |extra| pagemap::scan(file, start, end, PRESENT | SWAPPED | extra, wanted | extra);
+            // Kernels before 6.15 do not know guards as a category.
+            ioctl(GUARD).or_else(|_| ioctl(0)).ok()
+        };
+        state.scanned.entry((start, end)).or_insert_with(ask).as_deref()
     }
 
     /// The runs of a page-aligned range from the entries of `pagemap`.
@@ -418,7 +434,7 @@ impl Memory for LiveMemory {
             return runs.clone();
         }
         let runs = if start < end {
-            self.scan(start, end)
+            self.scan(&mut state, start, end)
         } else {
             Some(Vec::new())
         };

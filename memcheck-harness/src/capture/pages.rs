@@ -15,8 +15,13 @@ pub(super) const PM_PRESENT: u64 = 1 << 63;
 pub(super) struct Known {
     /// Private memory that may be read, in order, none touching the next. Shared memory may be a device.
     readable: Vec<(u64, u64)>,
+    /// Regions of it, some of whose pages are in memory and few enough to be scanned for one of them; in order.
+    partial: Vec<(u64, u64)>,
     pages: Pages,
 }
+
+/// Bytes of the largest region that is scanned as a whole when one of its pages is asked for.
+const MAX_PARTIAL: u64 = 1 << 20;
 
 #[derive(Debug)]
 enum Pages {
@@ -36,8 +41,15 @@ impl Known {
     /// By the figures of the regions: where as much is resident as there is, every page is.
     pub(super) fn by_figures(regions: &[Region]) -> Self {
         let is_resident = |region: &&Region| region.usage.is_some_and(|usage| usage.resident_bytes == region.size_bytes());
+        let is_partial = |region: &&Region| {
+            let resident = region.usage.map_or(0, |usage| usage.resident_bytes);
+            let some = 0 < resident && resident < region.size_bytes();
+            some && region.size_bytes() <= MAX_PARTIAL && region.perms.read && !region.perms.shared
+        };
+        let partial = regions.iter().filter(is_partial);
         Self {
             readable: readable(regions),
+            partial: partial.map(|region| (region.start, region.end)).collect(),
             pages: Pages::Resident(ranges(regions.iter().filter(is_resident))),
         }
     }
@@ -46,8 +58,15 @@ impl Known {
     pub(super) fn by_scan(regions: &[Region], runs: Vec<PageRegion>) -> Self {
         Self {
             readable: readable(regions),
+            partial: Vec::new(),
             pages: Pages::Scanned(runs),
         }
+    }
+
+    /// The region of an address, where it is best scanned as a whole.
+    pub(super) fn partial(&self, address: u64) -> Option<(u64, u64)> {
+        let after = self.partial.partition_point(|(_, end)| *end <= address);
+        self.partial.get(after).copied().filter(|(start, _)| *start <= address)
     }
 
     /// Where the memory that may be read ends, from an address inside; 0 outside.
@@ -180,6 +199,8 @@ mod tests {
         let until = [0x800, 0x2000, 0x3000, 0x5800, 0x7000].map(|at| known.readable_until(at));
         assert_eq!(until, [0, 0x3000, 0, 0x7000, 0]);
         assert_eq!(known.runs(0x1000, 0x3000), None);
+        let partial = [0x1000, 0x4fff, 0x5000, 0x6fff, 0x7000].map(|at| known.partial(at));
+        assert_eq!(partial, [None, None, Some((0x5000, 0x7000)), Some((0x5000, 0x7000)), None]);
     }
 
     #[test]

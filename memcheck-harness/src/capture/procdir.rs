@@ -1,7 +1,7 @@
 //! One open directory of `/proc` (`/proc/PID` or `/proc/PID/task/TID`): everything is read below it, so that all answers are
 //! about one process even if its number were given to another.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -39,6 +39,8 @@ pub(super) struct ProcDir {
     pagemap: OnceCell<Option<File>>,
     /// How many there were when they were read last.
     regions: Cell<usize>,
+    /// For their text.
+    buffer: RefCell<Vec<u8>>,
 }
 
 impl ProcDir {
@@ -55,6 +57,7 @@ impl ProcDir {
             status: OnceCell::new(),
             pagemap: OnceCell::new(),
             regions: Cell::new(0),
+            buffer: RefCell::default(),
         })
     }
 
@@ -167,7 +170,9 @@ impl ProcDir {
     fn map(&self, name: &'static str, file: &File) -> Result<Vec<Region>> {
         let mut at = 0;
         let mut parser = Parser::new(name, self.regions.get());
-        let mut buffer = vec![0; MAP_BUFFER];
+        let mut buffer = self.buffer.borrow_mut();
+        let room = buffer.len().max(MAP_BUFFER);
+        buffer.resize(room, 0);
         let mut filled = 0;
         loop {
             if filled == buffer.len() {

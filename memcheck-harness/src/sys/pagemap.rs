@@ -52,6 +52,8 @@ struct ScanArg {
 const PAGEMAP_SCAN: u32 = 3 << 30 | (size_of::<ScanArg>() as u32) << 16 | (b'f' as u32) << 8 | 16;
 /// Regions per call: 12 KiB of buffer.
 const BATCH: u64 = 512;
+/// And in the first call.
+const FIRST: u64 = 32;
 /// Pages are never smaller.
 const SMALLEST_PAGE: u64 = 4096;
 
@@ -77,8 +79,9 @@ pub(crate) fn scan_into(
     found: &mut Vec<PageRegion>,
 ) -> io::Result<()> {
     // A range of few pages has few regions.
-    let room = (end.saturating_sub(start) / SMALLEST_PAGE).clamp(1, BATCH);
-    let mut batch = vec![PageRegion::default(); usize::try_from(room).unwrap_or(1)];
+    let most = (end.saturating_sub(start) / SMALLEST_PAGE).clamp(1, BATCH);
+    // Most ranges have few all the same.
+    let mut batch = vec![PageRegion::default(); usize::try_from(most.min(FIRST)).unwrap_or(1)];
     let mut at = start;
     while at < end {
         let mut arg = ScanArg {
@@ -86,7 +89,7 @@ pub(crate) fn scan_into(
             start: at,
             end,
             vec: batch.as_mut_ptr() as u64,
-            vec_len: room,
+            vec_len: batch.len() as u64,
             category_anyof_mask: any_of,
             return_mask: wanted,
             ..ScanArg::default()
@@ -105,6 +108,7 @@ pub(crate) fn scan_into(
             return Err(io::Error::other("PAGEMAP_SCAN made no progress"));
         }
         at = arg.walk_end;
+        batch.resize(usize::try_from(most).unwrap_or(1), PageRegion::default());
     }
     Ok(())
 }

@@ -54,9 +54,11 @@ const NAMES: [(Allocator, &[u8]); 6] = [
 
 /// The allocators and runtimes that are in the process.
 pub(super) fn present(process: &Process<'_>) -> BTreeSet<Allocator> {
+    let objects = process.capture.objects.iter();
+    let named: Vec<(&Object, Name)> = objects.map(|object| (object, object.path.file_name())).collect();
     TRACES
         .iter()
-        .filter(|(_, files, traces)| process.capture.objects.iter().any(|object| has(object, files, traces)))
+        .filter(|(_, files, traces)| named.iter().any(|(object, file)| has(object, file, files, traces)))
         .map(|(which, ..)| *which)
         .collect()
 }
@@ -107,19 +109,16 @@ pub(super) fn claim(
     }
 }
 
-fn has(object: &Object, files: &[&[u8]], traces: &[&str]) -> bool {
+fn has(object: &Object, file: &Name, files: &[&[u8]], traces: &[&str]) -> bool {
     let named = |name: &Name| files.iter().any(|start| name.as_bytes().starts_with(start));
     // Python's name counts only for the program itself: modules are called so too.
-    let by_name = named(&object.path.file_name()) && (object.kind == ObjectKind::Executable || !named(&Name::from("python3")));
+    let by_name = named(file) && (object.kind == ObjectKind::Executable || !named(&Name::from("python3")));
     let by_soname = object
         .facts
         .as_ref()
         .and_then(|facts| facts.soname.as_ref())
         .is_some_and(named);
-    by_name
-        || named_library(&object.path.file_name(), files)
-        || by_soname
-        || traces.iter().any(|trace| object.symbols.contains_key(*trace))
+    by_name || named_library(file, files) || by_soname || traces.iter().any(|trace| object.symbols.contains_key(*trace))
 }
 
 fn named_library(name: &Name, files: &[&[u8]]) -> bool {
