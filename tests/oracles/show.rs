@@ -1,4 +1,4 @@
-//! What `show` calls the total, held against `smaps_rollup` of the same stopped process: python3 and sqlite3 at places that
+//! What `show` calls the total, held against `smaps_rollup` of the same stopped process: python3, sqlite3 and a JVM at places that
 //! nobody prepared.
 
 use std::fs;
@@ -94,6 +94,11 @@ fn sqlite3() {
         "sqlite3",
         &[":memory:", "create table t(x); insert into t values (randomblob(5000000));"],
     );
+}
+
+#[test]
+fn a_jvm() {
+    totals_are_the_kernels("java", &["-version"]);
 }
 
 /// Every resident byte of a process, as `show --strings` and `--dump` read it: the bytes are those of `/proc/PID/mem`, and the
