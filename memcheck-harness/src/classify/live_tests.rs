@@ -99,6 +99,7 @@ impl Target {
         );
         holds_without_chunks(&mut capture, &map);
         holds_with_what_is_known(&capture);
+        self.fast_level_tells_the_same(pid, &map);
         for (role, start, bytes) in &self.truth {
             let end = start + bytes;
             let pieces = map.pieces.iter().filter(|piece| piece.start < end && *start < piece.end);
@@ -107,6 +108,30 @@ impl Target {
             }
         }
         (capture, map)
+    }
+}
+
+impl Target {
+    /// Every metric that the fast level is trusted with.
+    fn fast_level_tells_the_same(&self, pid: i32, full: &MemoryMap) {
+        let reading = Reading {
+            level: CaptureLevel::Fast,
+            ..Reading::EVERYTHING
+        };
+        let how = (reading, None);
+        let fast = capture::read_process_at(pid, &self.threads, vec![], how, &mut ObjectCache::default()).unwrap();
+        let memory = capture::memory_of(pid, &self.threads).unwrap();
+        let fast = super::classify(&fast, &memory, &is_own);
+        for metric in Metric::all().into_iter().filter(Metric::is_fast) {
+            assert_eq!(
+                fast.metric(&metric),
+                full.metric(&metric),
+                "{}\n{}\nin full:\n{}",
+                metric.name(),
+                show(&fast),
+                show(full)
+            );
+        }
     }
 }
 
