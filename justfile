@@ -45,6 +45,10 @@ actions:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
+# Forty cases at once in one process while every processor is busy, for SECONDS: no flake, and nothing is left in the tool.
+soak SECONDS="1200":
+    MALLOC_ARENA_MAX=1 MEMCHECK_SOAK={{SECONDS}} cargo test --locked --package tests --test soak -- --nocapture
+
 # The suite many times in a row: every run must say the same of every case, byte for byte.
 soak-snapshots TIMES="50":
     bash .ci/soak {{TIMES}}
