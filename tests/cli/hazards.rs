@@ -56,6 +56,30 @@ fn hazard_05_a_child_that_cannot_be_traced_lives_when_it_passes_no_point() {
     assert!(run.stderr.contains("1 case"), "{}", run.stderr);
 }
 
+/// One that passes a breakpoint has nobody who takes the trap: what it died of is named, and a breakpoint of the processor, which a
+/// child does not inherit, does it no harm.
+#[test]
+fn hazard_05_what_an_untraced_child_died_of_is_named() {
+    let project = built();
+    let with = |ready: &str| {
+        let toml = format!(
+            "[[case]]\nname = \"case\"\ntarget = {{ path = \"hazards\" }}\nargs = [\"untraced-at-ready\"]\nexit = 0\nsnapshot = false\n\
+             budget.threads.count = 1\ncheckpoint = [{ready}]\n"
+        );
+        project.write("memcheck.toml", &toml);
+        memcheck(&project, &[])
+    };
+    let _ = with("{ name = \"ready\" }").expect_code(7).expect_all(&[
+        "cannot be traced (CLONE_UNTRACED) and was killed by SIGTRAP",
+        "a breakpoint of cargo memcheck",
+        "hardware = true",
+    ]);
+    let _ = with("{ name = \"ready\", hardware = true }").expect_code(0);
+    let _ = with("{ name = \"ready\", hardware = true }, { name = \"end\", at = \"exit\" }")
+        .expect_code(7)
+        .expect_all(&["cannot be traced (CLONE_UNTRACED)", "the filter that stops before exits"]);
+}
+
 #[test]
 fn hazard_08_a_target_killed_at_any_moment_is_told_and_nothing_hangs() {
     let project = built();
@@ -260,6 +284,25 @@ fn hazard_51_a_thousand_threads() {
         ],
     );
     let _ = run.expect_code(0).expect_stdout("1001 threads");
+}
+
+/// The stops, the registers of each and the classification: of all that the program counted itself before it passed the marker. A
+/// machine that does not allow so many fails by the program's own words (`pthread_create`).
+#[test]
+fn hazard_51_ten_thousand_threads() {
+    let project = built();
+    let began = Instant::now();
+    let args = ["show", "--message-format", "json", "--at", "probe:ready", "--timeout", "300"];
+    let run = memcheck(&project, &[&args[..], &["--", "./hazards", "threads", "10000"]].concat()).expect_code(0);
+    let value: Value = serde_json::from_str(&run.stdout).unwrap();
+    let stop = &value["checkpoints"][0];
+    assert_eq!(stop["roles"]["thread-stack.live"]["count"], 10_000, "{}", stop["roles"]);
+    let threads = stop["threads"].as_array().unwrap();
+    assert_eq!(threads.len(), 10_001);
+    // A stack is found by the thread that is on it, and each is known by its start.
+    let started = threads.iter().filter(|thread| thread["start_function"] == "pauses");
+    assert_eq!(started.count(), 10_000);
+    assert!(began.elapsed() < Duration::from_secs(240), "{:?}", began.elapsed());
 }
 
 #[test]

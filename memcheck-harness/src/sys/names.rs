@@ -1,6 +1,6 @@
 //! Names and default actions of signals (signal(7)).
 
-pub(crate) use libc::{SIGBUS, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP};
+pub(crate) use libc::{SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP};
 
 /// Signals by number on x86-64 and AArch64 (kernel `include/uapi/asm-generic/signal.h`; the two agree).
 const NAMES: [&str; 31] = [

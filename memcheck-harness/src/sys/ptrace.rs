@@ -43,6 +43,11 @@ impl SigInfo {
         u64::from_ne_bytes(bytes)
     }
 
+    /// Of a SIGCHLD by the kernel: the child, and the signal that killed it.
+    pub(crate) fn killed_child(&self) -> Option<(i32, i32)> {
+        matches!(self.code(), libc::CLD_KILLED | libc::CLD_DUMPED).then(|| (self.word(16), self.word(24)))
+    }
+
     fn word(&self, at: usize) -> i32 {
         let mut bytes = [0; 4];
         bytes.copy_from_slice(&self.0[at..at + 4]);

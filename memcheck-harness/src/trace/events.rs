@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use crate::model::{At, Touched};
-use crate::sys::names::{SIGSEGV, SIGTRAP, ends_by_default, signal_number};
+use crate::sys::names::{SIGCHLD, SIGSEGV, SIGTRAP, ends_by_default, signal_name, signal_number};
 use crate::sys::wait::{Event, Status};
 use crate::sys::{process, ptrace, seccomp};
 
@@ -270,10 +270,36 @@ impl Session {
                 self.count_each(tid, |at| *at == At::Touch(Touched::Guard));
             }
         }
+        if signal == SIGCHLD {
+            self.child_was_killed(tid);
+        }
         if ends_by_default(signal) && self.waits_for_exit(pid) && proc::is_default(tid, signal) {
             self.reaches_exit(tid);
         }
         Ok(How::Continue(signal))
+    }
+
+    /// A child that was made so that nobody is told of it may have died of us.
+    fn child_was_killed(&mut self, tid: i32) {
+        let Some((child, by)) = ptrace::signal_info(tid).ok().and_then(|info| info.killed_child()) else {
+            return;
+        };
+        if self.tasks.was_traced(child) {
+            return;
+        }
+        let cause = if by == SIGTRAP {
+            "it may have run into a breakpoint of cargo memcheck, which only a tracer can take; with hardware = true at the checkpoints no \
+             code is changed"
+        } else if self.exit_filter {
+            "calls that end a thread or a process may have been refused to it: the filter that stops before exits answers to a tracer only; \
+             without a checkpoint `exit`, at a system call or the like there is none"
+        } else {
+            return;
+        };
+        let by = signal_name(by);
+        self.remark(format!(
+            "process {child} cannot be traced (CLONE_UNTRACED) and was killed by {by}: {cause}"
+        ));
     }
 
     /// A signal of the target's own is about to be delivered to a thread.

@@ -115,6 +115,11 @@ impl Tasks {
         }
     }
 
+    /// A process that is or was traced.
+    pub(super) fn was_traced(&self, pid: i32) -> bool {
+        self.ever.contains(&pid)
+    }
+
     /// There has been one process only.
     pub(super) fn is_alone(&self) -> bool {
         self.ever.len() == 1
