@@ -133,7 +133,7 @@ fn a_hang() {
         "the time limit of 500 ms was over",
         "timeout =",
     ]);
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert!(gone(&word));
 }
 
@@ -146,7 +146,7 @@ fn a_busy_loop_that_ignores_every_signal_it_can() {
     let _ = memcheck(&project, &[])
         .expect_code(7)
         .expect_stderr("the time limit of 500 ms was over");
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert!(gone(&word));
 }
 

@@ -284,11 +284,11 @@ pub fn until(limit: Duration, condition: impl Fn() -> bool) -> bool {
     }
 }
 
-/// True when, within a second, no process is left whose command line holds `marker`: the kernel ends what we traced on its
+/// True when, within half a minute, no process is left whose command line holds `marker`: the kernel ends what we traced on its
 /// own time.
 #[must_use]
 pub fn gone(marker: &str) -> bool {
-    until(Duration::from_secs(1), || processes_with(marker).is_empty())
+    until(Duration::from_secs(30), || processes_with(marker).is_empty())
 }
 
 /// A word that no other process has on its command line.

@@ -11,16 +11,17 @@ fn a_target_that_hangs_is_killed_at_the_time_limit() {
     let began = Instant::now();
     let ended = ended(running);
     assert_eq!((ended.end, ended.hits), (End::TimedOut, vec![0]));
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(20));
     assert!(!exists(pid));
 }
 
 #[test]
 fn a_pause_does_not_count_against_the_time_limit() {
     let mut settings = settings_of(zoo(&[]), &["plain"]);
-    settings.timeout = Duration::from_millis(400);
+    // Long for what the program does, also on a busy machine.
+    settings.timeout = Duration::from_secs(4);
     let (stopped, _) = paused(launch(&settings, &[point(At::Main, 1)], &Cancel::new()).unwrap());
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(4500));
     assert_eq!(ended(stopped.resume()).end, End::Exited(3));
 }
 
