@@ -158,10 +158,14 @@ pub(super) fn show(map: &MemoryMap) -> String {
     text
 }
 
-/// What is known of pages from reading the regions spares questions and changes no answer, at either level; and whatever was
-/// read, the figures of the process are those of before.
+/// What is known of pages from reading the regions spares questions and changes no answer, at either level; both levels give the
+/// same figures of each region; and whatever was read, they are those of before.
 fn holds_with_what_is_known(before: &Capture) {
     let (pid, threads) = (before.pid, &before.threads);
+    let figures = |capture: &Capture| -> Vec<_> {
+        let own = |region: &Region| Some((region.start, region.usage?.resident_bytes, region.usage?.anon_bytes));
+        capture.regions.iter().map(own).collect()
+    };
     for level in [CaptureLevel::Full, CaptureLevel::Fast] {
         let reading = Reading { level, chunks: true };
         let (capture, memory) = capture::look_of(pid, threads, reading).unwrap();
@@ -169,12 +173,9 @@ fn holds_with_what_is_known(before: &Capture) {
         let map = super::classify(&capture, &memory, &is_own);
         assert_eq!(super::classify(&capture, &asking, &is_own), map, "{level:?}");
         assert_eq!(memory.into_recording(), asking.into_recording(), "{level:?}");
+        assert_eq!(figures(&capture), figures(before), "{level:?}");
     }
     let after = capture::read_process(pid, threads, vec![], &mut ObjectCache::default()).unwrap();
-    let figures = |capture: &Capture| -> Vec<_> {
-        let own = |region: &Region| Some((region.start, region.usage?.resident_bytes, region.usage?.anon_bytes));
-        capture.regions.iter().map(own).collect()
-    };
     assert_eq!(figures(&after), figures(before));
 }
 
