@@ -140,6 +140,28 @@ fn a_replay_judges_by_todays_limits_and_snapshots() {
         .expect_stderr("captures.jsonl cannot be read");
 }
 
+/// What nobody asked for was not walked: the results say so, and a limit that comes later is not judged.
+#[test]
+fn chunks_that_nobody_asked_for_are_unknown_to_a_replay() {
+    let project = accepted();
+    let _ = memcheck(&project, &[]).expect_code(0);
+    let of_run = |at: usize| {
+        let checkpoint = results(&project)["cases"][0]["checkpoints"][at].clone();
+        let doubt = checkpoint["map"]["malloc"]["main"]["doubt"].as_str().map(str::to_owned);
+        (checkpoint["metrics"]["main-heap.used"].as_u64(), doubt)
+    };
+    let reason = "chunks were not walked, as no limit, snapshot or check asked for their figures when it was measured";
+    let (used, doubt) = of_run(1);
+    assert!(used.is_none() && doubt.is_some_and(|doubt| doubt.contains(reason)));
+    edit(&project, "args =", "budget.main-heap.used = \"1 GiB\"\nargs =");
+    let replayed = memcheck(&project, &["report", RESULTS, "--replay"]).expect_code(3);
+    let words: Vec<&str> = replayed.stdout.split_whitespace().collect();
+    assert!(words.join(" ").contains(reason), "{}", replayed.stdout);
+    let _ = memcheck(&project, &[]).expect_code(0);
+    let (used, doubt) = of_run(1);
+    assert!(used.is_some_and(|bytes| bytes > 0) && doubt.is_none());
+}
+
 /// The results of another machine, with another C library: its facts, its verdict.
 #[test]
 fn a_replay_gives_the_verdict_of_the_machine_that_measured() {

@@ -152,7 +152,8 @@ pub struct ArenaUse {
 
 impl ArenaFact {
     /// [`ArenaFact::doubt`] of an arena whose chunks nobody asked for.
-    pub const NOT_WALKED: &str = "its chunks were not walked, as no limit, snapshot or check asked for their figures";
+    pub const NOT_WALKED: &str =
+        "its chunks were not walked, as no limit, snapshot or check asked for their figures when it was measured";
 }
 
 impl ArenaUse {
