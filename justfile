@@ -68,7 +68,7 @@ bench *ARGS:
 
 # The tool interrupted and killed at random moments, TIMES times.
 kills TIMES="200":
-    MEMCHECK_KILLS={{TIMES}} cargo test --package cargo-memcheck --test cli -- --exact hazards::hazard_18_19_the_tool_is_killed_at_random_moments
+    MEMCHECK_KILLS={{TIMES}} cargo test --package cargo-memcheck --test cli -- --exact hazards::hazard_18_19_the_tool_is_killed_at_random_moments --nocapture
 
 # Every parser of bytes from outside, each for SECONDS (needs a C++ compiler): `just fuzz 600 elf captures`.
 fuzz SECONDS="60" *TARGETS="":

@@ -226,6 +226,90 @@ mod tests {
         }
     }
 
+    /// Knuth's MMIX generator: the same numbers in every run.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(self.0 >> 33).unwrap() % limit.max(1)
+        }
+    }
+
+    /// What parsers stumble over: ends of lines, signs, numbers at the edge of their width.
+    const PIECES: &[&[u8]] = &[
+        b"\r",
+        b"\n",
+        b"\0",
+        b"-",
+        b"\"",
+        b"[",
+        b"{",
+        b" kB",
+        b"\xff\xff\xff\xff",
+        b"9223372036854775808",
+        b"18446744073709551616",
+        b"0x",
+        b"ffffffffffffffff",
+        b"<<<<<<< ",
+        b"\\x",
+        b"\xe2\x80\xae",
+    ];
+
+    fn changed(inputs: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
+        let mut bytes = inputs[numbers.below(inputs.len())].clone();
+        for _ in 0..=numbers.below(4) {
+            let at = numbers.below(bytes.len() + 1);
+            let to = at + numbers.below((bytes.len() - at).min(64) + 1);
+            match numbers.below(7) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
+                1 => drop(bytes.drain(at..to)),
+                2 => bytes.truncate(at),
+                3 => {
+                    let again = bytes[at..to].to_vec();
+                    bytes.splice(at..at, again);
+                }
+                4 => {
+                    let other = &inputs[numbers.below(inputs.len())];
+                    let from = numbers.below(other.len() + 1);
+                    bytes.splice(at.., other[from..].iter().copied());
+                }
+                5 => drop(bytes.splice(at..to, PIECES[numbers.below(PIECES.len())].iter().copied())),
+                _ => drop(bytes.splice(at..at, PIECES[numbers.below(PIECES.len())].iter().copied())),
+            }
+        }
+        bytes.truncate(64 << 10);
+        bytes
+    }
+
+    /// The short form of the fuzzers, for every commit: changes of the corpora by fixed numbers, the same for the same corpora whatever
+    /// the code is, so that it is a verdict on the change. What coverage leads to takes `just fuzz`.
+    #[test]
+    fn changes_of_the_corpora_do_no_harm() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+        for (name, target) in TARGETS {
+            let mut paths: Vec<_> = fs::read_dir(corpus.join(name))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .collect();
+            paths.sort();
+            let inputs: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+            let mut numbers = Numbers(2_026);
+            let runs = match *name {
+                "captures" | "results" | "elf" | "config" => 800,
+                _ => 8000,
+            };
+            for run in 0..runs {
+                let input = changed(&inputs, &mut numbers);
+                let harmless = std::panic::catch_unwind(|| target(&input));
+                assert!(harmless.is_ok(), "{name}, run {run}: {}", input.escape_ascii());
+            }
+        }
+    }
+
     #[test]
     fn a_program_for_each_target() {
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");

@@ -365,6 +365,11 @@ fn hazard_18_19_the_tool_is_killed_at_random_moments() {
     }
     let _ = memcheck(&project, &[]).expect_code(0);
     assert!(counts.iter().sum::<u32>() > 0, "none of {times} runs was ended early");
+    let [int, term, kill] = counts;
+    #[expect(clippy::print_stderr, reason = "a recipe asks for its counts")]
+    {
+        eprintln!("{times} runs; ended before their end by SIGINT {int}, by SIGTERM {term}, by SIGKILL {kill}");
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a recipe says how often")]

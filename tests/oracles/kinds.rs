@@ -137,6 +137,29 @@ fn system_calls_signals_output_and_threads() {
     );
 }
 
+/// A thread that runs out of its stack: python3 writes a list within a list within a list, and so on, by recursion in C.
+#[test]
+fn the_guard_of_a_stack() {
+    const DEEP: &str = "
+import sys, threading
+deep = []
+for _ in range(1000000): deep = [deep]
+sys.setrecursionlimit(10000000)
+threading.stack_size(256 << 10)
+threading.Thread(target=repr, args=(deep,)).start()
+";
+    let at = [At::Touch(Touched::Guard)];
+    visit(&system_program("python3"), &["-c", DEEP], &at, |_, stopped, capture, _| {
+        let sp = stopped.threads().iter().filter_map(|thread| thread.stack_pointer);
+        let is_guard = |sp: u64| {
+            let mut regions = capture.regions.iter();
+            // A function touches what it is about to use: below its stack pointer, or there.
+            regions.any(|region| !region.perms.read && !region.perms.write && region.end.abs_diff(sp) < 1 << 16)
+        };
+        assert!(sp.into_iter().any(is_guard), "{:x?}", stopped.threads());
+    });
+}
+
 #[test]
 fn a_probe_that_python_brings_along() {
     let probe = At::Probe {
