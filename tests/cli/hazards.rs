@@ -120,6 +120,27 @@ fn hazard_12_a_target_that_is_not_dumpable() {
     }
 }
 
+/// The kernel ignores the set-user-ID bit of what an ordinary user traces. Only root can make such a file; without it the note must
+/// not appear.
+#[test]
+fn hazard_13_a_set_user_id_target_is_told_to_be_no_comparison() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let project = built();
+    let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let args = ["show", "--at", "probe:ready", "--", "./hazards", "rseq"];
+    let note = "set-user-ID";
+    if project.run("id".as_ref(), &["-u"]).stdout.trim() == "0" {
+        mode(project.path(), 0o755);
+        mode(&project.path().join("hazards"), 0o4755);
+        let other = ["--reuid=65534", "--regid=65534", "--clear-groups", TOOL];
+        let run = project.run("setpriv".as_ref(), &[&other[..], &args].concat()).expect_code(0);
+        assert!(run.stdout.contains(note), "{run:?}");
+        mode(&project.path().join("hazards"), 0o755);
+    }
+    let run = memcheck(&project, &args).expect_code(0);
+    assert!(!run.stdout.contains(note), "{run:?}");
+}
+
 #[test]
 fn hazard_14_a_sandboxed_target_makes_no_call_for_us() {
     let value = unharmed(show(&built(), &["sandbox"]));
@@ -134,6 +155,25 @@ fn hazard_16_a_daemon_that_holds_the_pipe_is_named_and_ended() {
     let args = format!("\"daemon\", \"{word}\"");
     let _ = ends_well(&project, &args, READY).expect_stderr("was still running: killed");
     assert!(began.elapsed() < Duration::from_secs(20) && gone(&word));
+}
+
+/// Stopped for longer than the target takes, and continued: nothing is lost.
+#[test]
+fn hazard_20_a_stop_of_the_tool_loses_nothing() {
+    let project = built();
+    let toml = "[[case]]\nname = \"case\"\ntarget = { path = \"hazards\" }\nargs = [\"naps\"]\nexit = 0\nsnapshot = false\n\
+                budget.threads.count = 1\ncheckpoint = [{ name = \"ready\" }, { name = \"passed\" }, { name = \"end\", at = \"exit\" }]\n";
+    project.write("memcheck.toml", toml);
+    let child = super::start(&project, &[]);
+    let targets = || tests::processes_with("./hazards\0naps").len() + tests::processes_with("hazards\0naps").len();
+    assert!(until(Duration::from_secs(30), || targets() > 0));
+    for signal in ["STOP", "CONT", "STOP", "CONT"] {
+        let _ = super::shell(&project, &format!("kill -{signal} {}", child.id())).expect_code(0);
+        std::thread::sleep(Duration::from_millis(600));
+    }
+    let _ = collect(child)
+        .expect_code(0)
+        .expect_all(&["measured 3 checkpoints in 1 case: all passed"]);
 }
 
 #[test]
@@ -189,6 +229,23 @@ fn hazard_28_a_process_that_shares_the_memory_and_changes_it() {
     }
 }
 
+/// A program for the other width of this processor, without a libc.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn hazard_29_a_32_bit_target_is_refused_by_name() {
+    let source = "void _start(void) { __asm__ volatile(\"movl $1, %eax; xorl %ebx, %ebx; int $0x80\"); }\n";
+    let project = Project::new().file("small.c", source);
+    let flags = ["-m32", "-nostdlib", "-static", "-o", "small", "small.c"];
+    let _ = project.run("cc".as_ref(), &flags).expect_code(0);
+    for at in ["exec", "exit"] {
+        let run = memcheck(&project, &["show", "--at", at, "--", "./small"]).expect_code(6);
+        assert!(
+            run.stdout.contains("compatibility mode (32-bit) cannot be measured"),
+            "{run:?}"
+        );
+    }
+}
+
 #[test]
 fn hazard_31_a_flood_of_output_in_little_memory() {
     let project = built();
@@ -209,6 +266,16 @@ fn hazard_31_a_flood_of_output_in_little_memory() {
     }
     assert!(child.wait().unwrap().success());
     assert!(most > 0 && most < 64 << 10, "{most} KiB for 1 GiB of output");
+}
+
+#[test]
+fn hazard_39_restartable_sequences_stay_registered() {
+    let project = built();
+    let stops: Vec<String> = (1..=20)
+        .map(|hit| format!("{{ name = \"r{hit}\", at = {{ probe = \"ready\" }}, hit = {hit} }}"))
+        .chain(["{ name = \"end\", at = \"exit\" }".to_owned()])
+        .collect();
+    let _ = ends_well(&project, "\"rseq\"", &stops.join(", "));
 }
 
 #[test]
