@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -15,6 +16,7 @@ use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
 use super::procdir::ProcDir;
 use crate::elf;
 use crate::model::{ElfFacts, Name, Object, ObjectKind, Region, Segment, SegmentKind};
+use crate::sys::process;
 
 // Types of the auxiliary vector (getauxval(3)).
 const AT_PHDR: u64 = 3;
@@ -268,7 +270,9 @@ impl ObjectCache {
 /// What is remembered of the file that is mapped there, without opening it. Only regular files were ever read.
 fn known(pid: i32, region: &Region, question: &str) -> Option<Arc<Content>> {
     let link = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
-    elf::known(elf::Stamp::of(&std::fs::metadata(link).ok()?), question)
+    let path = Path::new(OsStr::from_bytes(region.name.as_bytes()));
+    let stamp = elf::Stamp::of_mapped(path, (process::device(region.dev), region.inode), Path::new(&link))?;
+    elf::known(stamp, question)
 }
 
 fn is_c_library(name: &Name) -> bool {

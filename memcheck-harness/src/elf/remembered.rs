@@ -4,6 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -18,6 +19,16 @@ impl Stamp {
     pub(crate) fn of(found: &Metadata) -> Self {
         let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
         Self(found.dev(), found.ino(), found.len(), times)
+    }
+
+    /// Of the file with this device and inode (as `stat` gives them), which a process has mapped: it cannot be another one, as no
+    /// inode is used again while it is mapped. Its path is tried first, then a link that leads to the mapping itself, which costs
+    /// four times as much.
+    pub(crate) fn of_mapped(path: &Path, (dev, inode): (u64, u64), link: &Path) -> Option<Self> {
+        let by_path = std::fs::metadata(path).ok();
+        let is_it = |found: &Metadata| found.dev() == dev && found.ino() == inode;
+        let found = by_path.filter(is_it).or_else(|| std::fs::metadata(link).ok())?;
+        found.is_file().then(|| Self::of(&found))
     }
 }
 
@@ -69,6 +80,24 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+
+    #[test]
+    fn a_mapped_file_is_told_by_its_identity_not_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| dir.path().join(name));
+        std::fs::write(&one, "1").unwrap();
+        std::fs::write(&other, "2").unwrap();
+        let identity = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).unwrap();
+        let stamp = |path: &Path| Stamp::of(&path.metadata().unwrap());
+        assert_eq!(Stamp::of_mapped(&one, identity(&one), &other), Some(stamp(&one)));
+        assert_eq!(Stamp::of_mapped(&one, identity(&other), &other), Some(stamp(&other)));
+        assert_eq!(
+            Stamp::of_mapped(&dir.path().join("none"), identity(&one), &one),
+            Some(stamp(&one))
+        );
+        assert_eq!(Stamp::of_mapped(dir.path(), identity(dir.path()), &one), None, "no file");
+        assert_eq!(Stamp::of_mapped(&one, (0, 0), &dir.path().join("none")), None);
+    }
 
     #[test]
     fn a_question_is_asked_once_of_each_content() {

@@ -302,10 +302,12 @@ pub(super) fn heap(pid: i32, limit: usize) -> Vec<u8> {
     bytes
 }
 
-/// What tells the content of the file that is mapped, without opening it; needs what [`open_mapped`] needs for its link.
+/// What tells the content of the file that is mapped, without opening it.
 pub(super) fn stamp_of(tid: i32, mapped: &MappedFile) -> Option<Stamp> {
+    use std::os::unix::ffi::OsStrExt as _;
     let link = format!("/proc/{tid}/map_files/{:x}-{:x}", mapped.start, mapped.end);
-    fs::metadata(link).ok().map(|found| Stamp::of(&found))
+    let path = Path::new(std::ffi::OsStr::from_bytes(mapped.path.as_bytes()));
+    Stamp::of_mapped(path, (process::device(mapped.dev), mapped.inode), Path::new(&link))
 }
 
 /// Opens the very file that is mapped, or says why that is not possible.
