@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::model::{Name, OutputTail};
@@ -119,7 +120,8 @@ impl Pipes {
                 }
                 None
             }
-            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => None,
+            // Who reads a target's output besides us may have taken what was there.
+            Some(Err(error)) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => None,
             // EIO: the last program has closed its end of the terminal.
             Some(Ok(0) | Err(_)) => file.take(),
             None => None,
@@ -199,6 +201,10 @@ impl Output {
     /// No room for a thread or a descriptor.
     pub(super) fn drain(stdout: OwnedFd, stderr: Option<OwnedFd>, limit: usize, grace: Duration) -> io::Result<Self> {
         let reader = Reader::get()?;
+        for file in std::iter::once(&stdout).chain(&stderr) {
+            // No other target may wait because a read does. These are our ends alone: the target's stay as they are.
+            fcntl(file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
         let pipes = Arc::new(Mutex::new(Pipes {
             files: [Some(stdout), stderr].map(|file| file.map(File::from)),
             ..Pipes::default()
@@ -355,5 +361,36 @@ mod tests {
         drop(Output::drain(stdout.into(), Some(stderr.into()), 1, Duration::ZERO).unwrap());
         let failed = { out }.write_all(b"x").unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_target_that_reads_its_own_output_keeps_no_other_waiting() {
+        let pipes = || (io::pipe().unwrap(), io::pipe().unwrap());
+        let drain = |out: io::PipeReader, err: io::PipeReader| {
+            Output::drain(out.into(), Some(err.into()), 1 << 20, Duration::from_millis(50)).unwrap()
+        };
+        let ((stdout, mut out), (stderr, err)) = pipes();
+        let mut thief = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&stdout))).unwrap();
+        let mut first = drain(stdout, stderr);
+        // What is said to be there is gone when it is read: the reader is kept from it until then.
+        let held = lock(&first.pipes);
+        out.write_all(b"mine").unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(thief.read(&mut [0; 8]).unwrap(), 4);
+        drop(held);
+        let ((stdout, mut other), (stderr, other_err)) = pipes();
+        let mut second = drain(stdout, stderr);
+        let (done, is_done) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            // More than a pipe holds.
+            other.write_all(&[b'x'; 300_000]).unwrap();
+            drop((other, other_err));
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(Duration::from_secs(60)).unwrap();
+        writer.join().unwrap();
+        assert_eq!(second.finish().tail.stdout.as_bytes().len(), 300_000);
+        drop((out, err));
+        assert_eq!(first.finish().tail.stdout.as_bytes(), b"");
     }
 }
