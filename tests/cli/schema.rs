@@ -95,7 +95,7 @@ fn gates(checked: &mut Checked) {
     run(&[], 7, checked);
 }
 
-/// Series, a matrix, a policy, children, and a program that does not do the same in every run.
+/// Series, a matrix, a policy, children, sums over a tree, and a program that does not do the same in every run.
 fn kinds(checked: &mut Checked) {
     let arenas = include_str!("../../examples/c/arenas.c");
     let rest = "args = [\"alive\"]\nenv = { MALLOC_ARENA_MAX = \"5\" }\n\
@@ -112,7 +112,7 @@ fn kinds(checked: &mut Checked) {
 
     let policy = "elf.object.\"libnone*\".relro = \"full\"\nelf.relro = \"full\"\n";
     let toml = format!(
-        "[defaults]\n{policy}[[case]]\nname = \"plain\"\ntarget = {{ c = \"main.c\", ldflags = [\"-Wl,-z,norelro\"] }}\nsnapshot = false\n\
+        "[defaults]\n{policy}[[case]]\nname = \"plain\"\ntarget = {{ c = \"main.c\", ldflags = [\"-Wl,-z,norelro\"] }}\nsnapshot = false\ntree = true\n\
          children = \"capture\"\ncheckpoint = [{{ name = \"end\", at = \"exit\" }}]\n\
          [[waiver]]\ncase = \"plain\"\nmetric = \"elf.relro\"\nobject = \"mai*\"\nceiling = \"partial\"\nexpires = 9999-12-31\n\
          reason = \"old linker\"\n"
