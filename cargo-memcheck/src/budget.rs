@@ -29,13 +29,14 @@ pub(crate) fn budget(invocation: &Invocation, options: &BudgetOptions) -> Result
     let kept = keeper.finish(&mut run);
     let rooms = budget::room(&run.cases);
     let empties = empty_programs(&project, &run);
+    let tightening = matches!(options, BudgetOptions::Tighten);
     terminal::print(|out| match invocation.format {
-        MessageFormat::Human => report::limits(&run, &rooms, &empties, invocation.output_style, out),
+        MessageFormat::Human => report::limits(&run, &rooms, &empties, tightening, invocation.output_style, out),
         MessageFormat::Json => report::limits_json(&run, &rooms, &empties, out),
     })?;
     kept?;
     let code = report::limits_exit_code(&run);
-    if matches!(options, BudgetOptions::Tighten) {
+    if tightening {
         if run.cases.iter().any(|case| case.problem.is_some()) || run.interrupted.is_some() || run.not_selected > 0 {
             return Err(Error::not_judged("nothing was tightened: not every case could be judged")
                 .detail("a limit may hold for a case that was not measured; run  cargo memcheck  to see why"));

@@ -172,6 +172,7 @@ fn unchanged(case: &CaseComparison) -> Planted {
     Planted {
         name: case.report.name.clone(),
         expected: "nothing is told of a program that did not change".to_owned(),
+        control: true,
         caught: causes.is_empty() && !case.has_changed(),
         told: causes,
     }
@@ -209,6 +210,7 @@ fn judge(plant: &Plant, case: &CaseComparison) -> Planted {
     Planted {
         name: plant.name.to_owned(),
         expected,
+        control: false,
         caught: says && sized,
         told: causes(case).collect(),
     }

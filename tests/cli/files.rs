@@ -17,6 +17,7 @@ fn damaged(bytes: &[u8], words: &[&str]) {
         .expect_code(7)
         .expect_stderr("grow.snap")
         .expect_all(words)
+        .expect_no_stderr("Reached")
         .expect_last_line("measured 0 checkpoints in 1 case: 1 failed (1 not judged)");
     assert_eq!(project.files(), before);
     let _ = memcheck(&project, &["accept"]);

@@ -63,7 +63,7 @@ fn an_expired_waiver_fails_needed_or_not() {
     let project = over_its_budget(&WAIVER.replace("9999-12-31", "2020-01-31"));
     let _ = memcheck(&project, &[])
         .expect_code(3)
-        .expect_all(&["Budget exceeded", "waiver expired on 2020-01-31"])
+        .expect_all(&["Budget exceeded", "error: waiver expired on 2020-01-31"])
         .expect_last_line("measured 2 checkpoints in 1 case: 1 failed (1 budget), failed: 1 waiver expired");
     edit(&project, "= \"4 KiB\"", "= \"4 MiB\"");
     let run = memcheck(&project, &["--message-format", "json"])
@@ -166,7 +166,9 @@ fn the_table_has_each_limit_with_its_value_room_and_origin() {
 fn tightening_changes_values_and_nothing_else() {
     let project = limited();
     let before = project.read("memcheck.toml");
-    let _ = memcheck(&project, &["budget", "--tighten"]).expect_code(0).expect_all(&[
+    let run = memcheck(&project, &["budget", "--tighten"]).expect_code(0);
+    assert!(!run.stdout.contains("to lower them all"), "{}", run.stdout);
+    let _ = run.expect_all(&[
         "Tightened memcheck.toml",
         "-budget.own.anon = \"64 MiB\"   # far too much",
         "+budget.own.anon = \"",

@@ -99,14 +99,16 @@ pub enum Presence {
     OnlyBefore,
 }
 
-/// One planted regression of the self-test.
+/// One planted regression of the self-test, or its control.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planted {
     /// Its kind: `arena`, `bss`.
     pub name: String,
     /// What must be told of it.
     pub expected: String,
-    /// It was told by its right cause and size.
+    /// Nothing was planted: nothing may be told.
+    pub control: bool,
+    /// It was told by its right cause and size; of the control, that nothing was told.
     pub caught: bool,
     /// The causes that were told.
     pub told: Vec<String>,

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use super::Style;
 use super::human::{self, Sections};
 use super::text::{Ink, clean, labelled, paint, plural};
-use super::{problem, progress, table};
+use super::{problem, progress, table, whole};
 use crate::model::{CaseComparison, Comparison, Escaped, Gone, MemoryMap, Presence, SnapshotStatus};
 
 /// Names in a list before the rest is only counted.
@@ -151,7 +151,7 @@ fn one(comparison: &Comparison, case: &CaseComparison, style: Style, out: &mut d
     }
     writeln!(out)?;
     if style.verbose > 0 {
-        human::everything(report, style, out)?;
+        whole::everything(report, style, out)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Style;
 use super::text::{Ink, clean, columns, differences, labelled, paint, plural, wrap};
-use super::{hardening, problem, progress, scaling, series, table, unsteady};
+use super::{hardening, problem, progress, scaling, series, table, unsteady, whole};
 use crate::model::{
     AppliedSetting, CaseReport, ChangeCause, CheckpointReport, LimitResult, Outcome, Place, ProblemKind, RunReport,
     SnapshotStatus, Verdict,
@@ -53,7 +53,7 @@ pub fn case_counted(
         writeln!(out)?;
     }
     if style.verbose > 0 {
-        everything(case, style, out)?;
+        whole::everything(case, style, out)?;
     } else if !failed {
         scaling::scaling(case, false, style, out)?;
     }
@@ -531,28 +531,6 @@ fn lift(limits: &BTreeSet<(&Place, bool)>) -> Option<String> {
         (one, []) => Some(format!("{verb} {one}")),
         (last, first) => Some(format!("{verb} {} and {last}", first.join(", "))),
     }
-}
-
-/// `-v`: all that was measured.
-pub(super) fn everything(case: &CaseReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
-    if !case.scaling.is_empty() {
-        scaling::scaling(case, true, style, out)?;
-        writeln!(out)?;
-    }
-    if !case.series.is_empty() {
-        series::series(case, style, out)?;
-        writeln!(out)?;
-    }
-    for checkpoint in &case.checkpoints {
-        writeln!(
-            out,
-            "  {}",
-            paint(style, Ink::Strong, &format!("@ {} ({})", checkpoint.name, checkpoint.at))
-        )?;
-        table::full(checkpoint, style, out)?;
-        writeln!(out)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,11 +12,18 @@ use crate::model::{
     ElfResult, EmptyProgram, LimitResult, Metric, Outcome, RoleMeasure, Room, RunReport, SnapshotStatus, Subject, Verdict,
 };
 
-/// The table, then the limits with much room. What an empty program takes of a limit on own memory has rows of its own.
+/// The table, then the limits with much room; `tightening` they are about to be lowered. What an empty program takes of a limit on own memory has rows of its own.
 ///
 /// # Errors
 /// Those of the writer.
-pub fn limits(report: &RunReport, rooms: &[Room], empties: &[EmptyProgram], style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub fn limits(
+    report: &RunReport,
+    rooms: &[Room],
+    empties: &[EmptyProgram],
+    tightening: bool,
+    style: Style,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let heads = ["CASE", "CHECKPOINT", "METRIC", "RULE", "LIMIT", "NOW", "ROOM", "WRITTEN AT"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for (case, checkpoint, limit) in all(report) {
@@ -58,7 +65,7 @@ pub fn limits(report: &RunReport, rooms: &[Room], empties: &[EmptyProgram], styl
     for room in &slack {
         progress::note(style, &slack_text(room), out)?;
     }
-    if !slack.is_empty() {
+    if !slack.is_empty() && !tightening {
         progress::note(style, "to lower them all: cargo memcheck budget --tighten", out)?;
     }
     let broken = all(report).filter(|(_, _, limit)| limit.verdict.is_broken()).count()
@@ -249,7 +256,7 @@ mod tests {
             limit("threads.count", 0, Some(1), 10),
         ];
         let rooms = room(std::slice::from_ref(&case));
-        let text = print(|out| limits(&run(vec![case]), &rooms, &[], Style::default(), out));
+        let text = print(|out| limits(&run(vec![case]), &rooms, &[], false, Style::default(), out));
         assert_eq!(
             text,
             "CASE    CHECKPOINT  METRIC          RULE  LIMIT    NOW    ROOM     WRITTEN AT\n\
@@ -279,7 +286,7 @@ mod tests {
     fn what_headers_must_say_has_its_rows() {
         let mut report = hardened();
         report.cases[0].checkpoints[0].limits = vec![limit("own.anon", 64 << 10, Some(36 << 10), 9)];
-        let text = print(|out| limits(&report, &[], &[empty()], Style::default(), out));
+        let text = print(|out| limits(&report, &[], &[empty()], false, Style::default(), out));
         let rows: Vec<String> = text
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))

@@ -43,6 +43,7 @@ mod table;
 mod text;
 mod unsteady;
 mod waiver;
+mod whole;
 
 #[cfg(test)]
 pub(crate) mod fixtures;

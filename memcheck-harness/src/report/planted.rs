@@ -15,12 +15,14 @@ use crate::model::Planted;
 /// Those of the writer.
 pub fn planted(all: &[Planted], style: Style, out: &mut dyn Write) -> io::Result<()> {
     for plant in all {
-        let (word, ink) = if plant.caught {
-            ("CAUGHT", Ink::Good)
-        } else {
-            ("MISSED", Ink::Bad)
+        let (word, ink) = match (plant.control, plant.caught) {
+            (false, true) => ("CAUGHT", Ink::Good),
+            (false, false) => ("MISSED", Ink::Bad),
+            (true, true) => ("SAME", Ink::Good),
+            (true, false) => ("CHANGED", Ink::Bad),
         };
-        writeln!(out, "      {} {}", paint(style, ink, word), clean(&plant.name))?;
+        let pad = " ".repeat(12_usize.saturating_sub(word.len()));
+        writeln!(out, "{pad}{} {}", paint(style, ink, word), clean(&plant.name))?;
         if !plant.caught {
             labelled(style, "expected", 12, &plant.expected, out)?;
         }
@@ -37,13 +39,19 @@ pub fn planted(all: &[Planted], style: Style, out: &mut dyn Write) -> io::Result
 }
 
 fn last_line(all: &[Planted]) -> String {
-    let caught = all.iter().filter(|plant| plant.caught).count();
-    let verdict = if caught == all.len() {
-        "each with its right cause and size"
+    let planted = || all.iter().filter(|plant| !plant.control);
+    let caught = planted().filter(|plant| plant.caught).count();
+    let is_quiet = all.iter().filter(|plant| plant.control).all(|plant| plant.caught);
+    let quiet = if is_quiet { "the same as itself" } else { "told as changed" };
+    let verdict = if is_quiet && caught == planted().count() {
+        "each by its right cause and size"
     } else {
         "this build of the tool cannot be trusted on this machine"
     };
-    format!("self-test: {caught} of {} as they should be: {verdict}", all.len())
+    format!(
+        "self-test: {caught} of {} regressions caught, the unchanged program {quiet}: {verdict}",
+        planted().count()
+    )
 }
 
 /// One JSON line for each plant, and a last one.
@@ -54,7 +62,7 @@ pub fn planted_json(all: &[Planted], out: &mut dyn Write) -> io::Result<()> {
     for plant in all {
         line(
             &json!({
-                "reason": "planted", "schema": 0, "name": plant.name, "caught": plant.caught,
+                "reason": "planted", "schema": 0, "name": plant.name, "control": plant.control, "caught": plant.caught,
                 "expected": plant.expected, "told": plant.told,
             }),
             out,

@@ -65,6 +65,10 @@ pub(super) fn of_case(case: &CaseReport, style: Style, out: &mut dyn Write) -> i
     if matches!(problem.kind, ProblemKind::Build | ProblemKind::Config) {
         return Ok(());
     }
+    // What was never started came to nothing.
+    if case.checkpoints.is_empty() && case.end.is_none() {
+        return Ok(());
+    }
     writeln!(out)?;
     reached(case, style, out)?;
     stream(

@@ -42,6 +42,11 @@ pub fn warning(style: Style, text: &str, out: &mut dyn Write) -> io::Result<()> 
     remark(style, "warning", Ink::Warn, text, out)
 }
 
+/// What fails the run though no case does.
+pub(super) fn failure(style: Style, text: &str, out: &mut dyn Write) -> io::Result<()> {
+    remark(style, "error", Ink::Bad, text, out)
+}
+
 pub(super) fn note(style: Style, text: &str, out: &mut dyn Write) -> io::Result<()> {
     remark(style, "note", Ink::Strong, text, out)
 }

@@ -1,5 +1,6 @@
 //! How a series grows, for people: a verdict for each metric and a small chart; and the words of a limit on a rate.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::Style;
@@ -10,6 +11,37 @@ use crate::model::{CaseReport, Direction, LimitResult, MIN_ROUNDS, Metric, Serie
 const CHART: usize = 16;
 /// From low to high.
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The checkpoints between the first and the last one of each series: what they have to say the verdict on the series says.
+pub(super) fn between(case: &CaseReport) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    for series in &case.series {
+        // Of a pair the two ends are `name.from` and `name.to`, their rounds `name.3.from` and `name.3.to`.
+        let (name, end) = match series.name.rsplit_once('.') {
+            Some((name, end @ ("from" | "to"))) => (name, Some(end)),
+            _ => (series.name.as_str(), None),
+        };
+        let is_round = |checkpoint: &&str| {
+            let number = checkpoint.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
+            let number = match end {
+                Some(end) => number
+                    .and_then(|rest| rest.strip_suffix(end))
+                    .and_then(|rest| rest.strip_suffix('.')),
+                None => number,
+            };
+            number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let rounds: Vec<&str> = case
+            .checkpoints
+            .iter()
+            .map(|checkpoint| checkpoint.name.as_str())
+            .filter(is_round)
+            .collect();
+        let inner = rounds.len().saturating_sub(2);
+        found.extend(rounds.into_iter().skip(1).take(inner));
+    }
+    found
+}
 
 /// What a limit that speaks of growth, or of a round that was not kept, says of its value: head and text. `None` for every
 /// other one.
@@ -196,6 +228,29 @@ mod tests {
             rise: 4096,
             grain: 0,
         }
+    }
+
+    #[test]
+    fn rounds_between_the_first_and_the_last_are_known() {
+        let mut case = super::super::fixtures::case("p");
+        let one = case.checkpoints.remove(0);
+        let names = [
+            "start", "r.1", "r.2", "r.10", "r.x", "q.1.from", "q.1.to", "q.2.from", "q.2.to", "q.3.to",
+        ];
+        case.checkpoints = names
+            .iter()
+            .map(|name| crate::model::CheckpointReport {
+                name: (*name).to_owned(),
+                ..one.clone()
+            })
+            .collect();
+        for name in ["r", "q.from", "q.to"] {
+            case.series.push(Series {
+                name: name.to_owned(),
+                ..Series::default()
+            });
+        }
+        assert_eq!(between(&case), BTreeSet::from(["r.2", "q.2.to"]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::progress;
 use super::text::plural;
 use crate::model::{RunReport, WaiverResult, WaiverStatus};
 
-/// One line for each waiver of the run: a note where it is used, else a warning.
+/// One line for each waiver of the run: a note where it is used, an error where it fails the run, else a warning.
 ///
 /// # Errors
 /// Those of the writer.
@@ -16,6 +16,7 @@ pub fn waivers(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Res
         let text = waiver_text(result);
         match result.status {
             WaiverStatus::Used => progress::note(style, &text, out)?,
+            WaiverStatus::Expired => progress::failure(style, &text, out)?,
             _ => progress::warning(style, &text, out)?,
         }
     }
