@@ -172,7 +172,7 @@ const PROCESS: [ProcessRow; 12] = [
         Unit::Bytes,
         Tier::Exact,
         "status VmLck",
-        "pages locked in memory",
+        "size of regions locked in memory (mlock), touched or not",
     ),
     row(
         "peak",
