@@ -3,7 +3,7 @@
 
 use tests::{Project, Run};
 
-use super::{PROGRAM, TOML, edit, memcheck, repository, says};
+use super::{PROGRAM, TOML, commit, edit, git, memcheck, repository, says};
 
 const FROM_BASE: [&str; 3] = ["compare", "--limits-from", "base"];
 
@@ -65,6 +65,26 @@ fn limits_of_children_are_the_base_s() {
         run,
         "own.anon (max) at the end of each child: the change captures no children any more",
     );
+}
+
+#[test]
+fn growth_of_the_whole_tree_is_judged_where_only_the_change_limits_it() {
+    let project = parent("");
+    edit(
+        &project,
+        "memcheck.toml",
+        "{ name = \"start\", at = \"main\" }",
+        "{ name = \"start\", at = \"main\", budget.tree.anon = { max_growth = \"16 KiB\", over = \"base\" } }",
+    );
+    let _ = memcheck(&project, &["compare"]).expect_code(0);
+    edit(
+        &project,
+        "main.c",
+        "int main",
+        "volatile char grown[100 << 10] = { 1 };\n__attribute__((constructor)) static void grow(void) {\n    \
+         for (unsigned i = 0; i < sizeof grown; i++)\n        grown[i] = 1;\n}\nint main",
+    );
+    let _ = broken(memcheck(&project, &["compare"]), "Budget exceeded: tree.anon");
 }
 
 const THREADS: &str = r#"
@@ -135,6 +155,45 @@ fn headers_are_judged_and_by_the_base_s_policy_where_that_is_asked_for() {
         run,
         "elf.relro (must be full): the change has no such case any more (base memcheck.toml:5)",
     );
+}
+
+/// Loads the library beside it that the macro names.
+const LOADER: &str = r#"
+#include <dlfcn.h>
+#include "memcheck.h"
+#define LIBRARY "./libfoo.so"
+int main(void) {
+    if (!dlopen(LIBRARY, RTLD_NOW))
+        return 1;
+    MEMCHECK_CHECKPOINT(done);
+    return 0;
+}
+"#;
+
+#[test]
+fn a_library_by_another_name_escapes_no_demand_of_the_base() {
+    let toml = TOML.replace("{ name = \"start\" }, ", "");
+    let toml = format!("[defaults]\nelf.object.\"libfoo*\".relro = \"full\"\nelf.object.\"libnone*\".relro = \"full\"\n{toml}");
+    let project = repository(&[("main.c", LOADER), ("memcheck.toml", &toml), ("library.c", "int library;\n")]);
+    let library = |path: &str, relro: &str| {
+        let args = ["-shared", "-fPIC", relro, "-Wl,-z,now", "library.c", "-o", path];
+        let _ = project.run(std::path::Path::new("gcc"), &args).expect_code(0);
+    };
+    library("libfoo.so", "-Wl,-z,relro");
+    commit(&project, "the library");
+    let _ = git(&project, &["branch", "-f", "main"]);
+    let _ = memcheck(&project, &FROM_BASE).expect_code(0);
+    // Built anew it is judged; by another name nothing of it would be.
+    library("libfoo.so", "-Wl,-z,norelro");
+    let _ = broken(memcheck(&project, &FROM_BASE), "Hardening: elf.relro of libfoo.so is none");
+    library("libbar.so", "-Wl,-z,norelro");
+    edit(&project, "main.c", "libfoo", "libbar");
+    let run = broken(
+        memcheck(&project, &FROM_BASE),
+        "elf.relro of libfoo* (must be full): the change loads no such file any more (base memcheck.toml:2)",
+    );
+    assert!(!run.stdout.contains("libnone"), "the base had none either: {}", run.stdout);
+    let _ = memcheck(&project, &["compare"]).expect_code(0);
 }
 
 /// A block is lost in each of twenty rounds.

@@ -86,6 +86,8 @@ pub enum Gone {
     Matrix,
     /// Children are not captured.
     Children,
+    /// A loaded file of such a name.
+    File,
 }
 
 /// Which sides have a case.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::budget;
 use crate::model::{
-    Case, CheckpointSpec, Children, ElfResult, Escaped, Gone, Limit, LimitResult, Metric, Over, Place, Plan, Profile, Stdin,
-    Target, Verdict,
+    Case, CheckpointSpec, Children, ElfResult, ElfRule, Escaped, Gone, Limit, LimitResult, Metric, Over, Place, Plan, Profile,
+    Stdin, Target, Verdict,
 };
 
 /// The limits of one round, by the name of their checkpoint.
@@ -121,19 +121,40 @@ pub(super) fn escaped(base: &Case, now: Option<&Case>) -> Vec<Escaped> {
         }
     }
     if now.is_none() {
-        for rule in &base.elf {
-            let Some(wanted) = budget::demanded(rule.wanted) else {
-                continue;
-            };
-            let of = rule
-                .object
-                .as_ref()
-                .map_or_else(String::new, |pattern| format!(" of {pattern}"));
-            let metric = format!("{}{of}", rule.key.name());
-            add("", metric, (format!("must be {wanted}"), rule.place.clone()), Gone::Case);
+        for one in base.elf.iter().filter_map(|rule| demand(rule, Gone::Case)) {
+            add("", one.metric, (one.rule, one.origin), one.gone);
         }
     }
     found
+}
+
+/// The demands on files of a name, whichever case has such, that the base's files were judged by and no file of the change is:
+/// the results are those of the two sides by these rules. (A pattern of the case itself that no file has is a result.)
+pub(super) fn escaped_files(rules: &[ElfRule], there: &[ElfResult], here: &[ElfResult]) -> Vec<Escaped> {
+    let judges = |rule: &ElfRule, results: &[ElfResult]| {
+        let by = |result: &ElfResult| (result.rule.as_str(), &result.origin) == (rule.key.name(), &rule.place);
+        results.iter().any(by)
+    };
+    let gone = rules
+        .iter()
+        .filter(|rule| rule.object.is_some() && !rule.of_case && judges(rule, there) && !judges(rule, here));
+    gone.filter_map(|rule| demand(rule, Gone::File)).collect()
+}
+
+/// A demand on headers as a limit that is gone; `None`: nothing is demanded.
+fn demand(rule: &ElfRule, gone: Gone) -> Option<Escaped> {
+    let wanted = budget::demanded(rule.wanted)?;
+    let of = rule
+        .object
+        .as_ref()
+        .map_or_else(String::new, |pattern| format!(" of {pattern}"));
+    Some(Escaped {
+        checkpoint: String::new(),
+        metric: format!("{}{of}", rule.key.name()),
+        rule: format!("must be {wanted}"),
+        origin: rule.place.clone(),
+        gone,
+    })
 }
 
 /// The checkpoint by which a series is known to be there; of a pair's ends `name.from` and `name.to` too.
@@ -268,7 +289,7 @@ fn stdin(case: &Case) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AfterLast, At, Bound, Defaults, ElfKey, ElfRule, ElfWanted, Every, ExpectedEnd, Growth, GrowthBound};
+    use crate::model::{AfterLast, At, Bound, Defaults, ElfKey, ElfWanted, Every, ExpectedEnd, Growth, GrowthBound};
     use crate::report::fixtures::limit;
 
     fn bound(line: u32) -> Option<Bound> {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::elf::hardening;
-use super::held::{Limits, escaped, held, held_headers, redefined};
+use super::held::{Limits, escaped, escaped_files, held, held_headers, redefined};
 use super::lines;
 use super::terms::{Terms, limited};
-use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure};
+use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure, tree};
 use crate::error::{Error, Result};
 use crate::model::{
     Binary, Cancel, Case, CaseComparison, CheckpointReport, CheckpointSpec, Date, ElfResult, End, Environment, MemoryMap, Name,
@@ -198,8 +198,13 @@ fn both(
     let judged = limited(now.case, before.case, terms);
     // What is measured depends on what is judged.
     let here = One { case: &judged, ..now };
+    let there = Case {
+        tree: tree::is_summed(&judged) || before.case.tree,
+        ..before.case.clone()
+    };
+    let there = One { case: &there, ..before };
     let mut samples = Vec::new();
-    let comparison = in_rounds(plans, [before, here], terms, options, turns, cancel, &mut samples);
+    let comparison = in_rounds(plans, [there, here], terms, options, turns, cancel, &mut samples);
     let mut comparison = match comparison {
         Ok(comparison) => comparison,
         Err(failed) => {
@@ -208,7 +213,7 @@ fn both(
         }
     };
     if terms.limits_of_before && comparison.report.problem.is_none() {
-        comparison.escaped = escaped(before.case, Some(now.case));
+        comparison.escaped.extend(escaped(before.case, Some(now.case)));
         let redefined = redefined(plans, [before.case, now.case]);
         if !redefined.is_empty() {
             comparison.report.notes.push(format!(
@@ -249,8 +254,7 @@ fn in_rounds(
         samples.extend(budget::sample_of(now.case, named(now.case, &here), false));
         rounds.push(Round::new(&before, there, now.case, here));
         if rounds.iter().all(Round::is_the_same) || rounds.len() == RUNS || cancel.signal().is_some() {
-            let waiving = if terms.limits_of_before { plans[0] } else { plans[1] };
-            return Ok(compared([plans[1], waiving], &before, &now, rounds, options.today));
+            return Ok(compared(plans, terms, &before, &now, rounds, options.today));
         }
     }
 }
@@ -365,10 +369,9 @@ impl Round {
         let mut limits = budget::judge_over_base(&whole, &maps, &base);
         budget::judge_series(&whole, &here.series, &maps, None, &mut limits);
         let names = named(judged, &here).map(|(name, _)| name.to_owned());
-        let indices = here.maps.iter().map(|(index, _)| *index);
         Self {
             limits: names.zip(limits).collect(),
-            elf: hardening(&whole, indices.zip(&here.captures)).results,
+            elf: headers(judged, &here),
             there,
             here,
             states,
@@ -381,6 +384,12 @@ impl Round {
         let broken = self.limits.values().flatten().any(|limit| limit.verdict.is_broken());
         before.checkpoints == now.checkpoints && names(before) == names(now) && !broken
     }
+}
+
+/// What the headers of the files of a run say of the demands of its case.
+fn headers(case: &Case, measured: &Measured) -> Vec<ElfResult> {
+    let indices = measured.maps.iter().map(|(index, _)| *index);
+    hardening(&measured.of(case), indices.zip(&measured.captures)).results
 }
 
 /// The maps of a side by the names of their checkpoints.
@@ -441,9 +450,17 @@ fn failed(plan: &Plan, now: &One<'_>, there: Measured, here: Measured, problem: 
     }
 }
 
-/// The first round, less what the others do not repeat; limits by the round that speaks most against them. The plans are the
-/// now side's, and the one whose waivers count.
-fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, mut rounds: Vec<Round>, today: Date) -> CaseComparison {
+/// The first round, less what the others do not repeat; limits by the round that speaks most against them. The plans are those
+/// of the two sides.
+fn compared(
+    [plan_before, plan]: [&Plan; 2],
+    terms: Terms,
+    before: &One<'_>,
+    now: &One<'_>,
+    mut rounds: Vec<Round>,
+    today: Date,
+) -> CaseComparison {
+    let waiving = if terms.limits_of_before { plan_before } else { plan };
     let merge = |side: usize| {
         let runs: Vec<Snapshot> = rounds.iter().filter_map(|round| round.states.get(side).cloned()).collect();
         normalize::merge(&runs)
@@ -462,6 +479,12 @@ fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, mut ro
         .collect();
     let (mut limits, notes) = held(&limits);
     let elf = held_headers(rounds.iter_mut().map(|round| std::mem::take(&mut round.elf)));
+    let escaped = if terms.limits_of_before {
+        let there = rounds.iter().flat_map(|round| headers(before.case, &round.there));
+        escaped_files(&before.case.elf, &there.collect::<Vec<_>>(), &elf)
+    } else {
+        Vec::new()
+    };
     // A series may come further in a later round: its checkpoint is shown as that round has it.
     let mut whole = now.case.clone();
     let mut here: BTreeMap<usize, MemoryMap> = BTreeMap::new();
@@ -523,6 +546,6 @@ fn compared([plan, waiving]: [&Plan; 2], before: &One<'_>, now: &One<'_>, mut ro
         presence: Presence::Both,
         before: earlier,
         varying: varying.into_iter().collect(),
-        escaped: Vec::new(),
+        escaped,
     }
 }

@@ -168,6 +168,7 @@ pub(super) fn escaped_text(base: &str, escaped: &Escaped) -> String {
         Gone::Series => "passes it once only",
         Gone::Matrix => "has no matrix any more",
         Gone::Children => "captures no children any more",
+        Gone::File => "loads no such file any more",
     };
     format!(
         "{} ({}){at}: the change {why} ({base} {})",
