@@ -333,6 +333,45 @@ fn hazard_49_every_kind_of_mapping_and_sixteen_tebibytes() {
     assert_eq!(stop["roles"]["shared-map"]["reserved"], 2 << 20, "{stop}");
 }
 
+/// In namespaces of its own, where its id is another and its files lie elsewhere: nothing is looked up by what it calls things. A
+/// machine that refuses namespaces has the case fail by the words of unshare(1).
+#[test]
+fn hazard_50_other_namespaces_and_another_root() {
+    let project = built();
+    let include = format!("-I{}/../memcheck-probe/include", env!("CARGO_MANIFEST_DIR"));
+    let flags = ["-O1", "-pthread", "-static", "-o", "alone", "hazards.c", &include];
+    let _ = project.run("cc".as_ref(), &flags).expect_code(0);
+    let root = format!("--root={}", project.path().display());
+    let program = project.path().join("hazards").display().to_string();
+    let spaces = ["--mount", "--pid", "--fork"];
+    let user = ["--user", "--map-root-user"];
+    let works = |more: &[&str]| {
+        let run = project.run("unshare".as_ref(), &[more, &spaces, &["true"]].concat());
+        run.code == Some(0)
+    };
+    let (more, permitted) = match (works(&[]), works(&user)) {
+        (true, _) => (&[][..], true),
+        (false, permitted) => (&user[..], permitted),
+    };
+    for (name, command) in [("hazards", vec!["--", &program]), ("alone", vec![&root, "--", "/alone"])] {
+        let args = [more, &spaces, &command, &["mappings"]].concat();
+        let toml = format!(
+            "[[case]]\nname = \"case\"\ntarget = {{ command = \"unshare\" }}\nargs = {args:?}\nexit = 0\nsnapshot = false\n\
+             budget.threads.count = 1\ncheckpoint = [{{ name = \"ready\", child = \"{name}.1\" }}, \
+             {{ name = \"end\", at = \"exit\", child = \"{name}.1\" }}]\n"
+        );
+        project.write("memcheck.toml", &toml);
+        let run = memcheck(&project, &["-v"]);
+        if permitted {
+            let _ = run
+                .expect_code(0)
+                .expect_stderr("measured 2 checkpoints in 1 case: all passed");
+        } else {
+            let _ = run.expect_code(7).expect_stderr("unshare");
+        }
+    }
+}
+
 #[test]
 fn hazard_51_a_thousand_threads() {
     let project = built();
