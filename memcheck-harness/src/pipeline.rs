@@ -48,6 +48,7 @@ pub(crate) use judge::judge;
 pub(crate) use measured::Measured;
 pub use sides::{layouts, reports, snapshots};
 pub use terms::Terms;
+pub(crate) use tree::end_spec;
 pub use versus::{Compared, Party, versus};
 
 use caught::caught;

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::{
-    At, Case, CaseReport, CheckpointReport, CheckpointSpec, Children, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind,
+    Case, CaseReport, CheckpointReport, CheckpointSpec, Children, KeptCapture, MemoryMap, Name, Place, Plan, ProblemKind,
     RunReport, SnapshotStatus,
 };
 use crate::pipeline::Options;
@@ -82,12 +82,7 @@ fn ends_of_children(case: &Case, recorded: &CaseReport) -> Vec<CheckpointSpec> {
     let recorded = recorded.checkpoints.iter();
     recorded
         .filter(|report| case.children == Children::Capture && report.child.is_some() && !is_planned(&report.name))
-        .map(|report| CheckpointSpec {
-            place: case.place.clone(),
-            child: report.child.clone(),
-            limits: case.child_limits.clone(),
-            ..CheckpointSpec::new(report.name.clone(), At::Exit)
-        })
+        .map(|report| pipeline::end_spec(case, report.name.clone(), report.child.clone()))
         .collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::capture::{self, ObjectCache};
 use crate::error::Result;
-use crate::model::{Cancel, Case, CaseReport, CheckpointReport, MemoryMap, OutputTail, Plan, Target};
+use crate::model::{Cancel, Case, CaseReport, CheckpointReport, MemoryMap, Plan, Target};
 use crate::{classify, compare, config, trace};
 
 /// Shows a process that somebody else started, and lets it go on untouched. The plan gives the root below which objects are
@@ -52,8 +52,6 @@ fn stopped(
     let case = Case::new(name, &plan.root, Target::Command { program: target.clone() });
     let at = format!("pid {pid}");
     Ok(CaseReport {
-        name: case.name.clone(),
-        package: None,
         place: case.place.clone(),
         target,
         duration: start.elapsed(),
@@ -70,17 +68,8 @@ fn stopped(
         }],
         checkpoints_planned: 1,
         snapshot: compare::not_compared(plan, &case),
-        problem: None,
-        end: None,
-        output: OutputTail::default(),
-        settings: Vec::new(),
         notes,
-        series: Vec::new(),
-        scaling: Vec::new(),
-        on_line: Vec::new(),
-        elf: Vec::new(),
-        elf_patterns: Vec::new(),
-        is_part: false,
+        ..CaseReport::named(case.name)
     })
 }
 

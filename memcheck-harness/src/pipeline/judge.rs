@@ -145,7 +145,6 @@ pub(super) fn case_report(
         None => (None, OutputTail::default(), Vec::new()),
     };
     CaseReport {
-        name: case.name.clone(),
         package: case.package.clone(),
         place: case.place.clone(),
         target,
@@ -159,10 +158,7 @@ pub(super) fn case_report(
         settings,
         notes: measured.notes,
         series: measured.series,
-        scaling: Vec::new(),
         on_line: on_line(case),
-        elf: Vec::new(),
-        elf_patterns: Vec::new(),
-        is_part: false,
+        ..CaseReport::named(&case.name)
     }
 }

@@ -35,12 +35,17 @@ pub(super) fn end_of_child(case: &Case, child: Option<ChildName>) -> Result<Chec
                 .detail("children = \"capture\" makes a checkpoint of that name: rename yours"),
         );
     }
-    Ok(CheckpointSpec {
+    Ok(end_spec(case, name, Some(child)))
+}
+
+/// A checkpoint at the end of a child, of that name.
+pub(crate) fn end_spec(case: &Case, name: String, child: Option<ChildName>) -> CheckpointSpec {
+    CheckpointSpec {
         place: case.place.clone(),
-        child: Some(child),
+        child,
         limits: case.child_limits.clone(),
         ..CheckpointSpec::new(name, At::Exit)
-    })
+    }
 }
 
 /// All processes are to be summed: the case says so, or a limit needs it.

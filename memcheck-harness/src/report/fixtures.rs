@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::explain;
 use crate::model::{
     AppliedSetting, CaseReport, Cell, CheckpointReport, Confidence, ElfResult, Environment, EnvironmentStatus, Evidence, Item,
-    LimitResult, MemoryMap, Metric, Name, OutputTail, Perms, Piece, Place, Problem, ProblemKind, ProcessTotals, Role, Row,
-    RowKey, RunReport, SnapshotOutcome, SnapshotStatus, StackState, State, ThreadFact, Verdict,
+    LimitResult, MemoryMap, Metric, Name, Perms, Piece, Place, Problem, ProblemKind, ProcessTotals, Role, Row, RowKey, RunReport,
+    SnapshotOutcome, SnapshotStatus, StackState, State, ThreadFact, Verdict,
 };
 
 pub(crate) const KIB: u64 = 1024;
@@ -160,9 +160,6 @@ pub(crate) fn checkpoint(name: &str, before: Option<&MemoryMap>, now: MemoryMap,
 pub(crate) fn case(name: &str) -> CaseReport {
     let same = map(&[(Role::MainHeap, 132, 4)]);
     CaseReport {
-        name: name.to_owned(),
-        package: None,
-        place: Place::default(),
         target: "C threads.c".to_owned(),
         duration: Duration::from_millis(21),
         checkpoints: vec![checkpoint("start", Some(&same), same.clone(), Vec::new())],
@@ -172,17 +169,7 @@ pub(crate) fn case(name: &str) -> CaseReport {
             runs: 1,
             ..SnapshotOutcome::none(SnapshotStatus::Same)
         },
-        problem: None,
-        end: None,
-        output: OutputTail::default(),
-        settings: Vec::new(),
-        notes: Vec::new(),
-        series: Vec::new(),
-        scaling: Vec::new(),
-        on_line: Vec::new(),
-        elf: Vec::new(),
-        elf_patterns: Vec::new(),
-        is_part: false,
+        ..CaseReport::named(name)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::Totals;
-use super::proc;
+use super::{maps, proc};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,22 +54,15 @@ pub(super) fn parse(smaps: &[u8], threads: usize) -> Figures {
                 last.anon_kib = number(value);
             }
         } else if !line.first().is_some_and(u8::is_ascii_uppercase) {
-            mappings.extend(head(line));
+            mappings.extend(maps::line(line).map(|line| Mapping {
+                start: line.start,
+                end: line.end,
+                access: line.access,
+                anon_kib: 0,
+            }));
         }
     }
     Figures { mappings, threads }
-}
-
-fn head(line: &[u8]) -> Option<Mapping> {
-    let mut words = line.split(|&byte| byte == b' ');
-    let range = std::str::from_utf8(words.next()?).ok()?;
-    let (start, end) = range.split_once('-')?;
-    Some(Mapping {
-        start: u64::from_str_radix(start, 16).ok()?,
-        end: u64::from_str_radix(end, 16).ok()?,
-        access: words.next()?.try_into().ok()?,
-        anon_kib: 0,
-    })
 }
 
 /// `       12 kB`

@@ -23,6 +23,7 @@ mod launch;
 mod let_go;
 mod lines;
 mod loader;
+mod maps;
 mod output;
 mod pad;
 mod pages;

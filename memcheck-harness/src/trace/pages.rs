@@ -16,9 +16,9 @@ use crate::sys::ptrace::{self, CallStop};
 use super::arch::Registers;
 use super::breakpoint::write_code;
 use super::clock::Halt;
-use super::proc;
 use super::session::Session;
 use super::tasks::How;
+use super::{maps, proc};
 
 /// `SEGV_ACCERR` (sigaction(2)): the mapping does not allow this access.
 const NOT_ALLOWED: i32 = 2;
@@ -89,22 +89,18 @@ impl Pages {
     }
 }
 
-/// A line of `/proc/PID/maps`: start, end, `PROT_*`, private.
+/// Start, end and `PROT_*` of every mapping.
 fn mappings(tid: i32) -> Vec<(u64, u64, u32)> {
     let text = fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-    let parse = |line: &str| {
-        let (range, rest) = line.split_once(' ')?;
-        let (start, end) = range.split_once('-')?;
-        let flags = rest.as_bytes().get(..3)?;
-        let protection = flags.iter().zip(*b"rwx").zip([1, WRITE, 4]);
-        let protection = protection
-            .filter_map(|((flag, letter), bit)| (*flag == letter).then_some(bit))
-            .sum();
-        Some((hex(start)?, hex(end)?, protection))
+    let protection = |access: [u8; 4]| {
+        let flags = access.into_iter().zip(*b"rwx").zip([1, WRITE, 4]);
+        flags
+            .filter_map(|((flag, letter), bit)| (flag == letter).then_some(bit))
+            .sum()
     };
-    text.lines().filter_map(parse).collect()
+    maps::lines(&text)
+        .map(|line| (line.start, line.end, protection(line.access)))
+        .collect()
 }
 
 impl Session {

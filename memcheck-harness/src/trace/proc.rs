@@ -11,6 +11,8 @@ use crate::elf::Stamp;
 use crate::model::Name;
 use crate::sys::process;
 
+use super::maps;
+
 /// Room for a small file of usual size.
 const SMALL_FILE: usize = 8 << 10;
 
@@ -257,7 +259,8 @@ pub(super) fn executable_files(tid: i32) -> Vec<MappedFile> {
 
 /// One line of `/proc/PID/maps`; absent when it is no executable mapping of a file.
 fn parse_mapping(line: &[u8]) -> Option<MappedFile> {
-    let mut rest = line;
+    let line = maps::line(line)?;
+    let mut rest = line.rest;
     let mut field = || {
         let end = rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len());
         let (field, tail) = rest.split_at(end);
@@ -265,15 +268,13 @@ fn parse_mapping(line: &[u8]) -> Option<MappedFile> {
         std::str::from_utf8(field).ok()
     };
     let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-    let (start, end) = field()?.split_once('-')?;
-    let executable = field()?.as_bytes().get(2) == Some(&b'x');
     let offset = hex(field()?)?;
     let (major, minor) = field()?.split_once(':')?;
     let inode = field()?.parse().ok()?;
     let path = rest.trim_ascii_start();
-    (executable && inode != 0 && path.first() == Some(&b'/')).then_some(MappedFile {
-        start: hex(start)?,
-        end: hex(end)?,
+    (line.access[2] == b'x' && inode != 0 && path.first() == Some(&b'/')).then_some(MappedFile {
+        start: line.start,
+        end: line.end,
         offset,
         dev: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
         inode,
@@ -285,13 +286,9 @@ fn parse_mapping(line: &[u8]) -> Option<MappedFile> {
 pub(super) fn heap(pid: i32, limit: usize) -> Vec<u8> {
     use std::os::unix::fs::FileExt as _;
     let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let bounds = maps
-        .split(|&byte| byte == b'\n')
-        .find(|line| line.ends_with(b" [heap]"))
-        .and_then(|line| {
-            let (start, end) = std::str::from_utf8(line).ok()?.split_once(' ')?.0.split_once('-')?;
-            Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
-        });
+    let bounds = maps::lines(&maps)
+        .find(|line| line.rest.ends_with(b" [heap]"))
+        .map(|line| (line.start, line.end));
     let (Some((start, end)), Ok(memory)) = (bounds, File::open(format!("/proc/{pid}/mem"))) else {
         return Vec::new();
     };

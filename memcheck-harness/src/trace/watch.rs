@@ -13,6 +13,7 @@ use crate::sys::ptrace;
 use super::arch::Registers;
 use super::breakpoint::Owner;
 use super::clock::Halt;
+use super::maps;
 use super::session::{Counted, Session};
 
 /// Debug registers of a thread.
@@ -182,23 +183,14 @@ pub(super) fn is_guard_fault(tid: i32, fault: u64) -> bool {
         return false;
     };
     let maps = fs::read(format!("/proc/{tid}/maps")).unwrap_or_default();
-    is_below_stack(&String::from_utf8_lossy(&maps), fault, registers.sp())
+    is_below_stack(&maps, fault, registers.sp())
 }
 
 /// The stack is the first writable mapping that ends above the fault; the fault must be no access that the mapping allows, and
 /// the stack pointer must lie in the stack or, run over its end, near the fault.
-fn is_below_stack(maps: &str, fault: u64, sp: u64) -> bool {
-    let mapping = |line: &str| {
-        let (range, rest) = line.split_once(' ')?;
-        let (start, end) = range.split_once('-')?;
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        Some((hex(start)?, hex(end)?, rest.starts_with("rw")))
-    };
-    let stack = maps
-        .lines()
-        .filter_map(mapping)
-        .find(|(_, end, writable)| *writable && *end > fault);
-    stack.is_some_and(|(_, end, _)| (fault.saturating_sub(FRAME_BYTES)..end).contains(&sp) && sp.abs_diff(fault) <= FRAME_BYTES)
+fn is_below_stack(maps: &[u8], fault: u64, sp: u64) -> bool {
+    let stack = maps::lines(maps).find(|line| line.access.starts_with(b"rw") && line.end > fault);
+    stack.is_some_and(|stack| (fault.saturating_sub(FRAME_BYTES)..stack.end).contains(&sp) && sp.abs_diff(fault) <= FRAME_BYTES)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -291,12 +283,21 @@ mod tests {
                     70000000-70001000 ---p 00000000 00:00 0\n\
                     70001000-70801000 rw-p 00000000 00:00 0\n\
                     7ffc0000-7fff0000 rw-p 00000000 00:00 0 [stack]\n";
-        assert!(is_below_stack(maps, 0x7000_0ff8, 0x7000_1000), "the word below its end");
-        assert!(is_below_stack(maps, 0x7000_0800, 0x7000_0800), "already moved into it");
-        assert!(is_below_stack(maps, 0x7ffb_fff0, 0x7ffc_0010), "the main stack");
-        assert!(!is_below_stack(maps, 0x7000_0ff8, 0x7ffd_0000), "somebody else's stack");
-        assert!(!is_below_stack(maps, 8, 0x7ffd_0000), "a null pointer");
-        assert!(!is_below_stack(maps, 0x2_0000, 0x7ffd_0000), "behind the heap");
-        assert!(!is_below_stack("", 8, 8));
+        assert!(
+            is_below_stack(maps.as_bytes(), 0x7000_0ff8, 0x7000_1000),
+            "the word below its end"
+        );
+        assert!(
+            is_below_stack(maps.as_bytes(), 0x7000_0800, 0x7000_0800),
+            "already moved into it"
+        );
+        assert!(is_below_stack(maps.as_bytes(), 0x7ffb_fff0, 0x7ffc_0010), "the main stack");
+        assert!(
+            !is_below_stack(maps.as_bytes(), 0x7000_0ff8, 0x7ffd_0000),
+            "somebody else's stack"
+        );
+        assert!(!is_below_stack(maps.as_bytes(), 8, 0x7ffd_0000), "a null pointer");
+        assert!(!is_below_stack(maps.as_bytes(), 0x2_0000, 0x7ffd_0000), "behind the heap");
+        assert!(!is_below_stack(b"", 8, 8));
     }
 }
