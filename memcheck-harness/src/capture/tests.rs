@@ -238,7 +238,8 @@ fn what_is_known_beforehand_changes_no_answer_and_no_recording() {
     assert_eq!(prepared.into_recording(), plain.into_recording());
     let after = target.capture();
     let resident = |capture: &Capture| total(capture, |usage| usage.resident_bytes);
-    assert_eq!(resident(&after), resident(&capture), "nothing was faulted in");
+    // The kernel may take clean pages of files back meanwhile.
+    assert!(resident(&after) <= resident(&capture), "nothing was faulted in");
 }
 
 #[test]
