@@ -1,5 +1,6 @@
 //! Starting a target: settings, environment, output pipes, the child, and the stop before its first instruction.
 
+use std::cell::RefCell;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
@@ -130,6 +131,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         images: Images::default(),
         main_image: 0,
         family: Family::default(),
+        comm: RefCell::default(),
         pages: Pages::default(),
         clock,
         output,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -186,13 +186,23 @@ pub(super) fn threads(pid: i32) -> BTreeSet<i32> {
 
 /// The name of a thread.
 pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
-    let mut text = [0; MAX_COMM];
-    let path = if pid == tid {
-        format!("/proc/{pid}/comm")
+    let file = if pid == tid {
+        comm(pid)
     } else {
-        format!("/proc/{pid}/task/{tid}/comm")
+        File::open(format!("/proc/{pid}/task/{tid}/comm"))
     };
-    let count = File::open(path).ok()?.read(&mut text).ok()?;
+    name_in(&file.ok()?)
+}
+
+/// The file with the name of the first thread of a process; it stays about that process, whatever it runs.
+pub(super) fn comm(pid: i32) -> io::Result<File> {
+    File::open(format!("/proc/{pid}/comm"))
+}
+
+/// The name that such a file has now: the kernel writes its text anew each time it is read from its beginning.
+pub(super) fn name_in(comm: &File) -> Option<Name> {
+    let mut text = [0; MAX_COMM];
+    let count = comm.read_at(&mut text, 0).ok()?;
     let mut bytes = text.get(..count)?.to_vec();
     if bytes.last() == Some(&b'\n') {
         bytes.pop();

@@ -1,7 +1,9 @@
 //! The life of one traced target: the state, the loop that waits and handles one event at a time, and what is counted.
 //! What an event means is in `events`, how threads are stopped in `stop`, how it all ends in `end`.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -79,6 +81,9 @@ pub(super) struct Session {
     pub(super) main_image: u64,
     /// Names of the processes; without points in children of the main process alone.
     pub(super) family: Family,
+    /// The file with the name of a process' first thread, of the process that was stopped last: opening it costs more than all
+    /// else at a stop.
+    pub(super) comm: RefCell<Option<(i32, File)>>,
     pub(super) clock: Clock,
     pub(super) output: Output,
     pub(super) settings: Vec<AppliedSetting>,

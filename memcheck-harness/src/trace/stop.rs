@@ -175,6 +175,18 @@ impl Session {
         }
     }
 
+    /// The name of a thread as it is now.
+    fn name(&self, pid: i32, tid: i32) -> Option<Name> {
+        if pid != tid {
+            return proc::name(pid, tid);
+        }
+        let mut comm = self.comm.borrow_mut();
+        if comm.as_ref().is_none_or(|(of, _)| *of != pid) {
+            *comm = Some((pid, proc::comm(pid).ok()?));
+        }
+        proc::name_in(&comm.as_ref()?.1)
+    }
+
     /// The threads of a process with their registers.
     pub(super) fn threads(&self, pid: i32) -> Vec<Thread> {
         let of_process = self.tasks.iter().filter(|(_, task)| task.process == pid);
@@ -189,7 +201,7 @@ impl Session {
                 };
                 Thread {
                     tid,
-                    name: proc::name(pid, tid).unwrap_or_else(|| Name::from("")),
+                    name: self.name(pid, tid).unwrap_or_else(|| Name::from("")),
                     stack_pointer: registers.map(|all| all.sp()).or(blocked.map(|(sp, _)| sp)),
                     program_counter: registers.map(|all| all.pc()).or(blocked.map(|(_, pc)| pc)),
                     tls_base: registers.and_then(|all| arch::tls_base(tid, &all)),
