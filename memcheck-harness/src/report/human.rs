@@ -367,13 +367,16 @@ pub(super) fn repetitions(sections: &Sections<'_>, style: Style, out: &mut dyn W
     if !sections.same.is_empty() || !sections.left.is_empty() {
         writeln!(out)?;
     }
-    let mut earlier: Vec<&str> = sections.same.iter().map(|(_, earlier)| *earlier).collect();
-    earlier.dedup();
-    for earlier in earlier {
+    let mut said: Vec<&str> = Vec::new();
+    for (_, earlier) in &sections.same {
+        if said.contains(earlier) {
+            continue;
+        }
+        said.push(earlier);
         let names: Vec<&str> = sections
             .same
             .iter()
-            .filter(|same| same.1 == earlier)
+            .filter(|same| same.1 == *earlier)
             .map(|same| same.0)
             .collect();
         headed("", &format!("@ {}: the same as @ {earlier}.", names.join(", ")), style, out)?;

@@ -363,3 +363,27 @@ fn a_long_name_breaks_no_command_and_no_column() {
     );
     fits(&text);
 }
+
+#[test]
+fn what_is_the_same_as_one_of_several_is_said_once_for_each() {
+    let sections = Sections {
+        affected: Vec::new(),
+        full: Vec::new(),
+        same: vec![
+            ("here.3", "here.1"),
+            ("here.4", "here.2"),
+            ("here.5", "here.1"),
+            ("here.6", "here.2"),
+        ],
+        left: Vec::new(),
+    };
+    let text = print(|out| repetitions(&sections, PLAIN, out));
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(
+        lines,
+        [
+            "@ here.3, here.5: the same as @ here.1.",
+            "@ here.4, here.6: the same as @ here.2."
+        ]
+    );
+}
