@@ -353,23 +353,27 @@ fn threads_that_cooperate_wait_for_each_other() {
         .expect_all(&["measured 81 checkpoints in 1 case: all passed"]);
 }
 
-/// Two children that outlive it, one in a session of its own.
+/// Three children that outlive it, two in sessions of their own; one has the tool's pipe open for reading, too.
 const LEAVES: &str = r#"
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "memcheck.h"
 int main(int argc, char **argv) {
     int ready[2];
     if (pipe(ready)) return 1;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         if (fork() == 0) {
-            if (i == 1) setsid();
+            char path[64];
+            if (i > 0) setsid();
+            snprintf(path, sizeof path, "/proc/self/fd/%s", getenv("MEMCHECK_COOPERATE"));
+            if (i == 2 && open(path, O_RDWR) < 0) return 4;
             if (write(ready[1], "x", 1) != 1) return 2;
             for (;;) pause();
         }
     char byte;
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         if (read(ready[0], &byte, 1) != 1) return 3;
     MEMCHECK_CHECKPOINT(left);
     return argc > 2 ? pause() : 0;

@@ -1,10 +1,11 @@
-//! What is left of a target that nobody traced: processes that still hold the writing end of its pipe for names. Each that the
+//! What is left of a target that nobody traced: processes that still have its pipe for names open. Each that the
 //! target made has inherited it, whatever its group, session or parent is by now, unless it has closed all it was given.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::PipeReader;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -77,19 +78,28 @@ fn holders(pipe: &Path) -> Vec<i32> {
     pids.filter(|pid| *pid != ours && holds(*pid, pipe)).collect()
 }
 
-/// True for a process with the writing end alone. A child of ours that has not become its program yet has a copy of all we
-/// have open, the reading end among it.
+/// True for a process with the pipe open. A child of ours that has not become its program yet has a copy of all we have open,
+/// the reading end among it; but whoever has the writing end can open the reading one, so only what still is our program is spared.
 fn holds(pid: i32, pipe: &Path) -> bool {
-    let mut writes = false;
+    let (mut has, mut is_ours) = (false, None);
     for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
         if fs::read_link(entry.path()).is_ok_and(|link| link == pipe) {
+            // Before the next look: the program that it becomes has lost that descriptor.
+            let is_ours = *is_ours.get_or_insert_with(|| runs_our_program(pid));
             match access(pid, &entry.file_name().to_string_lossy()) {
-                Some(WRITE_ONLY) => writes = true,
-                _ => return false,
+                None => {}
+                Some(access) if access != WRITE_ONLY && is_ours => return false,
+                Some(_) => has = true,
             }
         }
     }
-    writes
+    has
+}
+
+/// True when the file of a process' program is that of ours (proc_pid_exe(5)).
+fn runs_our_program(pid: i32) -> bool {
+    let file = |process: &str| fs::metadata(format!("/proc/{process}/exe")).map(|found| (found.dev(), found.ino()));
+    file("self").is_ok_and(|ours| file(&pid.to_string()).is_ok_and(|other| other == ours))
 }
 
 /// How a file is open: the line `flags` of `/proc/PID/fdinfo/FD` is octal (proc_pid_fdinfo(5)).
