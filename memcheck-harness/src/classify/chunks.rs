@@ -18,13 +18,14 @@ const MIN_UNANCHORED: u64 = 64 << 10;
 type Range = (u64, u64);
 
 /// Claims mmapped chunks in whatever private memory nobody stronger has claimed. Stacks do not count: a program may have
-/// allocated its thread's stack. `books`: how many there are, and their bytes, by malloc's own account.
-pub(super) fn claim(process: &Process<'_>, books: Option<(u64, u64)>, claims: &mut Claims, notes: &mut Notes) {
+/// allocated its thread's stack. `books`: how many there are, and their bytes, by malloc's own account; `is_most`: there may be fewer.
+pub(super) fn claim(process: &Process<'_>, (books, is_most): (Option<(u64, u64)>, bool), claims: &mut Claims, notes: &mut Notes) {
     if books == Some((0, 0)) {
         return;
     }
     let (mut found, gaps) = anchored(process, &blocked(claims));
-    if books != Some(sum(&found)) {
+    let agrees = |found| books.is_some_and(|books| agree(books, is_most, found));
+    if !agrees(sum(&found)) {
         let inside = inside(process, &gaps, books, &found);
         if inside.is_cut {
             notes.add("Too much anonymous memory to search all of it for large allocations: some may be counted as anon-map.");
@@ -36,7 +37,7 @@ pub(super) fn claim(process: &Process<'_>, books: Option<(u64, u64)>, claims: &m
             None => all,
             Some(books) => {
                 let fits = |ranges: &Vec<Range>| sum(ranges).0 <= books.0 && sum(ranges).1 <= books.1;
-                let equal = |ranges: &&Vec<Range>| sum(ranges) == books;
+                let equal = |ranges: &&Vec<Range>| agree(books, is_most, sum(ranges));
                 let chosen = [&with_closed, &all].into_iter().find(equal).cloned();
                 chosen.unwrap_or_else(|| [all, with_closed].into_iter().find(fits).unwrap_or(found))
             }
@@ -49,9 +50,10 @@ pub(super) fn claim(process: &Process<'_>, books: Option<(u64, u64)>, claims: &m
     } else {
         likely("header of a malloc chunk with its own mapping")
     };
-    if let Some((count, bytes)) = books.filter(|books| *books != sum) {
+    if let Some((count, bytes)) = books.filter(|_| !agrees(sum)) {
+        let most = if is_most { "at most " } else { "" };
         notes.add(format!(
-            "malloc counts {count} allocations with their own mapping, {bytes} bytes; {} of {} bytes were found.",
+            "malloc counts {count} allocations with their own mapping, {most}{bytes} bytes; {} of {} bytes were found.",
             sum.0, sum.1
         ));
     }
@@ -59,6 +61,11 @@ pub(super) fn claim(process: &Process<'_>, books: Option<(u64, u64)>, claims: &m
         let item = claims.item(Role::MmapChunk, Name::default(), None);
         claims.add((start, end), Priority::Chunk, item, evidence.clone());
     }
+}
+
+/// As many chunks were found as malloc counts, and as many bytes as that allows.
+fn agree(books: (u64, u64), is_most: bool, found: (u64, u64)) -> bool {
+    found.0 == books.0 && (found.1 == books.1 || is_most && found.1 < books.1)
 }
 
 /// Number and bytes.

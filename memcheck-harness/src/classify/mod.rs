@@ -66,7 +66,8 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
     stacks::claim_signal_stacks(&process, &found, &mut claims);
     if arenas.is_some() {
         let books = malloc.as_ref().and_then(|malloc| malloc.mmapped);
-        chunks::claim(&process, books, &mut claims, &mut notes);
+        let is_most = malloc.as_ref().is_some_and(|malloc| malloc.mmapped_is_most);
+        chunks::claim(&process, (books, is_most), &mut claims, &mut notes);
     }
 
     if !capture.by_mappings {

@@ -472,6 +472,7 @@ fn with_heap(mut map: MemoryMap, used: u64, free: u64) -> MemoryMap {
             ..ArenaFact::default()
         },
         mmapped: None,
+        mmapped_is_most: false,
     });
     map
 }
@@ -506,6 +507,7 @@ fn that_chunks_were_not_walked_is_said_where_they_would_have_told_more() {
         map.malloc = Some(crate::model::MallocFact {
             main: arena,
             mmapped: None,
+            mmapped_is_most: false,
         });
         map
     };

@@ -193,6 +193,9 @@ pub struct MallocFact {
     pub main: ArenaFact,
     /// Allocations with a mapping of their own, (number, bytes), by `mp_.n_mmaps` and `mp_.mmapped_mem`.
     pub mmapped: Option<(u64, u64)>,
+    /// Those bytes are the most there can be: glibc 2.43 counts too many of a mapping that was moved or resized.
+    #[serde(default)]
+    pub mmapped_is_most: bool,
 }
 
 /// A remark about how the map was made: what is approximate or unknown, and why.

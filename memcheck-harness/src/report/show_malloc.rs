@@ -100,9 +100,14 @@ pub(super) fn arenas(map: &MemoryMap, style: Style, out: &mut dyn Write) -> io::
     if let Some((count, bytes)) = map.malloc.as_ref().and_then(|malloc| malloc.mmapped) {
         writeln!(
             out,
-            "  malloc counts {} with a mapping of {} own, {bytes} bytes",
+            "  malloc counts {} with a mapping of {} own, {}{bytes} bytes",
             plural(usize::try_from(count).unwrap_or(usize::MAX), "allocation"),
-            if count == 1 { "its" } else { "their" }
+            if count == 1 { "its" } else { "their" },
+            if map.malloc.as_ref().is_some_and(|malloc| malloc.mmapped_is_most) {
+                "at most "
+            } else {
+                ""
+            }
         )?;
     }
     Ok(())
@@ -184,6 +189,7 @@ pub(super) fn main_value(map: &MemoryMap) -> Value {
         "main_arena": value(&malloc.main),
         "mmapped_count": malloc.mmapped.map(|books| books.0),
         "mmapped_bytes": malloc.mmapped.map(|books| books.1),
+        "mmapped_is_most": malloc.mmapped_is_most,
     })
 }
 
@@ -224,6 +230,7 @@ mod tests {
         map.malloc = Some(MallocFact {
             main: arena(1000, None),
             mmapped: Some((1, 4096)),
+            mmapped_is_most: true,
         });
         map.arenas = Some(vec![arena(50, None), arena(7, Some("its lock is held"))]);
         let text = print(|out| table(&map, PLAIN, out));

@@ -10,42 +10,49 @@ use super::state::State;
 const NEAR: u64 = 0x1400;
 
 /// (`n_mmaps`, `mmapped_mem`, `sbrk_base`) inside `mp_`: 2.43, 2.35 to 2.42, 2.24 to 2.34, 2.17 to 2.23. malloc/malloc.c.
-///
-/// 2.43 counts 16 bytes too many each time it moves or resizes a mapping (`mremap_chunk` takes the chunk's size without its header).
 const LAYOUTS: [(u64, u64, u64); 4] = [(0x44, 0x58, 0x68), (0x3c, 0x50, 0x60), (0x28, 0x38, 0x48), (0x28, 0x38, 0x50)];
 
 /// `DEFAULT_MMAP_MAX` and the default of `arena_test` on 64-bit.
 const MMAP_MAX: u32 = 65536;
 const ARENA_TEST: u64 = 8;
 
-/// (number, bytes) of the allocations with their own mapping. `sbrk_base`: where the main heap begins; absent while it is empty.
-pub(super) fn mmapped(process: &Process<'_>, main: &State, sbrk_base: Option<u64>) -> Option<(u64, u64)> {
+/// What malloc counts of the allocations with their own mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mmapped {
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+    /// There may be fewer bytes.
+    pub(super) is_most: bool,
+}
+
+/// `sbrk_base`: where the main heap begins; absent while it is empty.
+pub(super) fn mmapped(process: &Process<'_>, main: &State, sbrk_base: Option<u64>) -> Option<Mmapped> {
     let (start, end) = (main.address.saturating_sub(NEAR), main.address.saturating_add(NEAR));
     // The word that says where the heap begins; while it is empty, the word that holds a default.
     let anchors = process.search(start, end, |_, word| word == sbrk_base.unwrap_or(ARENA_TEST));
-    let mut found: BTreeSet<(bool, u64, u64)> = BTreeSet::new();
+    let mut found: BTreeSet<(bool, Mmapped)> = BTreeSet::new();
     for anchor in anchors {
         for layout in LAYOUTS {
             let at = if sbrk_base.is_some() { layout.2 } else { 0x18 };
             if let Some(mp) = anchor.checked_sub(at)
-                && let Some((usual, count, bytes)) = read(process, mp, layout, sbrk_base)
+                && let Some(answer) = read(process, mp, layout, sbrk_base)
             {
-                found.insert((usual, count, bytes));
+                found.insert(answer);
             }
         }
     }
     // Defaults may have been changed (mallopt); then what remains must agree.
     let usual = found.iter().any(|(usual, ..)| *usual);
-    let answers: BTreeSet<(u64, u64)> = found
+    let answers: BTreeSet<Mmapped> = found
         .into_iter()
-        .filter(|(is, ..)| *is == usual)
-        .map(|(_, count, bytes)| (count, bytes))
+        .filter(|(is, _)| *is == usual)
+        .map(|(_, answer)| answer)
         .collect();
     (answers.len() == 1).then(|| answers.first().copied()).flatten()
 }
 
-/// Whether the defaults stand there, and the two figures; `None` for what cannot be `mp_`.
-fn read(process: &Process<'_>, mp: u64, layout: (u64, u64, u64), sbrk_base: Option<u64>) -> Option<(bool, u64, u64)> {
+/// Whether the defaults stand there, and what is counted; `None` for what cannot be `mp_`.
+fn read(process: &Process<'_>, mp: u64, layout: (u64, u64, u64), sbrk_base: Option<u64>) -> Option<(bool, Mmapped)> {
     let (count_at, bytes_at, base_at) = layout;
     let arena_test = process.u64(mp.checked_add(0x18)?)?;
     let at = mp.checked_add(count_at)?;
@@ -56,20 +63,51 @@ fn read(process: &Process<'_>, mp: u64, layout: (u64, u64, u64), sbrk_base: Opti
     );
     let [bytes, most_bytes] = process.words::<2>(mp.checked_add(bytes_at)?)?;
     let base = process.u64(mp.checked_add(base_at)?)?;
-    let drift = if layout == LAYOUTS[0] && bytes.is_multiple_of(16) {
-        bytes % process.page
-    } else {
-        0
-    };
-    let bytes = bytes - drift;
-    let sound = base == sbrk_base.unwrap_or(0)
-        && count <= most
-        && most <= count_max
-        && bytes <= most_bytes
-        && bytes.is_multiple_of(process.page)
-        && (count == 0) == (bytes == 0);
+    let told = told(u64::from(count), bytes, layout == LAYOUTS[0], process.page)?;
+    let sound = base == sbrk_base.unwrap_or(0) && count <= most && most <= count_max && bytes <= most_bytes;
     let usual = arena_test == ARENA_TEST && count_max == MMAP_MAX;
     // One of the two defaults must stand there, or it is another structure.
     let changed = sbrk_base.is_some() && (arena_test == ARENA_TEST || count_max == MMAP_MAX);
-    (sound && (usual || changed)).then_some((usual, u64::from(count), bytes))
+    (sound && (usual || changed)).then_some((usual, told))
+}
+
+/// What the two words say. `drifts`: 2.43 counts 16 bytes too many each time it moves or resizes a mapping (`mremap_chunk` takes the
+/// chunk's size without its header). How often it has, nobody knows: after 256 times it is a whole page.
+fn told(count: u64, bytes: u64, drifts: bool, page: u64) -> Option<Mmapped> {
+    let whole = bytes - bytes.checked_rem(page)?;
+    let (bytes, is_most) = match (drifts && bytes.is_multiple_of(16), count) {
+        (false, _) => (bytes, false),
+        (true, 0) => (0, false),
+        (true, _) => (whole, true),
+    };
+    let is_sound = bytes.is_multiple_of(page) && bytes >= count.checked_mul(page)? && (count == 0) == (bytes == 0);
+    is_sound.then_some(Mmapped { count, bytes, is_most })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_drift_are_the_most_there_can_be() {
+        let told = |count, bytes, drifts| told(count, bytes, drifts, 4096).map(|told| (told.count, told.bytes, told.is_most));
+        assert_eq!(told(2, 3 * 4096, false), Some((2, 3 * 4096, false)));
+        assert_eq!(told(0, 0, false), Some((0, 0, false)));
+        for wrong in [
+            told(2, 3 * 4096 + 16, false),
+            told(0, 4096, false),
+            told(1, 0, false),
+            told(2, 4096, false),
+        ] {
+            assert_eq!(wrong, None);
+        }
+        // 1, 255, 256 and 257 times too many.
+        for (times, most) in [(0, 3), (1, 3), (255, 3), (256, 4), (257, 4)] {
+            assert_eq!(told(2, 3 * 4096 + 16 * times, true), Some((2, most * 4096, true)), "{times}");
+        }
+        // All are freed, and what was too many stays.
+        assert_eq!(told(0, 16 * 300, true), Some((0, 0, false)));
+        assert_eq!(told(2, 3 * 4096 + 8, true), None);
+        assert_eq!(told(4, 3 * 4096 + 16, true), None);
+    }
 }

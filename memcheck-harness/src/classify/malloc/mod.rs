@@ -40,10 +40,13 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
                 ..ArenaFact::default()
             },
             mmapped: None,
+            mmapped_is_most: false,
         });
     };
     let base = main_base(process, &states.main);
-    let mmapped = books::mmapped(process, &states.main, base);
+    let books = books::mmapped(process, &states.main, base);
+    let mmapped = books.map(|books| (books.count, books.bytes));
+    let mmapped_is_most = books.is_some_and(|books| books.is_most);
     let mut main = ArenaFact {
         address: states.main.address,
         ..ArenaFact::default()
@@ -73,7 +76,11 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
             arena.doubt = (!is_empty).then(|| ArenaFact::NOT_WALKED.to_owned());
             attach(arena, state);
         }
-        return Some(MallocFact { main, mmapped });
+        return Some(MallocFact {
+            main,
+            mmapped,
+            mmapped_is_most,
+        });
     }
     let mut common = states.doubt.clone().or_else(|| attached.doubt.clone());
     let mut marked = attached.cached.clone();
@@ -110,7 +117,11 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
         }
         attach(arena, state);
     }
-    Some(MallocFact { main, mmapped })
+    Some(MallocFact {
+        main,
+        mmapped,
+        mmapped_is_most,
+    })
 }
 
 /// Spans of memory to walk, and the bytes of the arena that they are part of.
