@@ -287,7 +287,9 @@ fn why_absent(map: &MemoryMap, metric: &Metric) -> String {
             _ => "not known on this machine",
         },
         Subject::Process(ProcessMeasure::Commit | ProcessMeasure::Noreserve) => no_flags,
-        Subject::Tree(_) if map.tree.is_none() => "the processes of the tree were not summed",
+        Subject::Tree(_) if map.tree.is_none() => {
+            "the processes of the tree were not summed, or one cannot be traced (CLONE_UNTRACED)"
+        }
         Subject::Tree(_) => "the kernel does not tell the proportional sizes of anonymous memory, or who shares a memory (kcmp)",
         Subject::Process(_) | Subject::Threads => "not known on this machine",
     };

@@ -523,11 +523,7 @@ fn walk(
         };
         let reading = depth(case, index);
         // First: then all of the tree stands while this process is read, too.
-        let standing = if tree::is_summed(case) {
-            Some(stopped.stop_tree()?)
-        } else {
-            None
-        };
+        let standing = if tree::is_summed(case) { stopped.stop_tree()? } else { None };
         let sums = standing.map(|members| capture::tree(&members)).transpose()?;
         let (mut captured, memory) = capture::look(&stopped, reading, &mut objects)?;
         captured.tree = sums;

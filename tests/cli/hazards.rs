@@ -80,6 +80,28 @@ fn hazard_05_what_an_untraced_child_died_of_is_named() {
         .expect_all(&["cannot be traced (CLONE_UNTRACED)", "the filter that stops before exits"]);
 }
 
+/// What it has of the pages of the others would be missing in the sums over the tree.
+#[test]
+fn hazard_05_while_a_child_that_cannot_be_traced_lives_the_tree_is_not_summed() {
+    let project = built();
+    let toml = "[[case]]\nname = \"case\"\ntarget = { path = \"hazards\" }\nargs = [\"untraced-lives\"]\nsnapshot = false\n\
+                checkpoint = [{ name = \"ready\", budget.tree.processes = 9 }, { name = \"alone\", budget.tree.processes = 9 }]\n";
+    project.write("memcheck.toml", toml);
+    let run = memcheck(&project, &["--message-format", "json"]).expect_code(3);
+    let value: Value = serde_json::from_str(run.stdout.lines().next().unwrap()).unwrap();
+    let checkpoints = &value["checkpoints"];
+    assert_eq!(checkpoints[0]["tree"], Value::Null, "{value}");
+    assert_eq!(checkpoints[1]["tree"]["processes"], 1, "{value}");
+    let limits = checkpoints[0]["limits"].to_string();
+    assert!(limits.contains("CLONE_UNTRACED"), "{limits}");
+    assert!(
+        value["notes"]
+            .to_string()
+            .contains("is not traced (CLONE_UNTRACED) and ran on"),
+        "{value}"
+    );
+}
+
 #[test]
 fn hazard_08_a_target_killed_at_any_moment_is_told_and_nothing_hangs() {
     let project = built();

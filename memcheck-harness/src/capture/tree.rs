@@ -112,8 +112,8 @@ fn parse(text: &[u8]) -> Rollup {
 #[derive(Default)]
 struct Ours {
     alone: u64,
-    /// Addresses of those that fork left to several: one page each.
-    shared: BTreeSet<u64>,
+    /// Families and addresses of those that fork left to several: one page each.
+    shared: BTreeSet<(u64, u64)>,
 }
 
 impl Ours {
@@ -123,15 +123,18 @@ impl Ours {
             if pagemap.read_exact_at(&mut entry, page.address / page_bytes * 8).is_err() {
                 continue;
             }
-            let entry = u64::from_ne_bytes(entry);
-            if entry & PRESENT == 0 || entry & OF_FILE != 0 {
-                continue;
-            }
-            if entry & EXCLUSIVE != 0 {
-                self.alone += 1;
-            } else {
-                self.shared.insert(page.address);
-            }
+            self.count((member.family, page.address), u64::from_ne_bytes(entry));
+        }
+    }
+
+    fn count(&mut self, page: (u64, u64), entry: u64) {
+        if entry & PRESENT == 0 || entry & OF_FILE != 0 {
+            return;
+        }
+        if entry & EXCLUSIVE != 0 {
+            self.alone += 1;
+        } else {
+            self.shared.insert(page);
         }
     }
 
@@ -143,6 +146,23 @@ impl Ours {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_families_share_different_pages_at_one_address() {
+        let mut ours = Ours::default();
+        for (family, entry) in [
+            (1, PRESENT),
+            (1, PRESENT),
+            (2, PRESENT),
+            (2, PRESENT),
+            (2, PRESENT | EXCLUSIVE),
+            (3, PRESENT | OF_FILE),
+            (4, 0),
+        ] {
+            ours.count((family, 0x40_1000), entry);
+        }
+        assert_eq!(ours.bytes(4096), 3 * 4096);
+    }
 
     #[test]
     fn what_a_kernel_does_not_tell_is_absent() {

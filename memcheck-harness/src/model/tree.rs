@@ -1,4 +1,5 @@
-//! Sums over all processes of a target's tree, which stand still at once: what several of them share counts once.
+//! Sums over all processes of a target's tree, which stand still at once: what several of them share counts once. There are none
+//! while a live process of the tree is not traced (`CLONE_UNTRACED`).
 
 use serde::{Deserialize, Serialize};
 

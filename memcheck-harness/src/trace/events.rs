@@ -85,7 +85,7 @@ impl Session {
         };
         // If this fails the thread is dying; a breakpoint that is left is taken out when it is hit.
         let _ = original.breakpoints.clean_copy(tid);
-        let breakpoints = original.breakpoints.cleaned();
+        let (breakpoints, family) = (original.breakpoints.cleaned(), original.family);
         if of == self.main_image {
             self.open_copy(tid);
         }
@@ -95,6 +95,7 @@ impl Session {
                 pid,
                 Image {
                     breakpoints,
+                    family,
                     ..Image::default()
                 },
             )?;

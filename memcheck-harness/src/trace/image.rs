@@ -15,6 +15,8 @@ use super::watch::Watches;
 pub(super) struct Image {
     /// The process it was made for; others may share its memory (vfork).
     pub(super) process: i32,
+    /// The number of the image whose memory fork has copied first; its own if there was no other.
+    pub(super) family: u64,
     pub(super) breakpoints: Breakpoints,
     pub(super) loader: Loader,
     pub(super) returns: Returns,
@@ -33,9 +35,12 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// Adds an image for a process, and gives its number.
-    pub(super) fn add(&mut self, image: Image) -> u64 {
+    /// Adds an image for a process, and gives its number. Without a family it begins one.
+    pub(super) fn add(&mut self, mut image: Image) -> u64 {
         self.last += 1;
+        if image.family == 0 {
+            image.family = self.last;
+        }
         self.all.insert(self.last, image);
         self.last
     }

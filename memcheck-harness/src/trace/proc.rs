@@ -91,6 +91,12 @@ pub(super) fn is_zombie(tid: i32) -> bool {
     kin(tid).is_some_and(|kin| matches!(kin.state, b'Z' | b'X'))
 }
 
+/// True when a thread of a process has not ended.
+pub(super) fn is_alive(pid: i32) -> bool {
+    let runs = |tid: &i32| kin(*tid).is_some_and(|kin| !matches!(kin.state, b'Z' | b'X'));
+    threads(pid).iter().any(runs)
+}
+
 /// A file of `/proc`, whole. Such a file says that it is empty, so there is no use in asking for its size.
 fn whole(path: String) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(SMALL_FILE);

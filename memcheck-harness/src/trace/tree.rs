@@ -1,5 +1,7 @@
 //! All processes of the target's tree, stopped at once.
 
+use std::fs;
+
 use crate::error::{Error, Result};
 use crate::model::PatchedPage;
 use crate::sys::wait::{Event, Status};
@@ -21,6 +23,8 @@ pub struct TreeMember {
     pub processes: u64,
     /// Pages of its text that hold or held a breakpoint of ours.
     pub patched: Vec<PatchedPage>,
+    /// Those whose memories fork has copied from one program have one number: they alone can share such a page.
+    pub family: u64,
     /// This machine does not tell whether it is the memory of another member too (no `kcmp`).
     pub is_doubtful: bool,
 }
@@ -33,16 +37,16 @@ impl Stopped {
     }
 
     /// Stops every other process of the tree too, until [`Stopped::resume`]. Gives each memory once, by process id; processes that
-    /// have ended have none.
+    /// have ended have none. `None`: one of the tree is not traced and runs on, which a remark says.
     ///
     /// # Errors
     /// Cancelled; the time limit is over before all of them stand.
-    pub fn stop_tree(&mut self) -> Result<Vec<TreeMember>> {
+    pub fn stop_tree(&mut self) -> Result<Option<Vec<TreeMember>>> {
         self.session.clock.run();
         let stopped = self.session.stop_tree();
         self.session.clock.pause();
         match stopped {
-            Ok(()) => Ok(self.session.members()),
+            Ok(()) => Ok(self.session.is_whole().then(|| self.session.members())),
             Err(Halt::Failed(error)) => Err(error),
             Err(Halt::Cancelled(signal)) => Err(Error::interrupted(signal)),
             Err(Halt::TimedOut) => Err(Error::not_judged(
@@ -77,6 +81,19 @@ impl Session {
         }
     }
 
+    /// No live process of the tree is unknown; a remark names one that is. None is made meanwhile by those that stand.
+    fn is_whole(&mut self) -> bool {
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let unknown = pids.find(|pid| !self.tasks.has(*pid) && self.tasks.is_kin(*pid) && proc::is_alive(*pid));
+        if let Some(pid) = unknown {
+            self.remark(format!(
+                "process {pid} of the target's tree is not traced (CLONE_UNTRACED) and ran on: tree.* is not known"
+            ));
+        }
+        unknown.is_none()
+    }
+
     fn members(&self) -> Vec<TreeMember> {
         let mut members: Vec<TreeMember> = Vec::new();
         for pid in self.tasks.processes() {
@@ -101,6 +118,7 @@ impl Session {
                     tid,
                     processes: 1,
                     patched: self.patched(pid),
+                    family: self.image_of_process(pid).map_or(0, |image| image.family),
                     is_doubtful,
                 }),
             }
