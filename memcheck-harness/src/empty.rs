@@ -37,7 +37,8 @@ impl Empties {
         if case.cooperative {
             return None;
         }
-        let launch = format!("{:?} {:?} {:?}", case.as_is, case.limits, case.cpus);
+        // How it is launched, and what of its memory counts as its own.
+        let launch = format!("{:?} {:?} {:?} {:?}", case.as_is, case.limits, case.cpus, plan.defaults.own);
         let built = match &case.target {
             Target::C {
                 cflags,
@@ -68,7 +69,7 @@ fn measured(plan: &Plan, case: &Case, launch: &str, options: &Options, cancel: &
         Target::Cargo { profile, triple, .. } => of_cargo(profile, triple.clone(), &directory)?,
         _ => (of_c(plan, &case.target, &directory)?, None),
     };
-    let own = alone(own, case);
+    let own = alone(own, plan, case);
     let binary = build::build(&own, workspace.as_ref(), cancel, &|_| ())?;
     let binary = binary
         .into_iter()
@@ -159,9 +160,10 @@ fn of(root: PathBuf, data_dir: PathBuf, target: Target, cargo_args: Vec<String>,
     }
 }
 
-/// The empty program is launched as the case is.
-fn alone(mut plan: Plan, case: &Case) -> Plan {
-    for own in &mut plan.cases {
+/// The empty program is launched as the case is, and what counts as own of the one does of the other.
+fn alone(mut empty: Plan, plan: &Plan, case: &Case) -> Plan {
+    empty.defaults.own.clone_from(&plan.defaults.own);
+    for own in &mut empty.cases {
         own.as_is = case.as_is;
         own.limits = case.limits;
         own.cpus = case.cpus;
@@ -170,10 +172,10 @@ fn alone(mut plan: Plan, case: &Case) -> Plan {
             .map(|(name, at)| CheckpointSpec::new(name, at))
             .to_vec();
     }
-    plan
+    empty
 }
 
-/// What decides what is measured: the program byte by byte, the C library and the machine, and how it is launched.
+/// What decides what is measured: the program byte by byte, the C library and the machine, how it is launched and what is own.
 fn key(binary: &Binary, launch: &str) -> Result<String> {
     let bytes = fs::read(&binary.path).map_err(|error| Error::file("read", &binary.path, &error))?;
     let mut facts = format!(

@@ -241,6 +241,21 @@ fn the_help_names_show_and_init_after_run() {
     );
 }
 
+#[test]
+fn what_counts_as_own_does_so_in_the_empty_program_too() {
+    let at_exit = "checkpoint = [{ name = \"end\", at = \"exit\" }]";
+    let project = super::one("nothing", "int main(void) { return 0; }\n", at_exit);
+    let shown = || memcheck(&project, &["show", "nothing"]).expect_code(0).stdout;
+    let before = shown();
+    let toml = project.read("memcheck.toml");
+    project.write("memcheck.toml", &format!("[defaults]\nown = [\"*\"]\n{toml}"));
+    // What was measured before holds no longer.
+    let all = shown();
+    assert_ne!(figures(&all, "own ")[0], figures(&before, "own ")[0], "{all}");
+    assert_eq!(figures(&all, "own ")[0], figures(&all, "- empty program")[0], "{all}");
+    assert_eq!(figures(&all, "- the rest")[0], "0", "{all}");
+}
+
 /// The figures of a row of the table.
 fn figures(text: &str, name: &str) -> Vec<String> {
     let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name));
