@@ -68,8 +68,7 @@ fn end(invocation: &Invocation, run: &RunOptions, project: &Project, report: &Ru
         terminal::print(|out| report::json(report, out))?;
     }
     if report.complete && report.not_selected == 0 && report.partition.is_none() {
-        let cases = report.cases.iter().map(|case| (case.package.as_deref(), case.name.as_str()));
-        for text in config::unmet_policies(&project.plan.defaults.unmet, cases) {
+        for text in config::unmet_policies(&project.plan.defaults.unmet, &report.cases) {
             terminal::say(|out| report::warning(invocation.style, &text, out))?;
         }
     }

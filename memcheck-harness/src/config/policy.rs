@@ -1,7 +1,7 @@
 //! `[[policy]]`: limits of all cases of a package, or whose names fit a pattern. Owns its keys and which cases it is of; a policy
 //! that is of none is a mistake.
 
-use crate::model::{Case, CheckpointSpec, ElfRule, UnmetPolicy, Workspace};
+use crate::model::{Case, CaseReport, CheckpointSpec, ElfRule, UnmetPolicy, Workspace};
 
 use super::budget::{self, Budget};
 use super::cursor::{Form, Spot, Table, Value};
@@ -126,17 +126,28 @@ impl Written {
     }
 
     fn is_of_spec(&self, spec: &CheckpointSpec) -> bool {
-        self.is_at(&spec.name, spec.every.as_ref().map(|every| every.series.as_str()))
+        fits(self.checkpoints.as_ref(), spec_names(spec))
     }
 
     fn is_of_case(&self, case: &Case) -> bool {
-        let matrix = case.run.as_ref().map(|run| run.case.as_str());
-        self.is_of(case.package.as_deref(), &case.name, matrix)
+        fits(self.packages.as_ref(), case.package.as_deref()) && fits(self.cases.as_ref(), names(case))
     }
 }
 
-/// Reports policies that are of nothing, and limits of them that could never hold. `cases` are all of the file. Where tests build
-/// cases in Rust, a policy may be of those: such are returned.
+/// A case has its own name, and that of the case whose matrix it is a run of.
+fn names(case: &Case) -> impl Iterator<Item = &str> {
+    let matrix = case.run.as_ref().map(|run| run.case.as_str());
+    [case.name.as_str()].into_iter().chain(matrix)
+}
+
+/// A checkpoint has its own name, and that of its series.
+fn spec_names(spec: &CheckpointSpec) -> impl Iterator<Item = &str> {
+    let series = spec.every.as_ref().map(|every| every.series.as_str());
+    [spec.name.as_str()].into_iter().chain(series)
+}
+
+/// Reports policies that are of nothing, one pattern of them or all, and limits that could never hold. `cases` are all of the
+/// file. Where tests build cases in Rust, a policy may be of those: what means nothing here is returned.
 pub(super) fn check(
     doc: &Document<'_>,
     policies: &[Written],
@@ -152,36 +163,29 @@ pub(super) fn check(
             continue;
         }
         let of: Vec<&Case> = cases.iter().filter(|case| policy.is_of_case(case)).collect();
-        let report = |span: &Span, title: &str, label: String| doc.report(Diagnostic::at(span.clone(), title, label));
-        if of.is_empty() {
-            if !may_be_elsewhere {
-                let span = policy
-                    .cases
-                    .as_ref()
-                    .or(policy.packages.as_ref())
-                    .map_or(&policy.span, |spot| &spot.span);
-                report(span, "no case is meant by this policy", hint(policy, cases));
-            }
-            let patterns = |patterns: Option<&Patterns>| patterns.map(|patterns| patterns.value.clone()).unwrap_or_default();
-            unmet.push(UnmetPolicy {
-                packages: patterns(policy.packages.as_ref()),
-                cases: patterns(policy.cases.as_ref()),
-                place: doc.place(&policy.span),
-            });
+        let nothing = unmet_patterns(doc, policy, cases, &of);
+        if !may_be_elsewhere && let Some((span, one)) = nothing.first() {
+            let means = one.pattern.as_ref().map_or_else(
+                || "is meant by this policy".to_owned(),
+                |pattern| format!("is meant by {} in this policy", quote(pattern)),
+            );
+            let (what, label) = if one.checkpoints.is_empty() {
+                ("case", hint(policy, &one.cases, cases))
+            } else {
+                let names = of.iter().flat_map(|case| &case.checkpoints).map(|spec| spec.name.as_str());
+                ("checkpoint", format!("checkpoints of its cases are {}", listed(names)))
+            };
+            doc.report(Diagnostic::at(span.clone(), format!("no {what} {means}"), label));
             continue;
         }
+        unmet.extend(nothing.into_iter().map(|(_, one)| one));
         let specs = || {
             of.iter()
                 .flat_map(|case| &case.checkpoints)
                 .filter(|spec| policy.is_of_spec(spec))
         };
-        if let (Some(checkpoints), None) = (&policy.checkpoints, specs().next()) {
-            let names = of.iter().flat_map(|case| &case.checkpoints).map(|spec| spec.name.as_str());
-            report(
-                &checkpoints.span,
-                "no checkpoint is meant by this policy",
-                format!("checkpoints of its cases are {}", listed(names)),
-            );
+        // What holds nowhere in the file holds elsewhere if at all.
+        if of.is_empty() || policy.checkpoints.is_some() && specs().next().is_none() {
             continue;
         }
         let names: Vec<Vec<&str>> = of
@@ -199,30 +203,93 @@ pub(super) fn check(
     unmet
 }
 
-/// What is to be said of policies that none of the cases (package, name) is meant by, those built in Rust among them.
+/// Each pattern of a policy that means nothing in the file, and where it stands. `of` are the cases it is of.
+fn unmet_patterns(doc: &Document<'_>, policy: &Written, cases: &[Case], of: &[&Case]) -> Vec<(Span, UnmetPolicy)> {
+    let all = |patterns: Option<&Patterns>| patterns.map(|patterns| patterns.value.clone()).unwrap_or_default();
+    let whole = UnmetPolicy {
+        packages: all(policy.packages.as_ref()),
+        cases: all(policy.cases.as_ref()),
+        checkpoints: Vec::new(),
+        pattern: None,
+        place: doc.place(&policy.span),
+    };
+    let one_of = |patterns: &Patterns, pattern: &String| (patterns.value.len() > 1).then(|| pattern.clone());
+    let mut found = Vec::new();
+    if let Some(patterns) = &policy.cases {
+        for pattern in &patterns.value {
+            let is_met = cases.iter().any(|case| {
+                fits(policy.packages.as_ref(), case.package.as_deref()) && names(case).any(|name| own::fits(pattern, name))
+            });
+            if !is_met {
+                let one = UnmetPolicy {
+                    cases: vec![pattern.clone()],
+                    pattern: one_of(patterns, pattern),
+                    ..whole.clone()
+                };
+                found.push((patterns.span.clone(), one));
+            }
+        }
+    } else if of.is_empty() {
+        let span = policy.packages.as_ref().map_or(&policy.span, |spot| &spot.span);
+        found.push((span.clone(), whole.clone()));
+    }
+    if let Some(patterns) = &policy.checkpoints {
+        for pattern in &patterns.value {
+            let mut specs = of.iter().flat_map(|case| &case.checkpoints);
+            if !specs.any(|spec| spec_names(spec).any(|name| own::fits(pattern, name))) {
+                let one = UnmetPolicy {
+                    checkpoints: vec![pattern.clone()],
+                    pattern: one_of(patterns, pattern),
+                    ..whole.clone()
+                };
+                found.push((patterns.span.clone(), one));
+            }
+        }
+    }
+    found
+}
+
+/// What is to be said of policies that mean none of the cases of a whole run, or none of their checkpoints. Of a case that did
+/// not come to all its checkpoints, or of a test without results, nobody knows what there is.
 #[must_use]
-pub fn unmet_policies<'a>(unmet: &[UnmetPolicy], cases: impl Iterator<Item = (Option<&'a str>, &'a str)> + Clone) -> Vec<String> {
-    let fits = |patterns: &[String], name: &str| patterns.is_empty() || patterns.iter().any(|pattern| own::fits(pattern, name));
-    // A run of a matrix is called `case.run`.
-    let by_name = |patterns: &[String], name: &str| {
+pub fn unmet_policies(unmet: &[UnmetPolicy], cases: &[CaseReport]) -> Vec<String> {
+    if cases.iter().any(|case| case.is_part) {
+        return Vec::new();
+    }
+    let any = |patterns: &[String], name: &str| patterns.iter().any(|pattern| own::fits(pattern, name));
+    // A run of a matrix is called `case.run`, a round of a series `series.round`.
+    let by_start = |patterns: &[String], name: &str| {
         let ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
-        ends.filter_map(|end| name.get(..end)).any(|name| fits(patterns, name))
+        ends.filter_map(|end| name.get(..end)).any(|name| any(patterns, name))
     };
-    let is_met = |policy: &&UnmetPolicy| {
-        cases.clone().any(|(package, name)| {
-            (policy.packages.is_empty() || package.is_some_and(|package| fits(&policy.packages, package)))
-                && by_name(&policy.cases, name)
-        })
+    let is_of = |policy: &UnmetPolicy, case: &CaseReport| {
+        (policy.packages.is_empty() || case.package.as_deref().is_some_and(|package| any(&policy.packages, package)))
+            && (policy.cases.is_empty() || by_start(&policy.cases, &case.name))
     };
-    let unmet = unmet.iter().filter(|policy| !is_met(policy));
-    unmet
-        .map(|policy| {
-            format!(
-                "no case is meant by the policy at {}: neither one of the file nor one that a test builds",
-                policy.place
-            )
-        })
-        .collect()
+    let has = |policy: &UnmetPolicy, case: &CaseReport| {
+        case.problem.is_some()
+            || case.checkpoints.len() < case.checkpoints_planned
+            || case.checkpoints.iter().any(|stop| by_start(&policy.checkpoints, &stop.name))
+            || case.series.iter().any(|series| any(&policy.checkpoints, &series.name))
+    };
+    let said = unmet.iter().filter_map(|policy| {
+        let mut of = cases.iter().filter(|case| is_of(policy, case)).peekable();
+        let what = match (policy.checkpoints.is_empty(), of.peek().is_some()) {
+            (true, false) => "case",
+            (false, true) if !of.any(|case| has(policy, case)) => "checkpoint",
+            // That there is no such case is said of its own pattern.
+            _ => return None,
+        };
+        let which = policy
+            .pattern
+            .as_ref()
+            .map_or_else(String::new, |pattern| format!("{} in ", quote(pattern)));
+        Some(format!(
+            "no {what} is meant by {which}the policy at {}: neither one of the file nor one that a test builds",
+            policy.place
+        ))
+    });
+    said.collect()
 }
 
 fn is_scaled(case: &Case) -> bool {
@@ -253,15 +320,16 @@ fn packages_exist(doc: &Document<'_>, policy: &Written, workspace: Option<&Works
     unknown.is_none()
 }
 
-fn hint(policy: &Written, cases: &[Case]) -> String {
-    let so_called = cases
-        .iter()
-        .find(|case| policy.cases.is_some() && fits(policy.cases.as_ref(), [case.name.as_str()]));
+fn hint(policy: &Written, wanted: &[String], cases: &[Case]) -> String {
+    let is_wanted = |case: &&Case| wanted.iter().any(|pattern| own::fits(pattern, &case.name));
+    let so_called = cases.iter().find(|case| policy.cases.is_some() && is_wanted(case));
     if let Some((case, package)) = so_called.and_then(|case| Some((case, case.package.as_ref()?))) {
         return format!("case {} is of package {package}", case.name);
     }
     let names = || cases.iter().map(|case| case.name.as_str());
-    let wanted = policy.cases.iter().flat_map(|patterns| &patterns.value);
-    let close = wanted.filter_map(|pattern| suggest::did_you_mean(pattern, names())).next();
+    let close = wanted
+        .iter()
+        .filter_map(|pattern| suggest::did_you_mean(pattern, names()))
+        .next();
     close.unwrap_or_else(|| format!("cases are {}", listed(names())))
 }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::model::{Date, Waiver};
+use crate::error::Error;
+use crate::model::{CaseReport, Date, Waiver};
 
 fn read(text: &str) -> Result<Plan> {
     let source = Source {
@@ -192,25 +193,101 @@ fn a_policy_of_nothing_is_a_mistake() {
 }
 
 #[test]
-fn a_policy_may_be_of_cases_that_tests_build() {
-    let unmet = crate::model::UnmetPolicy {
-        packages: vec!["server".to_owned()],
-        cases: vec!["pool".to_owned()],
-        place: Place {
-            file: "memcheck.toml".to_owned(),
-            line: 3,
-            column: 1,
-        },
+fn each_pattern_of_a_policy_means_something() {
+    for (policy, what) in [
+        ("case = [\"start\", \"lod.*\"]", "no case is meant by `lod.*` in this policy"),
+        (
+            "checkpoint = [\"idle\", \"bsuy\"]",
+            "no checkpoint is meant by `bsuy` in this policy",
+        ),
+    ] {
+        let error = limits(&format!("[[policy]]\n{policy}\nbudget.own.anon = \"64 KiB\"\n")).unwrap_err();
+        assert!(error.contains(what), "{policy}: {error}");
+        assert!(error.contains("memcheck.toml:1"), "no place: {error}");
+    }
+}
+
+/// What is not met in the file, whose workspace has a test that builds cases, and what is said of it after these cases:
+/// package, name and checkpoints.
+fn said(policy: &str, cases: &[(&str, &str, &[&str])]) -> Vec<String> {
+    let mut workspace = workspace();
+    workspace.packages[0].harness_tests = vec!["memory".to_owned()];
+    let source = Source {
+        root: PathBuf::from("/w"),
+        path: PathBuf::from("/w/memcheck.toml"),
+        text: format!("[[policy]]\n{policy}\nbudget.own.anon = \"64 KiB\"\n{CASES}"),
     };
-    let said = |cases: &[(Option<&str>, &str)]| unmet_policies(std::slice::from_ref(&unmet), cases.iter().copied());
-    assert!(said(&[(Some("server"), "pool")]).is_empty());
-    assert!(said(&[(Some("server"), "pool.10")]).is_empty(), "a run of its matrix");
-    for other in [(None, "pool"), (Some("tools"), "pool"), (Some("server"), "pools")] {
+    let plan = plan(&source, Some(&workspace), &Overrides::default(), 4096).unwrap();
+    let file: [(&str, &str, &[&str]); 2] = [("server", "load.small", &["idle", "busy"]), ("tools", "start", &["idle"])];
+    let cases: Vec<CaseReport> = file.iter().chain(cases).map(report).collect();
+    unmet_policies(&plan.defaults.unmet, &cases)
+}
+
+fn report((package, name, checkpoints): &(&str, &str, &[&str])) -> CaseReport {
+    let stop = |name: &&str| crate::report::fixtures::checkpoint(name, None, crate::report::fixtures::map(&[]), Vec::new());
+    CaseReport {
+        package: (!package.is_empty()).then(|| (*package).to_owned()),
+        checkpoints: checkpoints.iter().map(stop).collect(),
+        checkpoints_planned: checkpoints.len(),
+        ..CaseReport::named((*name).to_owned())
+    }
+}
+
+#[test]
+fn a_policy_may_be_of_cases_that_tests_build() {
+    let pool = |cases: &[(&str, &str, &[&str])]| said("package = \"server\"\ncase = \"pool\"", cases);
+    assert!(pool(&[("server", "pool", &[])]).is_empty());
+    assert!(pool(&[("server", "pool.10", &[])]).is_empty(), "a run of its matrix");
+    for other in [("", "pool"), ("tools", "pool"), ("server", "pools")] {
         assert_eq!(
-            said(&[other]),
-            ["no case is meant by the policy at memcheck.toml:3: neither one of the file nor one that a test builds"]
+            pool(&[(other.0, other.1, &[])]),
+            ["no case is meant by the policy at memcheck.toml:1: neither one of the file nor one that a test builds"]
         );
     }
+    // And of their checkpoints.
+    let at = |checkpoint: &str| {
+        said(
+            &format!("checkpoint = {checkpoint}"),
+            &[("server", "pool", &["ready", "round.1"])],
+        )
+    };
+    assert!(at("\"ready\"").is_empty());
+    assert!(at("[\"idle\", \"round\"]").is_empty(), "of its series");
+    assert_eq!(
+        at("\"raedy\""),
+        ["no checkpoint is meant by the policy at memcheck.toml:1: neither one of the file nor one that a test builds"]
+    );
+    let one = at("[\"idle\", \"raedy\"]");
+    assert!(
+        one[0].starts_with("no checkpoint is meant by `raedy` in the policy at memcheck.toml:1"),
+        "{one:?}"
+    );
+    assert_eq!(one.len(), 1);
+    // A case that is not there has no checkpoint either: that is said once.
+    let none = said("case = [\"start\", \"pol\"]\ncheckpoint = \"idle\"", &[]);
+    assert!(none[0].starts_with("no case is meant by `pol` in the policy"), "{none:?}");
+    assert_eq!(none.len(), 1);
+}
+
+#[test]
+fn nothing_is_said_of_policies_where_not_all_is_known() {
+    let unmet = crate::model::UnmetPolicy {
+        packages: Vec::new(),
+        cases: Vec::new(),
+        checkpoints: vec!["ready".to_owned()],
+        pattern: None,
+        place: Place::default(),
+    };
+    let said = |edit: &dyn Fn(&mut CaseReport)| {
+        let mut case = report(&("server", "pool", &["idle"]));
+        edit(&mut case);
+        unmet_policies(std::slice::from_ref(&unmet), &[case]).len()
+    };
+    assert_eq!(said(&|_| ()), 1);
+    assert_eq!(said(&|case| case.checkpoints_planned = 2), 0, "it may have come next");
+    assert_eq!(said(&|case| case.is_part = true), 0, "a test without results");
+    let problem = Error::config("it ended early");
+    assert_eq!(said(&|case| case.problem = Some(problem.problem().clone())), 0);
 }
 
 #[test]

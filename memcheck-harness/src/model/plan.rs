@@ -77,7 +77,7 @@ pub struct Defaults {
     pub environment_dir: Option<PathBuf>,
     /// `[[waiver]]`, in the order of the file.
     pub waivers: Vec<Waiver>,
-    /// Each `[[policy]]` that no case of the file is meant by.
+    /// What of each `[[policy]]` means nothing in the file.
     pub unmet: Vec<UnmetPolicy>,
     /// The environment of `[environment.NAME]` that holds here; absent: the one without a name.
     pub environment: Option<String>,
@@ -85,13 +85,17 @@ pub struct Defaults {
     pub environments: Vec<String>,
 }
 
-/// A `[[policy]]` that no case of the file is meant by: those that tests build in Rust may be.
+/// What of a `[[policy]]` means no case or no checkpoint of the file: those that tests build in Rust may be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnmetPolicy {
     /// Patterns of packages; empty: all.
     pub packages: Vec<String>,
     /// Patterns of names of cases; empty: all.
     pub cases: Vec<String>,
+    /// Patterns of checkpoints, of which these cases have none; empty: there are no such cases.
+    pub checkpoints: Vec<String>,
+    /// The pattern that means nothing, where it is one of several.
+    pub pattern: Option<String>,
     /// Where it stands.
     pub place: Place,
 }
