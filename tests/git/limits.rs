@@ -18,9 +18,10 @@ fn limits_of_the_base_hold_for_the_change() {
     edit(&project, "main.c", "KIB 40", "KIB 400");
     edit(&project, "memcheck.toml", MAX, "budget.own.anon = \"1 MiB\"");
     let _ = memcheck(&project, &["compare"]).expect_code(0);
-    let _ = memcheck(&project, &["compare", "--limits-from", "base"])
-        .expect_code(3)
-        .expect_stdout("limit 100 KiB");
+    // Cited is the line of the base's file, wherever the change has the limit.
+    edit(&project, "memcheck.toml", "[[case]]", "# A line more.\n[[case]]");
+    let run = memcheck(&project, &["compare", "--limits-from", "base"]).expect_code(3);
+    says(&run, "limit 100 KiB (base memcheck.toml:5)");
 }
 
 #[test]

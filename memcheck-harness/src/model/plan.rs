@@ -25,7 +25,8 @@ pub fn environment_file(name: Option<&str>) -> String {
 /// Where something was written: a place in `memcheck.toml`, or the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
-    /// File relative to the plan's root, or `--budget` and the like for the command line.
+    /// File relative to the plan's root, after `base ` where a comparison has the limit from there; `--budget` and the like for
+    /// the command line.
     pub file: String,
     /// 1-based line; 0 for the command line.
     pub line: u32,

@@ -1,6 +1,6 @@
 //! Whose limits count in a comparison, and those of a case as they are judged then. Pure.
 
-use crate::model::{Case, CheckpointSpec, Limit, Metric, Over, Role};
+use crate::model::{Case, CheckpointSpec, Limit, Metric, Over, Place, Role};
 use std::collections::BTreeMap;
 
 /// How two sides are compared.
@@ -28,10 +28,12 @@ pub(super) fn limited(now: &Case, before: &Case, terms: Terms) -> Case {
     for spec in &mut case.checkpoints {
         if let Some(theirs) = same(before, spec) {
             spec.limits.clone_from(&theirs.limits);
+            spec.limits.values_mut().for_each(of_base);
         }
         without_approved(&mut spec.limits);
     }
     case.child_limits.clone_from(&before.child_limits);
+    case.child_limits.values_mut().for_each(of_base);
     without_approved(&mut case.child_limits);
     case.elf.clone_from(&before.elf);
     // As many runs as there were make a line, whatever the change says of its own.
@@ -51,6 +53,27 @@ fn same<'a>(before: &'a Case, spec: &CheckpointSpec) -> Option<&'a CheckpointSpe
         let mut rounds = before.checkpoints.iter();
         rounds.rfind(|other| series(other).as_ref() == Some(&wanted))
     })
+}
+
+/// The places of a limit are lines of the base's file, and say so.
+fn of_base(limit: &mut Limit) {
+    let growth = limit.growth.iter_mut().map(|growth| &mut growth.place);
+    let bounds = [
+        &mut limit.max,
+        &mut limit.min,
+        &mut limit.per_round,
+        &mut limit.per_unit,
+        &mut limit.constant,
+    ];
+    let bounds = bounds.into_iter().flatten().map(|bound| &mut bound.place);
+    growth.chain(bounds).for_each(at_base);
+}
+
+/// `base memcheck.toml`: a place in the base's file. One of the command line stays as it is.
+pub(super) fn at_base(place: &mut Place) {
+    if place.line > 0 {
+        place.file = format!("base {}", place.file);
+    }
 }
 
 fn only_over_base(limits: &mut BTreeMap<Metric, Limit>) {

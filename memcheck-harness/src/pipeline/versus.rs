@@ -7,7 +7,7 @@ use std::path::Path;
 use super::elf::hardening;
 use super::held::{Limits, escaped, escaped_files, held, held_headers, redefined};
 use super::lines;
-use super::terms::{Terms, limited};
+use super::terms::{Terms, at_base, limited};
 use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure, tree};
 use crate::error::{Error, Result};
 use crate::model::{
@@ -478,10 +478,12 @@ fn compared(
         })
         .collect();
     let (mut limits, notes) = held(&limits);
-    let elf = held_headers(rounds.iter_mut().map(|round| std::mem::take(&mut round.elf)));
+    let mut elf = held_headers(rounds.iter_mut().map(|round| std::mem::take(&mut round.elf)));
     let escaped = if terms.limits_of_before {
         let there = rounds.iter().flat_map(|round| headers(before.case, &round.there));
-        escaped_files(&before.case.elf, &there.collect::<Vec<_>>(), &elf)
+        let escaped = escaped_files(&before.case.elf, &there.collect::<Vec<_>>(), &elf);
+        elf.iter_mut().for_each(|result| at_base(&mut result.origin));
+        escaped
     } else {
         Vec::new()
     };
