@@ -86,6 +86,16 @@ fn a_waiver_that_is_not_needed_is_a_warning() {
 }
 
 #[test]
+fn a_waiver_of_a_case_that_is_none_is_refused() {
+    let project = over_its_budget(&WAIVER.replace("\"grow\"", "\"grwo\""));
+    let _ = memcheck(&project, &[]).expect_code(2).expect_all(&[
+        "no case is called `grwo`, which this waiver is of",
+        "did you mean `grow`?",
+        "memcheck.toml:",
+    ]);
+}
+
+#[test]
 fn a_waiver_without_a_reason_is_refused() {
     let project = over_its_budget(&WAIVER.replace("reason = \"the block is being replaced\"\n", ""));
     let _ = memcheck(&project, &[])

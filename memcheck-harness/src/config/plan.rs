@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::model::{Case, Defaults, Plan, Waiver, Workspace};
+use crate::model::{Case, Defaults, Plan, Workspace};
 
 use super::case::{self, Context};
 use super::cursor::{self, Form, Spot, Table};
@@ -26,7 +26,7 @@ struct Written {
     environments: Vec<environment::Written>,
     policies: Vec<policy::Written>,
     cases: Vec<case::Written>,
-    waivers: Vec<Waiver>,
+    waivers: Vec<waiver::Written>,
 }
 
 /// See [`super::plan_with`].
@@ -100,6 +100,9 @@ pub(super) fn plan(
         &environment_names,
         may_be_elsewhere,
     );
+    if !may_be_elsewhere {
+        waiver::check(&doc, &written.waivers, cases.iter().map(|case| case.name.as_str()));
+    }
     doc.check()?;
     added::add(&overrides.budgets, &mut cases, page_bytes)?;
     let cases_in_file = cases.len();
@@ -120,7 +123,7 @@ pub(super) fn plan(
             own: written.own,
             cargo_args: overrides.cargo_args.clone(),
             environment_dir: environment_dir(root, workspace, &cases_of, &environment_names)?,
-            waivers: written.waivers,
+            waivers: written.waivers.into_iter().map(|waiver| waiver.value).collect(),
             unmet,
             environment: environment.map(|environment| environment.name.value.clone()),
             environments: environment_names.into_iter().map(str::to_owned).collect(),

@@ -47,9 +47,20 @@ fn a_waiver_says_what_until_when_and_why() {
     let short = FULL.replace("checkpoint = \"idle\"\n", "").replace("issue = \"#42\"\n", "");
     let short = waivers(&short).unwrap().remove(0);
     assert_eq!((short.checkpoint, short.issue), (None, None));
-    // Its case may be built in Rust.
-    let other = FULL.replace("\"pool\"", "\"other\"");
-    assert_eq!(waivers(&other).unwrap()[0].case, "other");
+}
+
+#[test]
+fn a_waiver_of_no_case_is_a_mistake_where_none_can_come_from_elsewhere() {
+    let near = waivers(&FULL.replace("\"pool\"", "\"pol\"")).unwrap_err().to_string();
+    for words in [
+        "no case is called `pol`, which this waiver is of",
+        "did you mean `pool`?",
+        "memcheck.toml:7:8",
+    ] {
+        assert!(near.contains(words), "{near}");
+    }
+    let far = waivers(&FULL.replace("\"pool\"", "\"elsewhere\"")).unwrap_err().to_string();
+    assert!(far.contains("cases are pool"), "{far}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use crate::model::{Date, ElfKey, Waived, Waiver};
 
 use super::budget;
-use super::cursor::{Form, Table, Value};
-use super::diagnostic::quote;
+use super::cursor::{Form, Spot, Table, Value};
+use super::diagnostic::{Diagnostic, Document, quote};
 use super::name;
 use super::own;
 use super::suggest::{self, listed};
@@ -20,9 +20,12 @@ const KEYS: [&str; 8] = [
     "reason",
 ];
 
+/// A waiver, and where it names its case.
+pub(super) type Written = Spot<Waiver>;
+
 /// Reads all waivers of the file. `cases` are the names of its cases with those of their checkpoints; a case that is not among
 /// them may be built in Rust.
-pub(super) fn read(root: &Table<'_>, cases: &[(&str, Vec<&str>)]) -> Vec<Waiver> {
+pub(super) fn read(root: &Table<'_>, cases: &[(&str, Vec<&str>)]) -> Vec<Written> {
     let Some(value) = root.get("waiver") else { return Vec::new() };
     if let Form::Table = value.form() {
         value.fail::<()>("`waiver` must be a list of tables", "write [[waiver]]");
@@ -32,7 +35,20 @@ pub(super) fn read(root: &Table<'_>, cases: &[(&str, Vec<&str>)]) -> Vec<Waiver>
     items.iter().filter_map(|item| waiver(item, cases)).collect()
 }
 
-fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
+/// Reports waivers of none of the cases: all that there are.
+pub(super) fn check<'a>(doc: &Document<'_>, waivers: &[Written], cases: impl Iterator<Item = &'a str> + Clone) {
+    for Spot { value: waiver, span } in waivers {
+        let case = waiver.case.as_str();
+        if cases.clone().any(|name| name == case) {
+            continue;
+        }
+        let hint = suggest::did_you_mean(case, cases.clone()).unwrap_or_else(|| format!("cases are {}", listed(cases.clone())));
+        let title = format!("no case is called {}, which this waiver is of", quote(case));
+        doc.report(Diagnostic::at(span.clone(), title, hint));
+    }
+}
+
+fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Written> {
     let table = value.table("[[waiver]]")?;
     table.only(&KEYS, &[]);
     let needed = |key: &str, example: &str| {
@@ -89,7 +105,8 @@ fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
         Some(value) => Some(checkpoint(&value, &case.value, cases)?),
         None => None,
     };
-    Some(Waiver {
+    let span = case.span.clone();
+    let waiver = Waiver {
         case: case.value,
         checkpoint,
         metric,
@@ -99,7 +116,8 @@ fn waiver(value: &Value<'_>, cases: &[(&str, Vec<&str>)]) -> Option<Waiver> {
         issue,
         reason: reason?,
         place: table.doc.place(&table.span),
-    })
+    };
+    Some(Spot { value: waiver, span })
 }
 
 /// How weak headers may be: the least that is let pass.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Style;
 use super::progress;
 use super::text::plural;
-use crate::model::{RunReport, WaiverResult, WaiverStatus};
+use crate::model::{CaseReport, RunReport, WaiverResult, WaiverStatus};
 
 /// One line for each waiver of the run: a note where it is used, an error where it fails the run, else a warning.
 ///
@@ -13,7 +13,11 @@ use crate::model::{RunReport, WaiverResult, WaiverStatus};
 /// Those of the writer.
 pub fn waivers(report: &RunReport, style: Style, out: &mut dyn Write) -> io::Result<()> {
     for result in &report.waivers {
-        let text = waiver_text(result);
+        let mut text = waiver_text(result);
+        let is_its_case = |case: &CaseReport| case.name == result.waiver.case;
+        if matches!(result.status, WaiverStatus::Unused) && !report.cases.iter().any(is_its_case) {
+            text.push_str("; no case of this run is called so: misspelt?");
+        }
         match result.status {
             WaiverStatus::Used => progress::note(style, &text, out)?,
             WaiverStatus::Expired => progress::failure(style, &text, out)?,
@@ -97,6 +101,27 @@ mod tests {
                 })
                 .collect(),
         }
+    }
+
+    #[test]
+    fn a_waiver_whose_case_is_not_in_the_run_may_be_misspelt() {
+        let mut report = RunReport {
+            waivers: vec![result(WaiverStatus::Unused, &[])],
+            ..RunReport::default()
+        };
+        let said = |report: &RunReport| {
+            let mut out = Vec::new();
+            waivers(report, Style::default(), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(
+            said(&report).ends_with("no case of this run is called so: misspelt?"),
+            "{}",
+            said(&report)
+        );
+        report.waivers = vec![result(WaiverStatus::Expired, &[])];
+        assert!(!said(&report).contains("misspelt"), "{}", said(&report));
     }
 
     #[test]
