@@ -25,6 +25,13 @@ pub(super) fn locate(start: &Path) -> Result<Option<Source>> {
         // From within `.config` the file there is found one directory up, with that directory as its root.
         let plain = Some(dir.join(FILE)).filter(|path| dir.file_name().is_none_or(|name| name != CONFIG_DIR) && path.is_file());
         let hidden = Some(dir.join(CONFIG_DIR).join(FILE)).filter(|path| path.is_file());
+        if let (None, None) = (&plain, &hidden) {
+            let directory = [dir.join(FILE), dir.join(CONFIG_DIR).join(FILE)];
+            if let Some(directory) = directory.into_iter().find(|path| path.is_dir()) {
+                return Err(Error::config(format!("{} is a directory", directory.display()))
+                    .detail("  help: a configuration is a file of that name: move the directory away"));
+            }
+        }
         match (plain, hidden) {
             (Some(plain), Some(hidden)) => {
                 return Err(Error::config(format!("there are two configurations in {}", dir.display()))
@@ -122,10 +129,9 @@ mod tests {
     fn a_directory_of_that_name_is_no_configuration() {
         let dir = project();
         fs::create_dir(dir.path().join("memcheck.toml")).unwrap();
-        assert!(
-            locate(dir.path())
-                .unwrap()
-                .is_none_or(|source| !source.path.starts_with(dir.path()))
-        );
+        let error = locate(&dir.path().join("a")).unwrap_err();
+        assert!(error.to_string().contains("memcheck.toml is a directory"), "{error}");
+        fs::write(dir.path().join(".config/memcheck.toml"), "# two\n").unwrap();
+        assert_eq!(locate(dir.path()).unwrap().unwrap().text, "# two\n");
     }
 }
