@@ -90,9 +90,15 @@ impl<'a> Commands<'a> {
         if finished.status.success() {
             return Ok(());
         }
+        let lines = child::lines(&finished, SHOWN_LINES, true);
+        let said = if lines.iter().all(|line| line.trim().is_empty()) {
+            " and printed nothing"
+        } else {
+            "; its last lines:"
+        };
         let error = Error::build(format!("build command `{build}` failed: {}", child::ending(finished.status)))
-            .detail(format!("it ran in {} with sh -c; its last lines:", self.plan.root.display()));
-        Err(child::with_lines(error, child::lines(&finished, SHOWN_LINES, true)))
+            .detail(format!("it ran in {} with sh -c{said}", self.plan.root.display()));
+        Err(child::with_lines(error, lines))
     }
 
     /// A program on PATH; with a `/` in its name, a path relative to the root.

@@ -271,6 +271,23 @@ fn an_error_says_where_its_target_was_written() {
 }
 
 #[test]
+fn a_build_command_that_fails_without_a_word_promises_no_lines() {
+    let mut project = Project::new(&[]);
+    let mut failed = |build: &str| {
+        let result = project.build(built("out/pool", Some(build)));
+        result.unwrap_err().to_string()
+    };
+    let silent = failed("false");
+    assert!(silent.contains("with sh -c and printed nothing"), "{silent}");
+    assert!(!silent.contains("last lines"), "{silent}");
+    let said = failed("echo why; exit 1");
+    assert!(
+        said.contains("with sh -c; its last lines:\n") && said.contains("  why"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_build_command_runs_once_in_the_root_and_its_program_is_checked() {
     let mut project = Project::new(&[]);
     let make = "echo x >> runs; mkdir -p out; printf '#!/bin/sh\\nexit 4\\n' > out/pool; chmod +x out/pool";
