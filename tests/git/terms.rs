@@ -114,7 +114,7 @@ fn the_cost_of_a_unit_is_the_base_s_and_goes_with_no_run() {
     edit(&project, "memcheck.toml", "\"44 KiB\"", "\"1 MiB\"");
     let _ = memcheck(&project, &["compare"]).expect_code(0);
     let run = memcheck(&project, &FROM_BASE);
-    says(&run, "for each block, limit 44 KiB (memcheck.toml:6)");
+    says(&run, "for each block, limit 44 KiB (base memcheck.toml:6)");
     let _ = broken(run, "Budget exceeded: own.anon costs");
     edit(&project, "memcheck.toml", ", [\"5\"]", "");
     let run = memcheck(&project, &FROM_BASE);
@@ -146,7 +146,7 @@ fn headers_are_judged_and_by_the_base_s_policy_where_that_is_asked_for() {
     let _ = memcheck(&project, &["compare"]).expect_code(0);
     let _ = broken(
         memcheck(&project, &FROM_BASE),
-        "Hardening: elf.relro of main is none, must be full (memcheck.toml:5)",
+        "Hardening: elf.relro of main is none, must be full (base memcheck.toml:5)",
     );
     // A case that nothing else gates.
     project.write("memcheck.toml", &TOML.replace("\"block\"", "\"other\""));
