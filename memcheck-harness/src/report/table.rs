@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::text::{Ink, clean, columns, paint};
 use super::{Style, series};
-use crate::model::{CaseReport, CheckpointReport, LimitResult, Metric, Role, SnapshotStatus, Unit, Verdict};
+use crate::model::{CaseReport, CheckpointReport, LimitResult, Metric, Role, SnapshotStatus, Unit, UnsteadyCell, Verdict};
 
 /// Stands for what cannot be known here. `-` stands for what there is not: no approved value, no limit.
 const UNKNOWN: &str = "unknown";
@@ -106,7 +106,21 @@ pub(super) fn table(case: &CaseReport, checkpoint: &CheckpointReport, verbose: b
             _ => 3,
         });
     }
+    for group in &mut groups {
+        for entry in group.entries.iter_mut().filter(|entry| entry.approved.is_none()) {
+            if let Some(cell) = unsteady(case, checkpoint, &group.row, &entry.column) {
+                entry.approved = cell.approved;
+                "varies".clone_into(&mut entry.change);
+            }
+        }
+    }
     fold(groups, verbose)
+}
+
+/// The value, where the runs of the case do not agree on it.
+fn unsteady<'a>(case: &'a CaseReport, checkpoint: &CheckpointReport, row: &str, column: &str) -> Option<&'a UnsteadyCell> {
+    let mut cells = case.snapshot.unsteady.iter();
+    cells.find(|cell| (cell.checkpoint.as_str(), cell.row.as_str(), cell.column.as_str()) == (&checkpoint.name, row, column))
 }
 
 /// What the change column says of a row that no change speaks of. Where something is approved it may hold the row, or a sum
@@ -417,7 +431,33 @@ pub(super) fn full(checkpoint: &CheckpointReport, style: Style, out: &mut dyn Wr
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures;
     use super::*;
+
+    /// The lines of the first checkpoint of a case, with one blank between words.
+    fn lines(table: &Table) -> Vec<String> {
+        let text = fixtures::print(|out| table.print(Style::default(), out));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.lines().map(words).collect()
+    }
+
+    #[test]
+    fn what_varies_between_runs_is_not_called_the_same() {
+        let before = fixtures::map(&[(Role::ThreadStackLive, 8192, 16)]);
+        let now = fixtures::map(&[(Role::ThreadStackLive, 8192, 20), (Role::ThreadStackLive, 8192, 0)]);
+        let mut case = fixtures::snapshot(fixtures::case("racy"), SnapshotStatus::Differs);
+        case.checkpoints = vec![fixtures::checkpoint("done", Some(&before), now, Vec::new())];
+        case.checkpoints[0].changes.retain(|change| change.column != "anon");
+        case.snapshot.unsteady = vec![UnsteadyCell {
+            checkpoint: "done".to_owned(),
+            row: "thread-stack.live".to_owned(),
+            column: "anon".to_owned(),
+            approved: Some(16 << 10),
+            values: vec![Some(20 << 10), Some(24 << 10)],
+        }];
+        let table = table(&case, &case.checkpoints[0], false);
+        assert_eq!(lines(&table)[3], "anon 16 KiB 20 KiB varies -");
+    }
 
     #[test]
     fn cells_are_exact_and_of_one_unit() {
