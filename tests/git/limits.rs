@@ -22,6 +22,13 @@ fn limits_of_the_base_hold_for_the_change() {
     edit(&project, "memcheck.toml", "[[case]]", "# A line more.\n[[case]]");
     let run = memcheck(&project, &["compare", "--limits-from", "base"]).expect_code(3);
     says(&run, "limit 100 KiB (base memcheck.toml:5)");
+    // What the sum was stands beside what it is.
+    let row = run.stdout.lines().find(|line| line.trim_start().starts_with("own ")).unwrap();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert!(
+        matches!(words[..], ["own", "anon", _, "KiB", _, "KiB", change, "KiB", "100", "KiB", "OVER"] if change.starts_with('+')),
+        "{row}"
+    );
 }
 
 #[test]

@@ -202,7 +202,10 @@ fn body(
         if let Some((_, before)) = before.filter(|(_, map)| !map.pieces.is_empty()) {
             labelled(style, "Own", 12, &in_all(before, &checkpoint.map), out)?;
         }
-        let table = table::table(report, checkpoint, style.verbose > 0);
+        let mut table = table::table(report, checkpoint, style.verbose > 0);
+        if let Some((_, before)) = before.filter(|(_, map)| !map.pieces.is_empty()) {
+            table.fill(before, &|row| case.varying.contains(&format!("{}: {row}", checkpoint.name)));
+        }
         if !table.is_empty() {
             writeln!(out)?;
             let limits = checkpoint.limits.iter().any(|limit| limit.limit.is_some());

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 
 use super::text::{Ink, clean, columns, paint};
 use super::{Style, series};
-use crate::model::{CaseReport, CheckpointReport, LimitResult, Metric, Role, SnapshotStatus, Unit, UnsteadyCell, Verdict};
+use crate::model::{
+    CaseReport, CheckpointReport, LimitResult, MemoryMap, Metric, Role, SnapshotStatus, Unit, UnsteadyCell, Verdict,
+};
 
 /// Stands for what cannot be known here. `-` stands for what there is not: no approved value, no limit.
 const UNKNOWN: &str = "unknown";
@@ -250,6 +252,27 @@ fn fold(groups: Vec<Group>, verbose: bool) -> Table {
 }
 
 impl Table {
+    /// Puts what the other side of a comparison had beside what only the now side has so far. Rows of which `varies` is true
+    /// differ from run to run: no difference is told of them.
+    pub(super) fn fill(&mut self, before: &MemoryMap, varies: &dyn Fn(&str) -> bool) {
+        for group in &mut self.groups {
+            let is_new = group.role.is_some_and(|role| before.sum(|other| other == role).count == 0);
+            for entry in group.entries.iter_mut().filter(|entry| entry.approved.is_none() && !is_new) {
+                let name = match entry.column.as_str() {
+                    "" => group.row.clone(),
+                    column => format!("{}.{column}", group.row),
+                };
+                entry.approved = Metric::parse(&name).ok().and_then(|metric| before.metric(&metric));
+                entry.change = match (entry.approved, entry.now) {
+                    (Some(_), Some(_)) if varies(&group.row) => "varies".to_owned(),
+                    (Some(old), Some(now)) if old == now => "same".to_owned(),
+                    (Some(old), Some(now)) => difference(entry.unit, old, now),
+                    _ => continue,
+                };
+            }
+        }
+    }
+
     /// Nothing to show.
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()
@@ -439,6 +462,25 @@ mod tests {
         let text = fixtures::print(|out| table.print(Style::default(), out));
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         text.lines().map(words).collect()
+    }
+
+    #[test]
+    fn the_other_side_of_a_comparison_stands_beside_a_limit_and_what_did_not_change() {
+        let before = fixtures::map(&[(Role::MainHeap, 132, 4)]);
+        let now = fixtures::map(&[(Role::MainHeap, 132, 48)]);
+        let limits = vec![fixtures::limit("own.anon", 8 << 10, Some(48 << 10), 5)];
+        let mut case = fixtures::snapshot(fixtures::case("block"), SnapshotStatus::NotCompared);
+        case.checkpoints = vec![fixtures::checkpoint("done", Some(&before), now, limits)];
+        let mut table = table(&case, &case.checkpoints[0], false);
+        table.fill(&before, &|_| false);
+        assert_eq!(
+            lines(&table)[1..],
+            [
+                "own anon 4 KiB 48 KiB +44 KiB 8 KiB OVER",
+                "main-heap reserved 132 KiB 132 KiB same -",
+                "anon 4 KiB 48 KiB +44 KiB -"
+            ]
+        );
     }
 
     #[test]
