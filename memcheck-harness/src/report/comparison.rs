@@ -9,7 +9,7 @@ use super::Style;
 use super::human::{self, Sections};
 use super::text::{Ink, clean, labelled, paint, plural};
 use super::{problem, progress, table, whole};
-use crate::model::{CaseComparison, Comparison, Escaped, Gone, MemoryMap, Presence, SnapshotStatus};
+use crate::model::{CaseComparison, Comparison, Escaped, Gone, MemoryMap, Presence, SnapshotStatus, Verdict};
 
 /// Names in a list before the rest is only counted.
 const NAMES: usize = 8;
@@ -78,6 +78,14 @@ pub(super) fn standing(case: &CaseComparison) -> Standing {
     } else {
         Standing::Same
     }
+}
+
+/// A value is over or under a limit, or a demand on headers is not met.
+fn is_over(case: &CaseComparison) -> bool {
+    let limits = case.report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.limits);
+    let verdicts = limits.map(|limit| limit.verdict);
+    let mut verdicts = verdicts.chain(case.report.elf.iter().map(|result| result.verdict));
+    verdicts.any(|verdict| verdict == Verdict::Over)
 }
 
 /// What weighs most comes first: what failed, then by own memory; anonymous memory weighs more than address space.
@@ -297,9 +305,13 @@ pub(super) fn last_line(comparison: &Comparison) -> String {
         .map(|case| case.before.len().min(case.report.checkpoints.len()))
         .sum();
     let count = |wanted: Standing| both.iter().filter(|case| standing(case) == wanted).count();
+    // No value is over a limit there: what breaks is that none could be judged, as the lines above say.
+    let is_unjudged = |case: &&CaseComparison| standing(case) == Standing::OverLimit && !is_over(case);
+    let unjudged = both.iter().copied().filter(is_unjudged).count();
     let parts: Vec<String> = [
         (count(Standing::Problem), "not judged"),
-        (count(Standing::OverLimit), "over a limit"),
+        (count(Standing::OverLimit) - unjudged, "over a limit"),
+        (unjudged, "with a limit not judged"),
         (count(Standing::Changed), "changed"),
         (count(Standing::Same), "the same"),
     ]
