@@ -62,6 +62,7 @@ fn a_loop_that_leaks_64_bytes_and_one_that_does_not() {
         ))
         .expect_stderr("round 200 of 1991 rounds read, one in 10, the first 20 of them warm-up; the memory of 51 is kept")
         .expect_stderr("measured 200 checkpoints in 1 case: 1 failed (1 budget)")
+        .expect_stderr("  free it        main-heap.used grows by ")
         .expect_no_stderr("nothing is gated");
     assert!(run.stderr.contains("▁▁▂▂▃▃▄▄▄▅▅▆▆▇▇█  r² 1.000"), "{}", run.stderr);
     let trend = &case["series"][0]["trends"]["main-heap.used"];

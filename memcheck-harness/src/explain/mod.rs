@@ -84,6 +84,7 @@ fn causes_of(facts: &Facts<'_>) -> Vec<ChangeCause> {
     findings.extend(objects::changed(facts));
     findings.extend(memory::changed(facts, &findings));
     findings.extend(standing(facts, &findings));
+    kept_each_round(facts, &mut findings);
     // A broken limit first, then by size; anonymous memory weighs more than address space, which costs little.
     findings.sort_by_key(|finding| {
         let breaks = finding.rows.iter().any(|row| facts.is_over(row));
@@ -98,6 +99,28 @@ fn causes_of(facts: &Facts<'_>) -> Vec<ChangeCause> {
             remedies: finding.remedies,
         })
         .collect()
+}
+
+/// Blocks in use that become more from round to round are not freed: that comes before any other remedy.
+fn kept_each_round(facts: &Facts<'_>, findings: &mut [Finding]) {
+    for limit in facts
+        .over
+        .iter()
+        .filter(|limit| limit.rule.starts_with(LimitResult::PER_ROUND))
+    {
+        let (Some(value), Subject::Roles { roles, measure }) = (limit.value, limit.metric.subject()) else {
+            continue;
+        };
+        let speaks = |finding: &&mut Finding| roles.iter().any(|role| finding.rows.contains(&RowKey::Role(*role)));
+        if let Some(finding) = findings.iter_mut().find(speaks).filter(|_| measure == RoleMeasure::Used) {
+            let remedy = format!(
+                "free it: {} grows by {} a round: free what each round allocates and keeps",
+                limit.metric,
+                limit.metric.show(value)
+            );
+            finding.remedies.insert(0, remedy);
+        }
+    }
 }
 
 /// Broken limits on memory that did not change (or has nothing to be compared with): what stands there.

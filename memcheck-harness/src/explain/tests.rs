@@ -301,6 +301,25 @@ fn other_memory_says_what_is_known_and_what_is_not() {
 }
 
 #[test]
+fn what_each_round_keeps_in_use_is_to_be_freed() {
+    let now = map(&[(Role::MainHeap, 132 << 10, 48 << 10)], &[], 0);
+    let told = |metric: &str, rule: &str| {
+        let limits = [LimitResult {
+            rule: rule.to_owned(),
+            ..over(metric, 0, 112)
+        }];
+        causes(None, &state(&now), &now, &limits).remove(0).remedies
+    };
+    assert_eq!(
+        told("main-heap.used", LimitResult::PER_ROUND),
+        ["free it: main-heap.used grows by 112 B a round: free what each round allocates and keeps"]
+    );
+    // Pages of a heap grow without a block in use, and a size is no growth.
+    assert!(told("main-heap.anon", LimitResult::PER_ROUND).is_empty());
+    assert!(told("main-heap.used", "max").is_empty());
+}
+
+#[test]
 fn a_broken_limit_is_explained_without_an_approved_state() {
     let now = map(&[HEAP, EXITED, EXITED, LIVE], &["io-1"], 0);
     let cause = |limit: LimitResult| causes(None, &state(&now), &now, &[limit])[0].clone();
