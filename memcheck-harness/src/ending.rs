@@ -345,6 +345,21 @@ fn toml_of(end: &End) -> String {
     }
 }
 
+/// Adds where a case was written to a mistake that showed only when it was launched (`cwd`, `stdin`) and names no place yet.
+pub(crate) fn at_case(error: Error, case: &Case) -> Error {
+    let place = &case.place;
+    let is_placed = || {
+        let problem = error.problem();
+        std::iter::once(&problem.title)
+            .chain(&problem.details)
+            .any(|text| text.contains(&format!("{}:", place.file)))
+    };
+    if error.kind() != ProblemKind::Config || place.file.is_empty() || is_placed() {
+        return error;
+    }
+    error.detail(format!("case {} at {place}", case.name))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -483,7 +483,7 @@ fn measure(
             measured.notes.extend(ended.notes.iter().cloned());
             measured.ended = Some(ended);
         }
-        Err(error) => measured.problem = Some(error.into_problem()),
+        Err(error) => measured.problem = Some(ending::at_case(error, case).into_problem()),
     }
     budget::find_growth(case, &mut measured.series, page_bytes(&measured.maps));
     measured.duration = start.elapsed();

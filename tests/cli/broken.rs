@@ -29,6 +29,21 @@ fn what_is_no_toml() {
 }
 
 #[test]
+fn what_is_missing_at_the_launch_has_its_place() {
+    for (key, words) in [
+        ("cwd", "could not enter the working directory"),
+        ("stdin", "as standard input"),
+    ] {
+        let project = grow();
+        edit(&project, "args =", &format!("{key} = \"no/such\"\nargs ="));
+        let run = memcheck(&project, &[])
+            .expect_code(2)
+            .expect_all(&[words, "case grow at memcheck.toml:"]);
+        assert_eq!(format!("{}{}", run.stdout, run.stderr).matches("memcheck.toml:").count(), 1);
+    }
+}
+
+#[test]
 fn a_metric_that_does_not_exist() {
     let project = grow();
     edit(&project, "args =", "budget.main-heap.annon = \"1 MiB\"\nargs =");
