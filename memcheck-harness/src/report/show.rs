@@ -42,6 +42,11 @@ pub fn show(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let base = since.and_then(|name| case.checkpoints.iter().find(|checkpoint| checkpoint.name == name));
+    // Whose memory the tables show comes before them: a script is not what runs.
+    let (of_program, notes): (Vec<&String>, Vec<&String>) = case.notes.iter().partition(|note| **note == case.target);
+    for note in &of_program {
+        labelled(style, "note:", 8, note, out)?;
+    }
     for checkpoint in &case.checkpoints {
         match base {
             Some(base) if base.name == checkpoint.name => continue,
@@ -74,7 +79,7 @@ pub fn show(
     if let Some(end) = &end {
         labelled(style, "end:", 8, end, out)?;
     }
-    for note in &case.notes {
+    for note in &notes {
         labelled(style, "note:", 8, note, out)?;
     }
     if case.problem.is_some() {
@@ -83,7 +88,7 @@ pub fn show(
         }
         problem::of_case(case, style, out)?;
     }
-    if case.problem.is_some() || end.is_some() || !case.notes.is_empty() {
+    if case.problem.is_some() || end.is_some() || !notes.is_empty() {
         writeln!(out)?;
     }
     Ok(())
