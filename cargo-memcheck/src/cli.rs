@@ -12,7 +12,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use memcheck_harness::config::{Overrides, Partition};
+use memcheck_harness::config::{self, Overrides, Partition};
 use memcheck_harness::error::{Error, Result};
 use memcheck_harness::report::Style;
 
@@ -44,6 +44,16 @@ pub(crate) struct Typed {
     run: RunArgs,
     #[command(flatten)]
     global: GlobalArgs,
+}
+
+/// Which command a name may have been meant for, in words.
+pub(crate) fn near_command(typed: &[String]) -> Option<String> {
+    use clap::CommandFactory as _;
+    let command = Typed::command();
+    let visible = command.get_subcommands().filter(|command| !command.is_hide_set());
+    let names: Vec<String> = visible.map(|command| command.get_name().to_owned()).collect();
+    let meant = typed.iter().find_map(|typed| config::did_you_mean(typed, &names))?;
+    Some(meant.replacen("did you mean", "did you mean the command", 1))
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the tool failed, 2 usage or configuration, 3 a budget is exceeded, 4 nothing was \

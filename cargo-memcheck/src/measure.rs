@@ -9,7 +9,7 @@ use memcheck_harness::model::RunReport;
 use memcheck_harness::pipeline::Event;
 use memcheck_harness::{config, pipeline, report};
 
-use crate::cli::{Invocation, MessageFormat, RunOptions};
+use crate::cli::{self, Invocation, MessageFormat, RunOptions};
 use crate::project::Project;
 use crate::results::{Keeper, RESULTS};
 use crate::{first, github, harness, orphans, project, revision, terminal};
@@ -21,7 +21,10 @@ pub(crate) fn run(invocation: &Invocation, run: &RunOptions) -> Result<ExitCode>
     };
     project.options.write_pending &= !run.no_pending;
     let progress = terminal::Progress::new(invocation);
-    if let Some(text) = selects_nothing(invocation, &mut project, &progress) {
+    if let Some(mut text) = selects_nothing(invocation, &mut project, &progress) {
+        if let Some(command) = cli::near_command(&invocation.overrides.filters) {
+            text = format!("{text}; {command}");
+        }
         // A name that was mistyped is no run: the results of the last one stay.
         progress.finish()?;
         project.options.write_pending = false;

@@ -25,6 +25,15 @@ fn filters_choose_cases() {
 }
 
 #[test]
+fn a_command_that_was_mistyped_is_told_beside_the_cases() {
+    let _ = memcheck(&accepted(), &["lst"])
+        .expect_code(4)
+        .expect_all(&["no case is called `lst`: cases are grow", "did you mean the command `list`?"]);
+    let run = memcheck(&accepted(), &["elsewhere"]).expect_code(4);
+    assert!(!run.stderr.contains("the command"), "{}", run.stderr);
+}
+
+#[test]
 fn nothing_selected_is_no_pass() {
     let project = accepted();
     let _ = memcheck(&project, &["grwo"])
