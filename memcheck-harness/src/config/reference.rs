@@ -86,7 +86,7 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[[case.checkpoint]]", "to", "as `at`", "Its end; `over = \"from\"` is the beginning of the same repetition."),
     ("[[case.checkpoint]]", "hit", "number", "The N-th pass."),
     ("[[case.checkpoint]]", "every", "flag or number", "Each pass, as `name.1`, `name.2`, …; `every = 10`: one in ten."),
-    ("[[case.checkpoint]]", "limit", "number", "At most so many passes of `every`."),
+    ("[[case.checkpoint]]", "limit", "number", "At most so many passes of `every`; 100 when absent."),
     ("[[case.checkpoint]]", "warm_up", "number", "So many passes of `every` come before growth is judged."),
     ("[[case.checkpoint]]", "hardware", "flag", "Stops in the code by a debug register of the processor: no page of code changes."),
     ("[[case.checkpoint]]", "settle", "duration", "Measured when memory has not changed for so long; the thread that came there stands, all others run on."),
