@@ -37,7 +37,7 @@ pub(super) fn find(elf: &Elf<'_>, wanted: &[&str]) -> Result<BTreeMap<String, u6
         Ok(())
     };
     // One segment holds the headers alone, or all of them.
-    let apart = read_only(false).map(|segment| segment.p_filesz).sum::<u64>() > 0 && read_only(false).count() > 1;
+    let apart = read_only(false).any(|segment| segment.p_filesz > 0) && read_only(false).count() > 1;
     for segment in read_only(!apart).chain(read_only(false).filter(|_| !apart)) {
         look(segment, u64::MAX, &messages)?;
     }
