@@ -263,3 +263,25 @@ fn five_minutes_of_a_project_with_a_makefile() {
     let run = memcheck(&project, &[]).expect_code(5);
     assert!(run.stderr.contains("measured 3 checkpoints in 1 case"), "{}", run.stderr);
 }
+
+#[test]
+fn the_limit_of_the_quoted_message_stands_where_it_says() {
+    let file = document("memcheck.toml");
+    let case = file
+        .lines()
+        .position(|line| line == "name = \"threads-two-unjoined\"")
+        .unwrap();
+    let is_limit = |line: &str| line.starts_with("budget.thread-stack.exited.count");
+    let line = case + file.lines().skip(case).position(is_limit).unwrap() + 1;
+    let readme = document("README.md");
+    let quoted = readme.split_once("Budget exceeded: thread-stack.exited.count").unwrap().1;
+    let quoted = quoted.split_once("```").unwrap().0;
+    let places: Vec<&str> = quoted.split("memcheck.toml:").skip(1).collect();
+    assert_eq!(places.len(), 2, "{quoted}");
+    for place in places {
+        assert!(
+            place.starts_with(&format!("{line})")) || place.starts_with(&format!("{line},")),
+            "line {line}: {place}"
+        );
+    }
+}
