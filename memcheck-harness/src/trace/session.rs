@@ -248,10 +248,13 @@ impl Session {
 
     /// As `wait_any`, without the clock; `None` when nothing is there yet.
     pub(super) fn poll_any(&mut self, block: bool) -> io::Result<Option<(i32, Status)>> {
+        // To wait for the only one we know would be for ever where its end is held back by a thread that we do not know: one whose
+        // maker was killed before it told us of the birth.
         if self.tasks.len() == 1
             && let Some((tid, _)) = self.tasks.iter().next()
+            && let Some(status) = wait::one(tid, false)?
         {
-            return Ok(wait::one(tid, block)?.map(|status| (tid, status)));
+            return Ok(Some((tid, status)));
         }
         let Some(tid) = wait::peek(block)? else {
             return Ok(None);
