@@ -23,7 +23,7 @@ test *ARGS:
 oracles:
     cargo test --locked --package tests --features oracles
     cargo test --locked --package cargo-memcheck --features oracles --test git
-    cargo test --locked --package cargo-memcheck --features oracles --test cli runners
+    cargo test --locked --package cargo-memcheck --features oracles --test cli -- kinds:: runners::
 
 # This repository's own suite; arguments go to cargo memcheck.
 memcheck *ARGS:

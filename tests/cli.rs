@@ -61,6 +61,9 @@ mod hazards;
 mod hostile;
 #[path = "cli/interrupt.rs"]
 mod interrupt;
+#[cfg(feature = "oracles")]
+#[path = "cli/kinds.rs"]
+mod kinds;
 #[path = "cli/listed.rs"]
 mod listed;
 #[path = "cli/messages.rs"]

@@ -9,7 +9,7 @@ use memcheck_harness::error::{Error, Result};
 use memcheck_harness::model::{
     AfterLast, At, Cancel, Case, CaseReport, CheckpointSpec, Defaults, EmptyProgram, ExpectedEnd, Place, Plan, Target,
 };
-use memcheck_harness::pipeline::Options;
+use memcheck_harness::pipeline::{Event, Options};
 use memcheck_harness::{config, explain, interrupt, pipeline, report};
 
 use crate::cli::{Invocation, MessageFormat};
@@ -51,15 +51,15 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
     if let Some((pid, project)) = running(invocation, show)? {
         return process(invocation, show, pid, &project);
     }
-    let mut project = match (&show.case, show.program.split_first()) {
+    let (mut project, checkpoint) = match (&show.case, show.program.split_first()) {
         (Some(name), None) => of_case(invocation, name)?,
-        (None, Some((program, args))) => of_program(invocation, show, program, args)?,
+        (None, Some((program, args))) => (of_program(invocation, show, program, args)?, None),
         (None, None) => return Err(usage("show needs something to show")),
         (Some(_), Some(_)) => return Err(usage("show takes a case or a program, not both")),
     };
-    let since = match project.plan.cases.first_mut() {
-        None => None,
-        Some(case) => stops(case, show)?,
+    let Stops { since, passed } = match project.plan.cases.first_mut() {
+        None => Stops::default(),
+        Some(case) => stops(case, checkpoint, show)?,
     };
     let progress = terminal::Progress::new(invocation);
     let looker = contents::Looker::new(invocation, show.contents.as_ref())?;
@@ -69,7 +69,11 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
         &project.options,
         &project.cancel,
         &|event| {
-            looker.look(&event);
+            let is_passed =
+                |case: &Case, index: usize| case.checkpoints.get(index).is_some_and(|spec| passed.contains(&spec.name));
+            if !matches!(event, Event::Stopped { case, checkpoint, .. } if is_passed(case, checkpoint)) {
+                looker.look(&event);
+            }
             progress.show(&event);
         },
     )?;
@@ -78,6 +82,9 @@ pub(crate) fn show(invocation: &Invocation, show: &ShowOptions) -> Result<ExitCo
     let Some(case) = cases.first_mut() else {
         return Err(Error::interrupted(project.cancel.signal().unwrap_or_default()));
     };
+    let reached = case.checkpoints.len();
+    case.checkpoints.retain(|checkpoint| !passed.contains(&checkpoint.name));
+    case.checkpoints_planned = case.checkpoints_planned.saturating_sub(reached - case.checkpoints.len());
     explain_since(case, since.as_deref());
     let empty = match project.plan.cases.first() {
         Some(planned) if case.problem.is_none() && since.is_none() && !has_contents => {
@@ -190,8 +197,8 @@ fn usage(title: &str) -> Error {
         .detail("cargo memcheck show FILE [CASE[@CHECKPOINT]]   results or captures of a run")
 }
 
-/// A case of the plan as the suite launches it; the name may carry `@CHECKPOINT`.
-fn of_case(invocation: &Invocation, name: &str) -> Result<Project> {
+/// A case of the plan as the suite launches it, and the checkpoint that its name may carry: `@CHECKPOINT`.
+fn of_case(invocation: &Invocation, name: &str) -> Result<(Project, Option<String>)> {
     // No case has such a name.
     if name.contains('/') {
         let path = Path::new(name);
@@ -214,9 +221,9 @@ fn of_case(invocation: &Invocation, name: &str) -> Result<Project> {
             let hint = config::did_you_mean(checkpoint, &names).unwrap_or_else(|| format!("it has: {}", names.join(", ")));
             return Err(Error::config(format!("case {name} has no checkpoint `{checkpoint}`")).detail(hint));
         }
-        case.checkpoints.retain(|spec| spec.name == checkpoint);
+        return Ok((project, Some(checkpoint.to_owned())));
     }
-    Ok(project)
+    Ok((project, None))
 }
 
 /// A plan of one case that nobody wrote down.
@@ -262,8 +269,17 @@ fn alone(invocation: &Invocation, cases: Vec<Case>) -> Result<Project> {
     })
 }
 
-/// Puts the places that were asked for into the case; gives the name of the one that changes are counted from.
-fn stops(case: &mut Case, show: &ShowOptions) -> Result<Option<String>> {
+/// Where a case is to be stopped.
+#[derive(Debug, Default)]
+struct Stops {
+    /// The name of the one that changes are counted from.
+    since: Option<String>,
+    /// Checkpoints of the case that nobody asked to see, and without which those that somebody did would be others.
+    passed: Vec<String>,
+}
+
+/// Puts the places that were asked for into the case; `checkpoint` is one of its own.
+fn stops(case: &mut Case, checkpoint: Option<String>, show: &ShowOptions) -> Result<Stops> {
     case.exit = Some(ExpectedEnd::Any);
     case.after_last = AfterLast::Kill;
     case.watch_stacks |= show.watch_stacks;
@@ -278,7 +294,7 @@ fn stops(case: &mut Case, show: &ShowOptions) -> Result<Option<String>> {
         }
     };
     let since = show.since.as_ref().map(spec).transpose()?;
-    let mut wanted = show.at.iter().map(spec).collect::<Result<Vec<_>>>()?;
+    let mut wanted = checkpoint.iter().chain(&show.at).map(spec).collect::<Result<Vec<_>>>()?;
     if wanted.is_empty() {
         wanted = match (own.is_empty(), &since) {
             (false, _) => own.clone(),
@@ -286,18 +302,62 @@ fn stops(case: &mut Case, show: &ShowOptions) -> Result<Option<String>> {
             (true, None) => vec![standard("main", At::Main), standard("exit", At::Exit)],
         };
     }
-    for spec in since.iter().cloned().chain(wanted) {
+    wanted.splice(0..0, since.clone());
+    can_be_done(case, &wanted)?;
+    let before = before(case, &own, &wanted);
+    let is_wanted = |name: &String| wanted.iter().any(|spec| spec.name == *name);
+    let passed = before
+        .iter()
+        .map(|spec| spec.name.clone())
+        .filter(|name| !is_wanted(name))
+        .collect();
+    for spec in before.iter().chain(&wanted) {
         if !case.checkpoints.iter().any(|other| other.name == spec.name) {
-            case.checkpoints.push(spec);
+            case.checkpoints.push(spec.clone());
         }
     }
     match since {
-        Some(since) if case.checkpoints.len() == 1 => Err(Error::config(format!(
+        Some(since) if wanted.iter().all(|spec| spec.name == since.name) => Err(Error::config(format!(
             "--since {0} and --at {0} are one place: nothing could change",
             since.name
         ))),
-        since => Ok(since.map(|spec| spec.name)),
+        since => Ok(Stops {
+            since: since.map(|spec| spec.name),
+            passed,
+        }),
     }
+}
+
+/// Only a case has commands whose end can be waited for.
+fn can_be_done(case: &Case, wanted: &[CheckpointSpec]) -> Result<()> {
+    if !case.steps.is_empty() || wanted.iter().all(|spec| spec.at != At::StepDone) {
+        return Ok(());
+    }
+    let is_written = !case.place.file.is_empty();
+    let title = if is_written {
+        format!("--at step-done: case {} has no step whose end could be waited for", case.name)
+    } else {
+        "--at step-done: a program that no case describes has no step whose end could be waited for".to_owned()
+    };
+    Err(Error::config(title)
+        .detail("a step is a command that drives the program of a case: [[case.step]] in memcheck.toml, then: show CASE --at step-done")
+        .detail("where a program comes to rest by itself: --at idle, or --at after:TIME"))
+}
+
+/// The checkpoints that a case has to pass on the way: those before a place that counts from the one before it, and those that its
+/// steps follow, which drive it on.
+fn before(case: &Case, own: &[CheckpointSpec], wanted: &[CheckpointSpec]) -> Vec<CheckpointSpec> {
+    let is_relative = |spec: &CheckpointSpec| spec.in_turn || spec.at.is_timed();
+    let is_own = |spec: &&CheckpointSpec| own.iter().any(|other| other.name == spec.name);
+    if case.steps.is_empty() && !wanted.iter().filter(is_own).any(is_relative) {
+        return Vec::new();
+    }
+    let is_needed = |spec: &CheckpointSpec| {
+        let drives = || case.steps.iter().any(|step| step.after == spec.name);
+        wanted.iter().any(|other| other.name == spec.name) || (wanted.iter().any(|other| !is_own(&other)) && drives())
+    };
+    let count = own.iter().rposition(is_needed).map_or(0, |last| last + 1);
+    own.iter().take(count).cloned().collect()
 }
 
 pub(crate) fn standard(name: &str, at: At) -> CheckpointSpec {
@@ -313,10 +373,8 @@ pub(crate) fn standard(name: &str, at: At) -> CheckpointSpec {
 /// A place that is no checkpoint of the case.
 fn place(text: &str) -> Result<CheckpointSpec> {
     let at = config::place(text).map_err(|error| {
-        error
-            .detail("places: exec, main, exit, probe:NAME, function:SYMBOL, returns:SYMBOL, line:FILE:LINE, syscall:NAME,")
-            .detail("signal:NAME, output:REGEX, stdout:REGEX, stderr:REGEX, thread:start[:NAME], thread:end[:NAME],")
-            .detail("library:NAME, touch:VARIABLE, touch:guard, touch:stack, after:TIME, idle, step-done; of a case also its checkpoints")
+        let places = config::PLACES.join(", ");
+        error.detail(format!("places: {places}; of a case also its checkpoints"))
     })?;
     Ok(standard(&at.to_string(), at))
 }
@@ -333,8 +391,11 @@ mod tests {
             since: since.map(str::to_owned),
             ..ShowOptions::default()
         };
-        let since = stops(&mut case, &show)?;
-        Ok((case.checkpoints.into_iter().map(|spec| spec.at.to_string()).collect(), since))
+        let stops = stops(&mut case, None, &show)?;
+        Ok((
+            case.checkpoints.into_iter().map(|spec| spec.at.to_string()).collect(),
+            stops.since,
+        ))
     }
 
     #[test]

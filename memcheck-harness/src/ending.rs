@@ -280,9 +280,10 @@ fn near_misses(spec: &CheckpointSpec, found: &Suggestions, fell: bool) -> Vec<St
             found.others.join(", ")
         ));
     } else if found.near.is_empty() && !fell && spec.child.is_none() {
-        let remark = match spec.at {
-            At::Probe { .. } => "any such probe: was it built with the marker?",
-            At::Function(_) | At::Returns(_) => "a function of that name: is it inlined, stripped or spelt otherwise?",
+        let remark = match &spec.at {
+            At::Probe { .. } => "any such probe: was it built with the marker?".to_owned(),
+            At::Function(_) | At::Returns(_) => "a function of that name: is it inlined, stripped or spelt otherwise?".to_owned(),
+            At::Line { file, .. } => format!("line tables for {file}: compile with -g (cargo: profile = \"memcheck\")"),
             _ => return lines,
         };
         lines.push(format!("neither the program nor a library of its own has {remark}"));

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tests::{Project, Run};
 
-use super::{GROW, accepted, memcheck, shell};
+use super::{GROW, accepted, grow, memcheck, shell};
 
 /// The figures of the last row of that name.
 #[track_caller]
@@ -88,6 +88,68 @@ fn every_kind_of_place() {
     let _ = memcheck(&Project::new(), &["show", "--at", "singal:SIGUSR1", "--", "true"])
         .expect_code(2)
         .expect_all(&["singal", "did you mean", "places: exec, main, exit"]);
+}
+
+/// What a checkpoint counts from is passed on the way to it: a step that drives the program, the checkpoint before.
+#[test]
+fn what_comes_before_a_checkpoint_is_done_for_it() {
+    const SERVER: &str = r#"
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "memcheck.h"
+char *volatile kept;
+static volatile sig_atomic_t asked;
+static void on(int signal) { (void)signal; asked = 1; }
+int main(void) {
+    signal(SIGUSR1, on);
+    MEMCHECK_CHECKPOINT(ready);
+    while (!asked) usleep(1000);
+    kept = malloc(8 << 20);
+    memset(kept, 1, 8 << 20);
+    for (;;) pause();
+}
+"#;
+    let rest = "checkpoint = [{ name = \"ready\" }, { name = \"loaded\", at = \"step-done\" }, { name = \"rest\", at = \"idle\" }]\n\
+                [[case.step]]\nafter = \"ready\"\nrun = [\"sh\", \"-c\", \"kill -USR1 $MEMCHECK_PID; sleep 0.3\"]\n";
+    let project = super::one("server", SERVER, rest);
+    let show = |args: &[&str]| memcheck(&project, &[&["show"], args].concat()).expect_code(0);
+    let stops = |run: &Run| -> Vec<String> {
+        let stops = run.stdout.lines().filter_map(|line| line.strip_prefix("server @ "));
+        stops.map(str::to_owned).collect()
+    };
+    for (args, at) in [
+        (&["server@loaded"][..], "loaded (step-done)"),
+        (&["server", "--at", "loaded"], "loaded (step-done)"),
+        (&["server@rest"], "rest (idle)"),
+        (&["server", "--at", "step-done"], "step-done"),
+    ] {
+        let run = show(args);
+        assert_eq!(stops(&run), [at], "{args:?}: {}", run.stdout);
+        assert_eq!(row(&run, "mmap-chunk")[3], "8196", "{args:?}: {}", run.stdout);
+    }
+    let run = show(&["server@ready"]);
+    assert_eq!(stops(&run), ["ready (probe ready)"]);
+    assert!(!run.stdout.contains("mmap-chunk"), "{}", run.stdout);
+    let both = show(&["server@ready", "--at", "step-done"]);
+    assert_eq!(stops(&both), ["ready (probe ready)", "step-done"]);
+    let since = show(&["server@loaded", "--since", "ready"]);
+    assert_eq!(stops(&since), ["loaded (step-done), change since ready"]);
+    assert_eq!(row(&since, "mmap-chunk")[3], "+8196");
+    let strings = show(&["server@loaded", "--strings", "mmap-chunk"]);
+    assert_eq!(strings.stdout.matches(" @ ").count(), 1, "{}", strings.stdout);
+}
+
+/// Without a step there is nothing to be done.
+#[test]
+fn the_end_of_steps_that_are_not_there_is_no_place() {
+    let _ = memcheck(&Project::new(), &["show", "--at", "step-done", "--", "true"])
+        .expect_code(2)
+        .expect_all(&["a program that no case describes has no step", "[[case.step]]", "--at idle"]);
+    let _ = memcheck(&grow(), &["show", "grow", "--at", "step-done"])
+        .expect_code(2)
+        .expect_stderr("case grow has no step whose end could be waited for");
 }
 
 #[test]

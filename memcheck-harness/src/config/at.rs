@@ -38,6 +38,13 @@ const MAX_ARGUMENTS: u8 = 6;
 /// Bytes that a compiled regular expression may take: far more than a line of output is worth.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
+/// Every kind, as a word or a key.
+#[cfg(test)]
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+    let words = WORDS.into_iter().map(|(word, _)| word);
+    words.chain(TABLES.into_iter().map(|(word, _)| word))
+}
+
 /// The place that a checkpoint's `at` says.
 pub(super) fn read(value: &Value<'_>) -> Option<Spot<At>> {
     let at = match value.form() {

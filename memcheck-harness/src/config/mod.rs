@@ -43,6 +43,7 @@ pub use partition::Partition;
 pub use policy::unmet_policies;
 pub use reference::reference;
 pub use revised::{revised, revised_elsewhere, switches};
+pub use typed::PLACES;
 
 /// A `memcheck.toml` that was found and read.
 #[derive(Clone, Debug)]

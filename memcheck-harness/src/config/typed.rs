@@ -8,6 +8,31 @@ use super::at;
 use super::cursor::{self, Table};
 use super::diagnostic::Document;
 
+/// How each kind of place is typed, for messages. What is in capitals is to be filled in, what is in brackets may be left out.
+pub const PLACES: [&str; 21] = [
+    "exec",
+    "main",
+    "exit",
+    "probe:NAME",
+    "function:SYMBOL",
+    "returns:SYMBOL",
+    "line:FILE:LINE",
+    "syscall:NAME",
+    "signal:NAME",
+    "output:REGEX",
+    "stdout:REGEX",
+    "stderr:REGEX",
+    "thread:start[:NAME]",
+    "thread:end[:NAME]",
+    "library:NAME",
+    "touch:VARIABLE",
+    "touch:guard",
+    "touch:stack",
+    "after:TIME",
+    "idle",
+    "step-done",
+];
+
 /// Reads `--at` or `--since`.
 pub(super) fn place(text: &str) -> Result<At> {
     let line = format!("at = {}", toml(text));
@@ -59,6 +84,19 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    /// A kind that a file can name and messages do not is a line to be written in `PLACES`.
+    #[test]
+    fn every_kind_of_a_file_is_told() {
+        let kind = |place: &'static str| match place.split(':').next() {
+            Some("stdout" | "stderr") => "output",
+            kind => kind.unwrap(),
+        };
+        let told: BTreeSet<&str> = super::PLACES.into_iter().map(kind).collect();
+        assert_eq!(told, super::at::kinds().collect());
+    }
+
     #[test]
     fn every_kind_can_be_typed() {
         for (text, place) in [

@@ -105,7 +105,7 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Lines of the source that have code, the nearest first; or why there are none.
+/// Lines of the source that have code, the nearest first.
 fn lines_near(program: &Path, source: &str, line: u64) -> Suggestions {
     let Some(file) = open(program) else {
         return Suggestions::default();
@@ -124,17 +124,10 @@ fn lines_near(program: &Path, source: &str, line: u64) -> Suggestions {
     }
     let mut near: Vec<u64> = lines.into_keys().collect();
     near.sort_by_key(|one| (one.abs_diff(line), *one));
-    let others = if near.is_empty() {
-        vec![format!(
-            "no line tables for {source} (compile with -g; for cargo, profile = \"memcheck\")"
-        )]
-    } else {
-        Vec::new()
-    };
     Suggestions {
         holder: None,
         near: near.into_iter().take(SHOWN).map(|near| format!("{source}:{near}")).collect(),
-        others,
+        ..Suggestions::default()
     }
 }
 
