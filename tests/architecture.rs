@@ -64,7 +64,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["capture", "sys", "trace"]),
     ("libtest_mimic", &["harness"]),
     ("memcheck_probe", &["build"]),
-    ("miniz_oxide", &["artifact"]),
+    ("miniz_oxide", &["artifact", "elf"]),
     ("nix", &["build", "capture", "pipeline", "sys", "trace"]),
     ("rawzip", &["artifact"]),
     ("regex", &["config", "trace"]),

@@ -426,6 +426,23 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_is_nowhere_says_what_it_needs() {
+        let line = At::Line {
+            file: "pool.c".to_owned(),
+            line: 7,
+        };
+        for (at, words) in [
+            (line, "has line tables for pool.c: compile with -g"),
+            (At::Function("f".to_owned()), "has a function of that name"),
+        ] {
+            let spec = CheckpointSpec::new("a", at);
+            let said = near_misses(&spec, &Suggestions::default(), false);
+            assert!(said.len() == 1 && said[0].contains(words), "{said:?}");
+            assert!(near_misses(&spec, &Suggestions::default(), true).is_empty(), "it fell before");
+        }
+    }
+
+    #[test]
     fn an_end_that_nobody_planned_is_the_headline() {
         let judge = |expected, end| {
             let ended = ended(end, &[1, 0, 0]);

@@ -137,7 +137,8 @@ fn every_kind_that_the_command_knows_is_shown() {
     assert_eq!(told, shown.into_iter().chain(others).collect());
 }
 
-/// The sixth line of `work.c`, wherever the line tables are: in the program, in a file that was split off, beside a `.dwo` file.
+/// The sixth line of `work.c`, wherever the line tables are: in the program, in a file that was split off, compressed there as
+/// distributions do it, or beside a `.dwo` file.
 #[test]
 fn a_line_of_a_program_with_debug_information() {
     const SOURCE: &str = "#include <stdlib.h>\nchar *volatile block;\nint main(void) {\n    block = malloc(1 << 20);\n    \
@@ -150,8 +151,12 @@ fn a_line_of_a_program_with_debug_information() {
     sh(
         "gcc -g -O1 -o split work.c && objcopy --only-keep-debug split split.debug && objcopy -g --add-gnu-debuglink=split.debug split",
     );
+    sh(
+        "gcc -g -O1 -o packed work.c && objcopy --only-keep-debug --compress-debug-sections packed packed.debug && \
+        objcopy -g --add-gnu-debuglink=packed.debug packed",
+    );
     sh("gcc -g -gsplit-dwarf -O1 -o dwo work.c");
-    for name in ["plain", "split", "dwo"] {
+    for name in ["plain", "split", "packed", "dwo"] {
         let run = show(&project, "line:work.c:6", &[&format!("./{name}")]).expect_code(0);
         is_shown(&run, &format!("{name} @ line work.c:6"));
         // Allocated and not freed: a mapping of its own.

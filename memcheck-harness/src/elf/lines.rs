@@ -11,12 +11,16 @@ use crate::model::Name;
 
 /// Most bytes of one debug section.
 const MAX_SECTION: u64 = 512 << 20;
+/// Most bytes of one that is compressed: a thousandth of them may be enough to make so many.
+const MAX_INFLATED: u64 = 128 << 20;
 /// `PATH_MAX` of Linux, and the checksum behind the name.
 const MAX_LINK: u64 = 4096 + 8;
 /// Most places kept of one source: a line table can name a million in as many bytes.
 const MAX_PLACES: usize = 1 << 22;
 /// `SHF_COMPRESSED` (gABI).
 const SHF_COMPRESSED: u64 = 1 << 11;
+/// `ch_type` of a section that was compressed as zlib does it (gABI).
+const ELFCOMPRESS_ZLIB: u64 = 1;
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
 type Dwarf<'a> = gimli::Dwarf<Slice<'a>>;
@@ -50,13 +54,49 @@ fn section(elf: &Elf<'_>, id: SectionId) -> Result<Vec<u8>> {
     if header.sh_type == goblin::elf::section_header::SHT_NOBITS {
         return Ok(Vec::new());
     }
-    if header.sh_flags & SHF_COMPRESSED != 0 {
+    let bytes = elf.reader.bytes(header.sh_offset, header.sh_size, MAX_SECTION, id.name())?;
+    if header.sh_flags & SHF_COMPRESSED == 0 {
+        return Ok(bytes);
+    }
+    inflated(elf, &bytes, id.name())
+}
+
+/// What a compressed section holds: behind a header (`Elf64_Chdr`, gABI "Section Compression") with the algorithm and the size.
+fn inflated(elf: &Elf<'_>, bytes: &[u8], what: &str) -> Result<Vec<u8>> {
+    let number = |at: usize, length: usize| {
+        let bytes = bytes.get(at..at + length).ok_or_else(|| malformed(what))?;
+        let fold = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        Ok::<u64, Error>(if elf.ctx.le.is_little() {
+            bytes.iter().rev().fold(0, fold)
+        } else {
+            bytes.iter().fold(0, fold)
+        })
+    };
+    let (size, behind) = if elf.ctx.container.is_big() {
+        (number(8, 8)?, 24)
+    } else {
+        (number(4, 4)?, 12)
+    };
+    if number(0, 4)? != ELFCOMPRESS_ZLIB {
         return Err(
-            Error::not_judged("its debug information is compressed, which is not read yet")
-                .detail("link without -gz (rustc: -C link-arg=-Wl,--compress-debug-sections=none)"),
+            Error::not_judged("its debug information is compressed by another algorithm than zlib, which is not read")
+                .detail("link with -gz=zlib or without -gz (rustc: -C link-arg=-Wl,--compress-debug-sections=zlib)"),
         );
     }
-    elf.reader.bytes(header.sh_offset, header.sh_size, MAX_SECTION, id.name())
+    if size > MAX_INFLATED {
+        return Err(Error::not_judged(format!(
+            "{what} comes to {size} bytes unpacked, more than are read ({MAX_INFLATED})"
+        )));
+    }
+    elf.reader.spend(size, what)?;
+    let (size, packed) = (
+        usize::try_from(size).map_err(malformed)?,
+        bytes.get(behind..).unwrap_or_default(),
+    );
+    match miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(packed, size) {
+        Ok(bytes) if bytes.len() == size => Ok(bytes),
+        _ => Err(malformed(format_args!("{what} does not unpack to the size that it states"))),
+    }
 }
 
 /// Every place where code of a line of the source begins: (line, address).

@@ -69,7 +69,7 @@ pub struct Function {
 /// file has no line tables, or none for that source. `source` is a path or the end of one (`pool.rs`, `src/pool.rs`).
 ///
 /// # Errors
-/// As [`facts`]; line tables that contradict themselves, or are compressed.
+/// As [`facts`]; line tables that contradict themselves, or are compressed otherwise than by zlib.
 pub fn lines(file: &File, source: &str) -> Result<BTreeMap<u64, BTreeSet<u64>>> {
     let elf = Elf::read(Reader::new(file, SYMBOLS_BUDGET)?)?;
     let found = lines::of_source(&elf, source)?;

@@ -63,7 +63,8 @@ impl<'a> Reader<'a> {
         self.bytes(offset, len.min(self.len.saturating_sub(offset)), len, what)
     }
 
-    fn spend(&self, len: u64, what: &str) -> Result<()> {
+    /// Counts bytes that are made of what was read, too.
+    pub(super) fn spend(&self, len: u64, what: &str) -> Result<()> {
         let rest = self.budget.get().checked_sub(len);
         let rest = rest.ok_or_else(|| malformed(format_args!("{what}: its tables are larger than we are ready to read")))?;
         self.budget.set(rest);
