@@ -248,6 +248,7 @@ fn stopped(program: &Path, regions: u64, threads: u64) -> Fallible<Stopped> {
         fixed: true,
         tty: false,
         dies_with_us: false,
+        lets_children_go: false,
         watch_stacks: false,
         timeout: Duration::from_secs(600),
         output_tail_bytes: 1024,

@@ -208,6 +208,7 @@ fn ours(program: &Path, args: &[String], points: &[Point], mut at_stop: impl FnM
         fixed: true,
         tty: false,
         dies_with_us: false,
+        lets_children_go: false,
         watch_stacks: false,
         timeout: Duration::from_secs(60),
         output_tail_bytes: 1024,

@@ -89,6 +89,7 @@ fn through(program: &Path, point: Option<&Point>) {
         watch_stacks: false,
         timeout: Duration::from_secs(120),
         dies_with_us: false,
+        lets_children_go: false,
         output_tail_bytes: 100,
     };
     let points: Vec<Point> = point.into_iter().cloned().collect();

@@ -99,6 +99,8 @@ mod rust_targets;
 mod show;
 #[path = "cli/stacks.rs"]
 mod stacks;
+#[path = "cli/tracers.rs"]
+mod tracers;
 
 /// The command under test.
 const TOOL: &str = env!("CARGO_BIN_EXE_cargo-memcheck");

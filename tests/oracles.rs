@@ -33,6 +33,9 @@ mod insta_files;
 #[path = "oracles/kinds.rs"]
 mod kinds;
 #[cfg(test)]
+#[path = "oracles/nested.rs"]
+mod nested;
+#[cfg(test)]
 #[path = "oracles/pmap.rs"]
 mod pmap;
 #[cfg(test)]

@@ -65,6 +65,7 @@ fn launch(case: &Case, program: &Path) -> Launch {
         stdin: Stdin::Null,
         tty: false,
         dies_with_us: false,
+        lets_children_go: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,

@@ -62,6 +62,7 @@ fn stopped(mode: Mode, mut look: impl FnMut(i32, &MemoryMap)) {
         stdin: Stdin::Null,
         tty: false,
         dies_with_us: true,
+        lets_children_go: false,
         limits: LaunchLimits::default(),
         cpus: None,
         fixed: true,

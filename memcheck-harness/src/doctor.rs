@@ -73,6 +73,7 @@ fn stopped(cancel: &Cancel) -> Result<Stopped> {
         fixed: true,
         timeout: Duration::from_secs(10),
         dies_with_us: false,
+        lets_children_go: false,
         output_tail_bytes: 0,
     };
     let points = [At::Exec, At::Exit].map(|at| Point::new(at, 1));

@@ -479,6 +479,11 @@ fn measure(
             let last = measured.maps.last().map(|(_, map)| map);
             let suggest = |at: &_| trace::suggestions(&binary.path, &last.map(own_libraries).unwrap_or_default(), at);
             measured.problem = ending::problem(case, &measured.reached, &ended, &suggest);
+            if let Some(problem) = &mut measured.problem {
+                problem
+                    .details
+                    .extend(ending::tracer(case, &ended, &|| trace::is_tracer(&binary.path)));
+            }
             measured.main_stack_is_fixed = kept::main_stack_is_fixed(&ended.settings);
             measured.notes.extend(ended.notes.iter().cloned());
             measured.ended = Some(ended);
@@ -523,7 +528,7 @@ fn walk(
         };
         let reading = depth(case, index);
         // First: then all of the tree stands while this process is read, too.
-        let standing = if tree::is_summed(case) { stopped.stop_tree()? } else { None };
+        let standing = if case.is_summed() { stopped.stop_tree()? } else { None };
         let sums = standing.map(|members| capture::tree(&members)).transpose()?;
         let (mut captured, memory) = capture::look(&stopped, reading, &mut objects)?;
         captured.tree = sums;

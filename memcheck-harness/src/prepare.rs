@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::model::{Binary, Case};
+use crate::model::{Binary, Case, Children};
 use crate::trace::Launch;
 
 /// Variables that are passed on by default: enough to find programs, a home and a place for temporary files.
@@ -51,6 +51,7 @@ pub(crate) fn launch(case: &Case, binary: &Binary, inherited: &[(OsString, OsStr
         watch_stacks: case.watch_stacks,
         timeout: case.timeout,
         dies_with_us: case.detach,
+        lets_children_go: case.children == Children::Detach,
         output_tail_bytes: OUTPUT_TAIL_BYTES,
     };
     (launch, notes)

@@ -39,6 +39,7 @@ pub(crate) fn visit(
         fixed: true,
         timeout: Duration::from_secs(60),
         dies_with_us: false,
+        lets_children_go: false,
         output_tail_bytes: 1 << 20,
     };
     let points: Vec<Point> = at.iter().cloned().map(|at| Point::new(at, 1)).collect();

@@ -66,7 +66,8 @@ pub(super) struct Written {
     stdin: Option<String>,
     children: Option<Spot<Children>>,
     tree: bool,
-    detach: bool,
+    /// `true`
+    detach: Option<Span>,
     features: Option<Spot<Vec<Spot<String>>>>,
     pub(super) settings: Settings,
     /// `environment.NAME.budget`
@@ -181,6 +182,7 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
             ("ignore", Children::Ignore),
             ("follow", Children::Follow),
             ("capture", Children::Capture),
+            ("detach", Children::Detach),
         ];
         value.choice(&words).map(|children| value.spot(children))
     });
@@ -198,10 +200,10 @@ pub(super) fn read(table: &Table<'_>) -> Option<Written> {
         stdin: word("stdin", "\"null\"").map(|stdin| stdin.value),
         children,
         tree: table.get("tree").and_then(|value| value.flag()).unwrap_or(false),
-        detach: table
-            .get("detach")
-            .and_then(|value| detach(&value, checkpoints.as_deref()))
-            .unwrap_or(false),
+        detach: table.get("detach").and_then(|value| {
+            let asked = detach(&value, checkpoints.as_deref())?;
+            asked.then(|| value.spot(()).span)
+        }),
         features,
         settings: settings::read(table),
         environments: environment::budgets(table, &["budget", "elf"]),
@@ -271,6 +273,19 @@ fn detach(value: &Value<'_>, checkpoints: Option<&[checkpoint::Written]>) -> Opt
         );
     }
     Some(asked)
+}
+
+/// A filter of ours would stay in a process that is let go, and refuse calls to it: only a tracer answers it (seccomp(2),
+/// `SECCOMP_RET_TRACE`).
+fn has_no_filter(doc: &Document<'_>, case: &Case, (key, span): (&str, Span)) {
+    let filtered = case.checkpoints.iter().find(|checkpoint| checkpoint.at.needs_filter());
+    let what = match filtered {
+        Some(checkpoint) => format!("checkpoint {} ({})", quote(&checkpoint.name), checkpoint.at),
+        None if case.watch_stacks => "`watch = \"stacks\"`".to_owned(),
+        None => return,
+    };
+    let title = format!("`{key}` lets a process go, and {what} needs a filter on system calls that would stay in it");
+    doc.report(Diagnostic::at(span, title, "remove one of them"));
 }
 
 fn exit(value: &Value<'_>) -> Option<ExpectedEnd> {
@@ -441,14 +456,22 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
     };
     case.exit = written.exit;
     case.tree = written.tree;
-    case.detach = written.detach;
+    case.detach = written.detach.is_some();
     case.timeout = timeout;
     case.after_last = settings.after_last.unwrap_or(AfterLast::Kill);
     case.watch_stacks = watched || settings.watch_stacks.unwrap_or(false);
     case.as_is = settings.as_is.unwrap_or(false) || context.overrides.as_is;
     case.cooperative = settings.cooperative.unwrap_or(false) || context.overrides.cooperative;
     case.checkpoints = checkpoints.collect();
-    case.children = children(doc, written.children, &case.checkpoints);
+    let go = written
+        .children
+        .as_ref()
+        .filter(|children| children.value == Children::Detach);
+    let go = go.map(|children| ("children", children.span.clone()));
+    for go in go.into_iter().chain(written.detach.map(|span| ("detach", span))) {
+        has_no_filter(doc, &case, go);
+    }
+    case.children = children(doc, written.children, &case);
     case.child_limits = child_limits;
     step::check_last(doc, &case, &written.steps);
     case.steps = written
@@ -469,16 +492,23 @@ pub(super) fn resolve(context: &Context<'_>, written: Written) -> Option<Case> {
 }
 
 /// What happens to children: as written, else they are followed where a checkpoint is in one.
-fn children(doc: &Document<'_>, written: Option<Spot<Children>>, checkpoints: &[CheckpointSpec]) -> Children {
-    let within = checkpoints.iter().find(|checkpoint| checkpoint.child.is_some());
+fn children(doc: &Document<'_>, written: Option<Spot<Children>>, case: &Case) -> Children {
+    let within = case.checkpoints.iter().find(|checkpoint| checkpoint.child.is_some());
     match (written, within) {
-        (Some(written), Some(checkpoint)) if written.value == Children::Ignore => {
-            let title = format!(
-                "checkpoint {} is in a child, but children are ignored",
-                quote(&checkpoint.name)
-            );
+        (Some(written), Some(checkpoint)) if matches!(written.value, Children::Ignore | Children::Detach) => {
+            let are = if written.value == Children::Ignore {
+                "ignored"
+            } else {
+                "let go"
+            };
+            let title = format!("checkpoint {} is in a child, but children are {are}", quote(&checkpoint.name));
             doc.report(Diagnostic::at(written.span, title, "write \"follow\" or \"capture\""));
-            Children::Ignore
+            written.value
+        }
+        (Some(written), None) if written.value == Children::Detach && case.is_summed() => {
+            let title = "children that are let go cannot be summed up, as `tree = true` or a limit on tree.* asks for";
+            doc.report(Diagnostic::at(written.span, title, "remove one of them"));
+            written.value
         }
         (Some(written), _) => written.value,
         (None, Some(_)) => Children::Follow,

@@ -57,7 +57,7 @@ const MEANINGS: &[(&str, &str, &str, &str)] = &[
     ("[[case]]", "stdin", "`\"null\"` or path", "Standard input: nothing, or a file."),
     ("[[case]]", "exit", "number, `{ signal = … }`, `\"any\"`", "How the program is to end; anything else fails the case."),
     ("[[case]]", "features", "list of texts", "Cargo features of the target."),
-    ("[[case]]", "children", "`\"ignore\"`, `\"follow\"`, `\"capture\"`", "Child processes are ended with the case and not measured; stopped at checkpoints that name them; captured at their end."),
+    ("[[case]]", "children", "`\"ignore\"`, `\"follow\"`, `\"capture\"`, `\"detach\"`", "Child processes are ended with the case and not measured; stopped at checkpoints that name them; captured at their end; let go when they are born, so that the program can trace them itself."),
     ("[[case]]", "checkpoint", "list of tables", "Where the program is stopped, in any order."),
     ("[[case]]", "step", "list of tables", "Commands that run while the program goes on."),
     ("[[case]]", "matrix", "table", "One case as several runs, see below."),

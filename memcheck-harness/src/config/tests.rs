@@ -648,7 +648,7 @@ fn mistakes() -> Vec<(String, &'static str, &'static str)> {
         ),
         (
             own("children = \"all\""),
-            "`children` must be \"ignore\" or \"follow\" or \"capture\", not `all`",
+            "`children` must be \"ignore\" or \"follow\" or \"capture\" or \"detach\", not `all`",
             "all",
         ),
         (

@@ -176,6 +176,16 @@ fn canary(elf: &Elf<'_>, dynamic: &Dynamic, is_static: bool) -> Result<Option<bo
     Ok(Some(!symbols::find(elf, &table, &CANARY, true)?.is_empty()))
 }
 
+/// True when a file takes this function from a library. One that is linked statically takes none.
+///
+/// # Errors
+/// As [`facts`].
+pub fn imports(file: &File, name: &str) -> Result<bool> {
+    let elf = Elf::read(Reader::new(file, FACTS_BUDGET)?)?;
+    let found = symbols::find_dynamic(&elf, &dynamic::read(&elf)?, &[name], true)?;
+    Ok(found.is_some_and(|found| !found.is_empty()))
+}
+
 /// Values of the named symbols (`.dynsym` first, then `.symtab`), those that are defined. Of several versions the first
 /// counts. Values are without bias.
 ///

@@ -190,7 +190,7 @@ impl Case {
         self.set("tty", tty)
     }
 
-    /// `"ignore"`, `"follow"` or `"capture"`: what happens to child processes.
+    /// `"ignore"`, `"follow"`, `"capture"` or `"detach"`: what happens to child processes.
     #[track_caller]
     pub fn children(self, word: &str) -> Self {
         self.set("children", word)

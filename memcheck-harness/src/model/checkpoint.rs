@@ -167,6 +167,23 @@ impl At {
         )
     }
 
+    /// It is seen by a filter of ours on system calls, which stays in every process of the target, and which only a tracer answers.
+    /// An exit can be seen without, if later.
+    #[must_use]
+    pub const fn needs_filter(&self) -> bool {
+        matches!(
+            self,
+            Self::Syscall(_)
+                | Self::Output { .. }
+                | Self::Library(_)
+                | Self::Thread {
+                    edge: ThreadEdge::End,
+                    ..
+                }
+                | Self::Thread { name: Some(_), .. }
+        )
+    }
+
     /// True when no run has it more than once.
     #[must_use]
     pub const fn is_once(&self) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointSpec, ElfRule, Metric, Name, Role, Shard, StepSpec, Waiver};
+use super::{CheckpointSpec, ElfRule, Metric, Name, Role, Shard, StepSpec, Subject, Waiver};
 
 /// The place of snapshots in a package's directory, where cargo-insta finds them.
 pub const SNAPSHOT_DIR: &str = "memcheck/snapshots";
@@ -309,7 +309,7 @@ pub enum ExpectedEnd {
     Any,
 }
 
-/// Child processes. In every case they are traced, so that they neither die of our breakpoints nor outlive the case.
+/// Child processes. They are traced, so that they neither die of our breakpoints nor outlive the case, unless they are let go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Children {
     /// Not measured.
@@ -319,6 +319,8 @@ pub enum Children {
     Follow,
     /// And each of them at its end, as a checkpoint of its own name.
     Capture,
+    /// Let go when they are born, with nothing of ours in them: the program may trace them itself.
+    Detach,
 }
 
 /// Which other cases may run at the same time as a case.
@@ -446,6 +448,14 @@ pub struct Binary {
 }
 
 impl Case {
+    /// All processes are to be summed: the case says so, or a limit needs it.
+    #[must_use]
+    pub fn is_summed(&self) -> bool {
+        let of_checkpoints = self.checkpoints.iter().flat_map(|spec| spec.limits.keys());
+        let mut limited = of_checkpoints.chain(self.child_limits.keys());
+        self.tree || limited.any(|metric| matches!(metric.subject(), Subject::Tree(_)))
+    }
+
     /// A case with every default: 30 s, killed after its last checkpoint, no checkpoints yet.
     #[must_use]
     pub fn new(name: impl Into<String>, package_dir: impl Into<PathBuf>, target: Target) -> Self {

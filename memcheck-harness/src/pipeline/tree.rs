@@ -3,7 +3,7 @@
 
 use super::Measured;
 use crate::error::{Error, Result};
-use crate::model::{At, Case, CheckpointSpec, ChildName, Children, Subject};
+use crate::model::{At, Case, CheckpointSpec, ChildName, Children};
 use crate::trace::{Point, Within};
 
 /// The points of a case, in the order of its checkpoints; the last is the end of every child where those are captured.
@@ -48,13 +48,6 @@ pub(crate) fn end_spec(case: &Case, name: String, child: Option<ChildName>) -> C
     }
 }
 
-/// All processes are to be summed: the case says so, or a limit needs it.
-pub(super) fn is_summed(case: &Case) -> bool {
-    let of_checkpoints = case.checkpoints.iter().flat_map(|spec| spec.limits.keys());
-    let mut limited = of_checkpoints.chain(case.child_limits.keys());
-    case.tree || limited.any(|metric| matches!(metric.subject(), Subject::Tree(_)))
-}
-
 /// The last checkpoint that was reached in the process of the one with this index.
 pub(super) fn last_of_process(case: &Case, reached: &[usize], index: usize) -> Option<usize> {
     let process = |index: usize| case.checkpoints.get(index).map(|spec| spec.child.as_ref());
@@ -65,7 +58,7 @@ pub(super) fn last_of_process(case: &Case, reached: &[usize], index: usize) -> O
 /// Processes run at the same time: what they reached is put in the order of the case, children that ended in that of their
 /// birth. A case without checkpoints in children is left as it was walked.
 pub(super) fn put_in_order(case: &Case, measured: &mut Measured) {
-    if case.children == Children::Ignore {
+    if matches!(case.children, Children::Ignore | Children::Detach) {
         return;
     }
     let planned = case.checkpoints.len();

@@ -8,7 +8,7 @@ use super::elf::hardening;
 use super::held::{Limits, escaped, escaped_files, held, held_headers, redefined};
 use super::lines;
 use super::terms::{Terms, at_base, limited};
-use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure, tree};
+use super::{Event, Measured, Options, Turns, case_report, checkpoint, everything, facts, in_order, in_parallel, measure};
 use crate::error::{Error, Result};
 use crate::model::{
     Binary, Cancel, Case, CaseComparison, CheckpointReport, CheckpointSpec, Date, ElfResult, End, Environment, MemoryMap, Name,
@@ -199,7 +199,7 @@ fn both(
     // What is measured depends on what is judged.
     let here = One { case: &judged, ..now };
     let there = Case {
-        tree: tree::is_summed(&judged) || before.case.tree,
+        tree: judged.is_summed() || before.case.tree,
         ..before.case.clone()
     };
     let there = One { case: &there, ..before };

@@ -13,6 +13,9 @@ pub(crate) const RETURN_FROM_HANDLER: u64 = 0x4d04;
 /// `SECCOMP_RET_DATA` of a call that gives pages back.
 pub(crate) const DISCARD: u64 = 0x4d05;
 
+/// `SECCOMP_RET_DATA` of a call by which a process becomes the tracer of another.
+pub(crate) const TRACE: u64 = 0x4d06;
+
 /// One call that stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
@@ -54,6 +57,13 @@ pub(crate) fn exits() -> [Rule; 2] {
 pub(crate) fn discards() -> Rule {
     let number = u32::try_from(libc::SYS_madvise).unwrap_or(u32::MAX);
     Rule::new(number, DISCARD).only(2, u32::MAX, libc::MADV_DONTNEED.cast_unsigned())
+}
+
+/// The rules that show a target which is a tracer itself: the requests of `ptrace` that every trace begins with.
+pub(crate) fn traces() -> [Rule; 3] {
+    let number = u32::try_from(libc::SYS_ptrace).unwrap_or(u32::MAX);
+    [libc::PTRACE_TRACEME, libc::PTRACE_ATTACH, libc::PTRACE_SEIZE]
+        .map(|request| Rule::new(number, TRACE).only(0, u32::MAX, request))
 }
 
 #[cfg(target_arch = "x86_64")]

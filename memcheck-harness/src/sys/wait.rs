@@ -143,24 +143,23 @@ pub(crate) fn is_ours(tid: i32) -> bool {
     unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags) == 0 }
 }
 
-/// True when a child of this thread has ended; its status, and with it its id, stays to be collected.
+/// Waits until a child of this thread has ended, and leaves its status, and with it its id, to be collected. False: it stopped, as
+/// one that has made us its tracer (`PTRACE_TRACEME`); the stops of those are told to whoever waits (wait(2), "Linux notes").
 ///
 /// # Errors
 /// `EINTR`; `ECHILD` when it is not ours.
-pub(crate) fn has_ended(pid: i32, block: bool) -> io::Result<bool> {
-    let id = libc::id_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL | WNOTHREAD | if block { 0 } else { libc::WNOHANG };
-    // SAFETY: `info` is a valid place for the result; zeroed bytes are a valid siginfo_t, and `si_pid` is set by waitid(2),
-    // or stays 0 when there was nothing.
-    let (result, found) = unsafe {
-        let result = libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags);
-        (result, info.assume_init().si_pid())
-    };
-    if result == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(found != 0)
+pub(crate) fn has_ended(pid: i32) -> io::Result<bool> {
+    let (code, _) = changed(pid, libc::WEXITED | libc::WNOWAIT)?;
+    Ok(matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED))
+}
+
+/// The signal that a child has stopped for; the stop is taken. `None`: it has not, or not any more.
+///
+/// # Errors
+/// `ECHILD` when it is not ours.
+pub(crate) fn stopped(pid: i32) -> io::Result<Option<i32>> {
+    let (code, status) = changed(pid, libc::WSTOPPED | libc::WNOHANG)?;
+    Ok(matches!(code, libc::CLD_TRAPPED | libc::CLD_STOPPED).then_some(status & 0x7f))
 }
 
 /// The id of any child or tracee of this thread that has a status to collect, without collecting it: a status that belongs

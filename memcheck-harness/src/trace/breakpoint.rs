@@ -178,6 +178,13 @@ impl Breakpoints {
         Ok(())
     }
 
+    /// Puts every breakpoint back that `clean_copy` took out of this very memory.
+    pub(super) fn put_back(&self, tid: i32) -> io::Result<()> {
+        self.planted
+            .keys()
+            .try_for_each(|address| write_code(tid, *address, BREAKPOINT))
+    }
+
     /// Pages that hold or held a breakpoint.
     pub(super) fn pages(&self) -> impl Iterator<Item = u64> {
         self.pages.iter().copied()

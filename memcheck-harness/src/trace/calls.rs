@@ -23,6 +23,11 @@ const PR_SET_NAME: u32 = 15;
 /// Writes of 32 bytes and more name no thread: the kernel refuses what is longer than 16 (`comm`, proc_pid_comm(5)).
 const SHORT: u32 = !31;
 
+/// `PTRACE_TRACEME` (ptrace(2)).
+const TRACE_ME: u64 = 0;
+/// `EPERM`, as a call gives it.
+const NOT_PERMITTED: i64 = -1;
+
 /// A system call as its thread makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Call {
@@ -231,6 +236,39 @@ impl Session {
         })
     }
 
+    /// A thread of any process stands before a call that makes a tracer.
+    pub(super) fn trace_begins(&mut self, tid: i32) -> How {
+        if let Ok(registers) = Registers::read(tid) {
+            self.calls.open.insert(tid, (registers.call(), None));
+        }
+        How::Call
+    }
+
+    /// The target is a tracer itself, and the kernel allows one tracer of a process only.
+    fn was_refused(&mut self, tid: i32, request: u64) {
+        let process = self.tasks.get(tid).map_or(tid, |task| task.process);
+        let name = proc::name(process, process).unwrap_or_else(|| Name::from("?"));
+        let (whom, remedy) = if request == TRACE_ME && process == self.main {
+            (
+                "itself",
+                "in a case, detach = true lets the program go after its last checkpoint",
+            )
+        } else if request == TRACE_ME {
+            (
+                "a child of its own",
+                "in a case, children = \"detach\" lets children go when they are born",
+            )
+        } else {
+            (
+                "a process of the case",
+                "in a case, children = \"detach\" lets children go when they are born, detach = true all after the last checkpoint",
+            )
+        };
+        self.remark(format!(
+            "{name} was not let trace {whom} (ptrace): cargo memcheck traces that, and the kernel allows one tracer; {remedy}"
+        ));
+    }
+
     /// That call is over.
     pub(super) fn call_ends(&mut self, tid: i32) {
         let Some((call, stream)) = self.calls.open.remove(&tid) else {
@@ -239,6 +277,18 @@ impl Session {
         let Ok(registers) = Registers::read(tid) else {
             return;
         };
+        if is_call(&call, "ptrace") {
+            let whom = if call.args[0] == TRACE_ME {
+                Some(tid)
+            } else {
+                i32::try_from(call.args[1]).ok()
+            };
+            let is_ours = whom.is_some_and(|whom| self.tasks.get(whom).is_some());
+            if registers.call_result() == NOT_PERMITTED && is_ours {
+                self.was_refused(tid, call.args[0]);
+            }
+            return;
+        }
         // Errors, and calls that will be made again, are small negative numbers.
         let Ok(result) = u64::try_from(registers.call_result()) else {
             return;

@@ -36,6 +36,9 @@ impl Session {
                 self.remark(format!("a child process ({pid}, {name}) was still running: killed"));
             }
         }
+        for (pid, name) in self.strays() {
+            self.remark(format!("a child process ({pid}, {name}) was still running: killed"));
+        }
         let unseen = self.unseen_lines();
         self.kill_tree();
         let drained = self.output.finish();
@@ -93,6 +96,7 @@ impl Session {
                 _ => std::thread::sleep(LOOK_NAP),
             }
         }
+        self.kill_strays(give_up);
         self.clock.pause();
         for pid in self.tasks.processes() {
             // What was collected behind our back is dead, not hanging.

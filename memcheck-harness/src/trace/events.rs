@@ -46,6 +46,9 @@ impl Session {
             Status::Interrupt | Status::Exited(_) | Status::Killed(_) => How::Continue(0),
         };
         self.tasks.settle(tid, how);
+        if self.lets_children_go {
+            self.let_child_go(tid)?;
+        }
         Ok(())
     }
 
@@ -132,10 +135,16 @@ impl Session {
                 if let Ok(child @ 1..) = i32::try_from(message) {
                     self.tasks.adopt(child);
                     self.birth(child)?;
+                    if self.lets_children_go {
+                        self.has_made(tid, child, event == Event::Vfork)?;
+                    }
                 }
                 self.set_in_vfork(tid, event == Event::Vfork);
             }
-            Event::VforkDone => self.set_in_vfork(tid, false),
+            Event::VforkDone => {
+                self.set_in_vfork(tid, false);
+                self.has_back(tid)?;
+            }
             Event::Exec => {
                 self.tasks.keep_only(tid);
                 self.forget_call(tid);
@@ -147,6 +156,7 @@ impl Session {
                     self.images.keep(|image| self.tasks.needs(image));
                 }
             }
+            Event::Seccomp if message == seccomp::TRACE => return Ok(self.trace_begins(tid)),
             Event::Seccomp if self.is_followed(pid) => {
                 self.discard(tid);
                 return Ok(self.filtered_call(tid, pid, message));

@@ -1,6 +1,7 @@
 //! Starting a target: settings, environment, output pipes, the child, and the stop before its first instruction.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
@@ -59,10 +60,20 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         .map_err(|error| Error::machine(format!("could not make a timer for the time limit: {error}")))?;
     let (stdout, stderr, out, err) = if launch.tty { terminal()? } else { pipes()? };
     let calls = Calls::new(points, [&out, &err])?;
-    let mut rules = calls::rules(points);
+    let mut rules = if launch.lets_children_go {
+        Vec::new()
+    } else {
+        calls::rules(points)
+    };
+    if launch.lets_children_go {
+        needs_no_filter(launch, points)?;
+    }
     let for_points = !rules.is_empty();
     if launch.watch_stacks {
         rules.push(seccomp::discards());
+    }
+    if !rules.is_empty() {
+        rules.extend(seccomp::traces());
     }
     let mut settings = Vec::new();
     let (mut plan, limits) = plan(launch, out, err, &mut settings)?;
@@ -138,6 +149,9 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         settings,
         notes: set_id_note(&launch.program).into_iter().collect(),
         finishing: false,
+        lets_children_go: launch.lets_children_go,
+        lent: None,
+        makers: BTreeMap::new(),
         end: None,
         exit_filter,
         watches_stacks: launch.watch_stacks && report.filter == 0,
@@ -452,6 +466,19 @@ pub(super) fn not_permitted(error: &io::Error) -> Error {
     .detail(remedy)
     .detail("or let markers stop their program by themselves: cargo memcheck --cooperative (docs/cooperative.md)")
     .detail("cargo memcheck doctor  tells what this machine permits")
+}
+
+/// A filter would stay in children that are let go, and refuse their calls.
+fn needs_no_filter(launch: &Launch, points: &[Point]) -> Result<()> {
+    let filtered = points.iter().find(|point| point.at.needs_filter());
+    let what = match filtered {
+        Some(point) => format!("checkpoints at {}", point.at),
+        None if launch.watch_stacks => "the depth of stacks of finished threads".to_owned(),
+        None => return Ok(()),
+    };
+    Err(Error::config(format!(
+        "{what}: this needs a filter on system calls, which would stay in children that are let go"
+    )))
 }
 
 /// Without a filter the end of the program can still be seen, other calls cannot.

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::error::Error;
 use crate::model::End;
-use crate::sys::names::{SIGKILL, signal_name};
+use crate::sys::names::{SIGKILL, SIGTRAP, signal_name};
 use crate::sys::wait::{self, Status};
 use crate::sys::{process, ptrace};
 
@@ -81,10 +81,26 @@ impl Session {
         if self.bell.has_failed() {
             return Err(Error::not_judged("a step failed").into());
         }
-        match wait::has_ended(self.main, true) {
-            Ok(ended) => Ok(ended),
+        match wait::has_ended(self.main) {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                self.decline();
+                Ok(false)
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             Err(error) => Err(Error::tool(format!("could not wait for the target: {error}")).into()),
+        }
+    }
+
+    /// The target has asked its parent to trace it. That is us, and nobody who would let it go on: it goes once more, with the signal
+    /// that it has stopped for. The trap behind an `exec` (ptrace(2), `PTRACE_TRACEME`) is none that it would get untraced.
+    fn decline(&self) {
+        /// `SI_USER` (sigaction(2)).
+        const BY_KILL: i32 = 0;
+        if let Ok(Some(signal)) = wait::stopped(self.main) {
+            let is_exec = signal == SIGTRAP && ptrace::signal_info(self.main).is_ok_and(|info| info.code() == BY_KILL);
+            // ESRCH: it was killed meanwhile.
+            let _ = ptrace::detach(self.main, if is_exec { 0 } else { signal });
         }
     }
 

@@ -35,6 +35,7 @@ mod session;
 mod settle;
 mod stop;
 mod stragglers;
+mod strays;
 mod suggest;
 mod tasks;
 mod timed;
@@ -91,6 +92,8 @@ pub struct Launch {
     pub timeout: Duration,
     /// The kernel kills the target when our thread ends, traced or not: needed for [`Stopped::let_go`].
     pub dies_with_us: bool,
+    /// Children are let go when they are born, with nothing of ours in them. No filter may be needed then ([`At::needs_filter`]).
+    pub lets_children_go: bool,
     /// Bytes kept of each output stream.
     pub output_tail_bytes: usize,
 }
@@ -387,4 +390,10 @@ pub struct Suggestions {
 #[must_use]
 pub fn suggestions(program: &Path, loaded: &[PathBuf], at: &At) -> Suggestions {
     suggest::near(program, loaded, at)
+}
+
+/// True when a program is seen, by its file, to trace others.
+#[must_use]
+pub fn is_tracer(program: &Path) -> bool {
+    suggest::is_tracer(program)
 }

@@ -210,7 +210,7 @@ impl Session {
 
     /// Puts the protection in force.
     fn raise_pages(&mut self, tid: i32) -> Result<()> {
-        if self.pages.up || !self.waits_for_pages() || !self.pages.calling.is_empty() {
+        if self.pages.up || self.is_lent() || !self.waits_for_pages() || !self.pages.calling.is_empty() {
             return Ok(());
         }
         self.pages.up = true;

@@ -2,7 +2,7 @@
 //! What an event means is in `events`, how threads are stopped in `stop`, how it all ends in `end`.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::time::Duration;
@@ -90,6 +90,13 @@ pub(super) struct Session {
     pub(super) notes: Vec<String>,
     /// What is left is being killed.
     pub(super) finishing: bool,
+    /// Children are let go when they are born.
+    pub(super) lets_children_go: bool,
+    /// The thread that waits for a vfork child which was let go with the memory that both have: until it is back, whatever else
+    /// has that memory stands.
+    pub(super) lent: Option<i32>,
+    /// Vfork children that have not stopped yet, with the threads that wait for them.
+    pub(super) makers: BTreeMap<i32, i32>,
     /// How the main process ended.
     pub(super) end: Option<End>,
     /// The filter for the `exit` point is in force.
@@ -185,7 +192,10 @@ impl Session {
     fn next_step_over(&self) -> Option<i32> {
         let mut settled = self.tasks.settled().into_iter();
         settled.find_map(|(tid, _)| {
-            let task = self.tasks.get(tid).filter(|_| !self.waits_to_settle(tid))?;
+            let task = self
+                .tasks
+                .get(tid)
+                .filter(|_| !self.waits_to_settle(tid) && !self.stands_by(tid))?;
             task.step_over.or(task.fault).map(|_| tid)
         })
     }
@@ -195,7 +205,7 @@ impl Session {
     pub(super) fn resume_settled(&mut self, wanted: impl Fn(i32) -> bool) {
         for (tid, how) in self.tasks.settled() {
             let has_to_step = |task: &Task| task.step_over.is_some() || task.fault.is_some();
-            if !wanted(tid) || self.waits_to_settle(tid) || self.tasks.get(tid).is_none_or(has_to_step) {
+            if !wanted(tid) || self.waits_to_settle(tid) || self.stands_by(tid) || self.tasks.get(tid).is_none_or(has_to_step) {
                 continue;
             }
             // A thread that was killed meanwhile answers ESRCH; its end is reported by the next wait.
@@ -215,11 +225,7 @@ impl Session {
             self.tasks.hold(tid, status);
             return;
         };
-        self.tasks.remove(tid);
-        self.forget_call(tid);
-        self.pages.forget(tid);
-        self.images.forget(tid);
-        self.images.keep(|image| self.tasks.needs(image));
+        self.forget(tid);
         self.process_ended(tid, status);
         if tid == self.main {
             self.end = Some(match status {
@@ -228,6 +234,16 @@ impl Session {
                 _ => return,
             });
         }
+    }
+
+    /// A thread is gone, or is no longer ours.
+    pub(super) fn forget(&mut self, tid: i32) {
+        self.tasks.remove(tid);
+        self.makers.remove(&tid);
+        self.forget_call(tid);
+        self.pages.forget(tid);
+        self.images.forget(tid);
+        self.images.keep(|image| self.tasks.needs(image));
     }
 
     /// The next status of anything we trace; absent when the wait was interrupted. Statuses of other children of this thread are

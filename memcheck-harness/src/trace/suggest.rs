@@ -68,6 +68,11 @@ pub(super) fn near(program: &Path, loaded: &[PathBuf], at: &At) -> Suggestions {
     chosen
 }
 
+/// True when a program is seen to trace others: it takes `ptrace` from libc.
+pub(super) fn is_tracer(program: &Path) -> bool {
+    open(program).is_some_and(|file| elf::imports(&file, "ptrace").unwrap_or(false))
+}
+
 /// The name of a file, escaped.
 fn shown(path: &Path) -> String {
     Name::new(path.file_name().unwrap_or(path.as_os_str()).as_bytes()).to_string()

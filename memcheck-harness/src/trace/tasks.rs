@@ -47,6 +47,10 @@ pub(super) struct Task {
     pub(super) leaving: bool,
     /// Its birth was noticed and counted.
     pub(super) born: bool,
+    /// The event of the thread that made it is handled.
+    pub(super) made: bool,
+    /// It stays held until that is so: only then it is known why both have one memory.
+    pub(super) awaits_maker: bool,
 }
 
 /// Whose memory a process has.
@@ -95,6 +99,8 @@ impl Tasks {
                 in_vfork: false,
                 leaving: false,
                 born: false,
+                made: false,
+                awaits_maker: false,
             });
             *self.threads.entry(process).or_default() += 1;
         }

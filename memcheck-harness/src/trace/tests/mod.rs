@@ -68,6 +68,7 @@ fn settings_of(program: PathBuf, args: &[&str]) -> Launch {
         fixed: true,
         timeout: Duration::from_secs(90),
         dies_with_us: false,
+        lets_children_go: false,
         output_tail_bytes: 1000,
     }
 }
