@@ -10,7 +10,7 @@ use memcheck_harness::classify::classify;
 use memcheck_harness::elf;
 use memcheck_harness::model::{
     Capture, ElfFacts, Memory, MemoryMap, Metric, Name, Object, ObjectKind, PageRun, Perms, Recording, Region, SegmentKind,
-    StackState, Status, Thread, Usage, VmFlags,
+    StackState, Status, Thread, Usage, VmFlags, Wanted,
 };
 use tempfile::TempDir;
 
@@ -77,9 +77,12 @@ impl Memory for Made {
         }])
     }
 
-    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
-        let words = self.words.range(start..end.max(start)).map(|(at, word)| (*at, *word));
-        words.filter(|(at, word)| wanted(*at, *word)).map(|(at, _)| at).collect()
+    fn search(&self, start: u64, end: u64, wanted: &mut Wanted<'_>) -> Vec<u64> {
+        let mut found = Vec::new();
+        for (at, word) in self.words.range(start..end.max(start)) {
+            wanted(*at, &[word.to_le_bytes()], &mut found);
+        }
+        found
     }
 }
 

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::pages::{Known, PM_PRESENT, joined, run_of_entry, run_of_scan};
 use super::procdir::ProcDir;
-use crate::model::{Memory, PageRun, Recording};
+use crate::model::{Memory, PageRun, Recording, Wanted};
 use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, PageRegion, SWAPPED};
 
 /// Entries asked for at once when the residency of one page is wanted: neighbours are read next.
@@ -29,6 +29,11 @@ const MAX_AHEAD: u64 = 32;
 const MAX_PLACES: usize = 128;
 /// Pages kept, for the next word of the same page; the oldest habit is to walk through memory once.
 const MAX_PAGES: usize = 16_384;
+/// Pages whose room is used again at the next stop.
+const MAX_SPARE: usize = 128;
+
+/// Room for pages, which one stop leaves to the next.
+pub(super) type Spare = Rc<RefCell<Vec<Rc<Page>>>>;
 
 /// The memory of a stopped process, resident pages only; remembers what was read.
 #[derive(Debug)]
@@ -64,11 +69,22 @@ struct State {
     scanned: BTreeMap<(u64, u64), Option<Vec<PageRegion>>>,
     /// What was asked for, by start and end.
     scans: BTreeMap<(u64, u64), Option<Vec<PageRun>>>,
+    spare: Spare,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.last = None;
+        let mut spare = self.spare.borrow_mut();
+        let pages = std::mem::take(&mut self.pages).into_values().flatten();
+        let left = MAX_SPARE.saturating_sub(spare.len());
+        spare.extend(pages.take(left));
+    }
 }
 
 /// A page that was fetched, and which of its bytes were asked for, one bit each.
 #[derive(Debug)]
-struct Page {
+pub(super) struct Page {
     bytes: Vec<u8>,
     asked: Vec<Cell<u64>>,
     /// Somebody looked at it; others were fetched beside such.
@@ -82,6 +98,19 @@ impl Page {
             used: Cell::new(false),
             bytes,
         }
+    }
+
+    /// Room for a page of which nothing is known.
+    fn blank(spare: &Spare, bytes: usize) -> Rc<Self> {
+        let mut known = spare.borrow_mut().pop();
+        match known.as_mut().and_then(Rc::get_mut).filter(|page| page.bytes.len() == bytes) {
+            Some(page) => {
+                page.asked.fill(Cell::new(0));
+                page.used.set(false);
+            }
+            None => known = None,
+        }
+        known.unwrap_or_else(|| Rc::new(Self::new(vec![0; bytes])))
     }
 
     /// Notes that bytes were asked for.
@@ -171,6 +200,12 @@ impl LiveMemory {
         }
     }
 
+    /// Uses the room of the stop before, and leaves its own to the next.
+    pub(super) fn with_room(self, spare: &Spare) -> Self {
+        self.state.borrow_mut().spare = Rc::clone(spare);
+        self
+    }
+
     /// No process of the target has made another one: pages may be pinned.
     pub(super) fn nothing_is_shared(self) -> Self {
         Self { may_pin: true, ..self }
@@ -183,8 +218,7 @@ impl LiveMemory {
         let mut state = self.state.into_inner();
         Recording {
             bytes: state.ranges(),
-            scans: state
-                .scans
+            scans: std::mem::take(&mut state.scans)
                 .into_iter()
                 .map(|((start, end), runs)| (start, end, runs))
                 .collect(),
@@ -302,7 +336,7 @@ impl LiveMemory {
             }
             return;
         }
-        let mut buffers: Vec<Vec<u8>> = pages.iter().map(|_| vec![0; bytes]).collect();
+        let mut fetched: Vec<Rc<Page>> = pages.iter().map(|_| Page::blank(&state.spare, bytes)).collect();
         let mut remote: Vec<RemoteIoVec> = Vec::with_capacity(pages.len());
         for page in pages {
             let Ok(base) = usize::try_from(*page) else { return };
@@ -311,12 +345,13 @@ impl LiveMemory {
                 _ => remote.push(RemoteIoVec { base, len: bytes }),
             }
         }
-        let mut local: Vec<IoSliceMut<'_>> = buffers.iter_mut().map(|buffer| IoSliceMut::new(buffer)).collect();
+        let room = fetched.iter_mut().filter_map(Rc::get_mut);
+        let mut local: Vec<IoSliceMut<'_>> = room.map(|page| IoSliceMut::new(&mut page.bytes)).collect();
         let read = process_vm_readv(self.task, &mut local, &remote).unwrap_or(0);
-        for (index, (page, buffer)) in pages.iter().zip(buffers).enumerate() {
+        for (index, (address, page)) in pages.iter().zip(fetched).enumerate() {
             let is_whole = read / bytes > index;
             if is_whole || index == 0 {
-                state.pages.insert(*page, is_whole.then(|| Rc::new(Page::new(buffer))));
+                state.pages.insert(*address, is_whole.then_some(page));
             }
         }
     }
@@ -425,6 +460,17 @@ impl Memory for LiveMemory {
 
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
         let mut state = self.state.borrow_mut();
+        // Nearly all: a word of the page that was read last.
+        if let Some((at, page)) = &state.last
+            && let Some(inside) = address.checked_sub(*at).and_then(|inside| usize::try_from(inside).ok())
+            && let Some(bytes) = page.bytes.get(inside..).and_then(|rest| rest.get(..buffer.len()))
+        {
+            buffer.copy_from_slice(bytes);
+            if self.records {
+                page.ask(inside, bytes.len());
+            }
+            return true;
+        }
         self.is_there(&mut state, address, buffer.len()) && self.fill(&mut state, address, buffer).is_some()
     }
 
@@ -442,21 +488,21 @@ impl Memory for LiveMemory {
         runs
     }
 
-    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
+    fn search(&self, start: u64, end: u64, wanted: &mut Wanted<'_>) -> Vec<u64> {
         let mut state = self.state.borrow_mut();
         let mut found = Vec::new();
         let mut at = start - start % self.page_bytes;
         while at < end {
-            if let Some(page) = self.page(&mut state, at, end) {
-                for (i, bytes) in page.bytes.as_chunks::<8>().0.iter().enumerate() {
-                    let address = at + 8 * i as u64;
-                    let inside = address >= start && end - at >= 8 * (i as u64 + 1);
-                    if inside && wanted(address, u64::from_le_bytes(*bytes)) {
-                        found.push(address);
-                        if self.records {
-                            page.ask(8 * i, 8);
-                        }
-                    }
+            let inside = start.saturating_sub(at).next_multiple_of(8)..self.page_bytes.min(end - at);
+            let inside = usize::try_from(inside.start).ok().zip(usize::try_from(inside.end).ok());
+            if let Some(page) = self.page(&mut state, at, end)
+                && let Some((from, until)) = inside
+                && let Some(bytes) = page.bytes.get(from..until)
+            {
+                let before = found.len();
+                wanted(at + from as u64, bytes.as_chunks::<8>().0, &mut found);
+                for address in found.get(before..).unwrap_or_default().iter().filter(|_| self.records) {
+                    page.ask(usize::try_from(address - at).unwrap_or(0), 8);
                 }
             }
             let Some(next) = at.checked_add(self.page_bytes) else { break };

@@ -67,7 +67,7 @@ pub fn look(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> R
         joined_mappings: stopped.joined_mappings(),
         ..seen.capture
     };
-    let mut memory = LiveMemory::open(seen.dir, seen.task, page_bytes_of_ours()?, true, seen.known);
+    let mut memory = LiveMemory::open(seen.dir, seen.task, page_bytes_of_ours()?, true, seen.known).with_room(&objects.spare);
     if stopped.is_alone() {
         memory = memory.nothing_is_shared();
     }

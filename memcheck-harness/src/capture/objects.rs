@@ -80,6 +80,8 @@ pub struct ObjectCache {
     pub(super) opened: Option<super::Opened>,
     /// Pages that were asked for at the last stop: of a process with a program, and their addresses.
     pub(super) pages: Option<(ProgramId, Vec<u64>)>,
+    /// Room for pages that were read.
+    pub(super) spare: super::memory::Spare,
     /// Names of functions that were asked for.
     pub(super) functions: super::functions::Names,
 }

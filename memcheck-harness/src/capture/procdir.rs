@@ -17,6 +17,7 @@ use super::smaps::Parser;
 use super::{fast, maps};
 use crate::error::{Error, Result};
 use crate::model::{CaptureLevel, Region};
+use crate::sys::process;
 
 /// The small files of /proc are a few KiB; `auxv` and `status` too.
 const MAX_SMALL_FILE: u64 = 1 << 20;
@@ -24,6 +25,10 @@ const MAX_SMALL_FILE: u64 = 1 << 20;
 const SMALL_FILE: usize = 4 << 10;
 /// The kernel hands out at most a page per read of `maps` and `smaps`; a larger buffer only saves moving the rest of a line.
 const MAP_BUFFER: usize = 16 << 10;
+/// The kernel makes records in a buffer of one page until as much is there as is asked for. One that does not fit is thrown away and
+/// made again for the next read (`seq_read_iter` in fs/seq_file.c): of `smaps` that would be each sixth. So much less than a page
+/// is asked for that the last one fits; it is 720 to 800 bytes long, and begins before that much is there.
+const SMAPS_RECORD: u64 = 696;
 /// A name is at most a page of the kernel's; a line beyond this is none of its.
 const MAX_LINE: usize = 1 << 20;
 
@@ -170,6 +175,10 @@ impl ProcDir {
     fn map(&self, name: &'static str, file: &File) -> Result<Vec<Region>> {
         let mut at = 0;
         let mut parser = Parser::new(name, self.regions.get());
+        let at_once = match process::page_bytes().checked_sub(SMAPS_RECORD) {
+            Some(bytes) if name == "smaps" => usize::try_from(bytes).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
         let mut buffer = self.buffer.borrow_mut();
         let room = buffer.len().max(MAP_BUFFER);
         buffer.resize(room, 0);
@@ -181,7 +190,8 @@ impl ProcDir {
                 }
                 buffer.resize(filled * 2, 0);
             }
-            let count = match file.read_at(&mut buffer[filled..], at) {
+            let room = at_once.min(buffer.len() - filled);
+            let count = match file.read_at(&mut buffer[filled..filled + room], at) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // The thread is gone between opening and reading.

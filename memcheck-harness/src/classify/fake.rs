@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     Capture, Class, ElfFacts, ElfType, Hardening, Memory, MemoryMap, Name, Object, ObjectKind, PageRun, PatchedPage, Perms,
-    Recording, Region, Relro, Segment, SegmentKind, Status, Thread, Usage, UsageDetail, VmFlags,
+    Recording, Region, Relro, Segment, SegmentKind, Status, Thread, Usage, UsageDetail, VmFlags, Wanted,
 };
 
 /// A process whose pages are all resident unless said otherwise.
@@ -37,9 +37,12 @@ impl Memory for Fake {
     }
 
     /// Words that nobody set are zero, and nobody looks for those.
-    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
-        let range = self.words.range(start..end.max(start)).map(|(at, word)| (*at, *word));
-        range.filter(|(at, word)| wanted(*at, *word)).map(|(at, _)| at).collect()
+    fn search(&self, start: u64, end: u64, wanted: &mut Wanted<'_>) -> Vec<u64> {
+        let mut found = Vec::new();
+        for (at, word) in self.words.range(start..end.max(start)) {
+            wanted(*at, &[word.to_le_bytes()], &mut found);
+        }
+        found
     }
 }
 

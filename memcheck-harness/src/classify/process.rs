@@ -183,10 +183,18 @@ impl<'a> Process<'a> {
 
     /// Addresses of the wanted words in the private readable part of a range: [`Memory::search`].
     pub(super) fn search(&self, start: u64, end: u64, mut wanted: impl FnMut(u64, u64) -> bool) -> Vec<u64> {
+        let mut look = |first: u64, words: &[[u8; 8]], found: &mut Vec<u64>| {
+            for (index, word) in (0_u64..).zip(words) {
+                let at = first + 8 * index;
+                if wanted(at, u64::from_le_bytes(*word)) {
+                    found.push(at);
+                }
+            }
+        };
         let mut found = Vec::new();
         for area in self.areas_in(start, end) {
             if area.region.perms.read && !area.region.perms.shared {
-                found.extend(self.memory.search(area.start.max(start), area.end.min(end), &mut wanted));
+                found.extend(self.memory.search(area.start.max(start), area.end.min(end), &mut look));
             }
         }
         found
@@ -225,6 +233,13 @@ impl<'a> Process<'a> {
                 Some(runs.into())
             })
             .clone()
+    }
+
+    /// The runs of one page of an area, where nobody has asked for those of all of it; a recording may hold these only.
+    pub(super) fn runs_of_page(&self, area: &Area<'_>, page: u64) -> Runs {
+        let is_asked = self.scans.borrow().contains_key(&area.start);
+        let alone = || self.memory.pages(page, page.checked_add(self.page)?);
+        if is_asked { None } else { alone() }.map_or_else(|| self.runs(area), |runs| Some(runs.into()))
     }
 
     /// The executable, when the capture names it.

@@ -133,12 +133,12 @@ pub(super) fn breakpoint_pages(process: &Process<'_>) -> Vec<u64> {
     pages.dedup();
     pages.retain(|page| {
         let Some(area) = process.area_at(*page) else { return false };
-        // Memory of no file is anonymous without our doing.
-        if area.region.inode == 0 {
+        // Memory of no file is anonymous without our doing, and where nothing is anonymous this page is not.
+        if area.region.inode == 0 || area.region.usage.is_some_and(|usage| usage.anon_bytes == 0) {
             return false;
         }
         let by_scan = process
-            .runs(area)
+            .runs_of_page(area, *page)
             .map(|runs| bytes_in(&runs, *page, page.saturating_add(process.page), |run| run.anon) > 0);
         by_scan.unwrap_or_else(|| area.region.usage.is_some_and(|usage| usage.anon_bytes >= process.page))
     });

@@ -2,6 +2,10 @@
 
 use super::{PageRun, Recording};
 
+/// Tells which words a search wants: gets the address of the first of some that lie one behind the other, and adds the addresses
+/// of those wanted. Many at once, as nearly all of millions are not.
+pub type Wanted<'w> = dyn FnMut(u64, &[[u8; 8]], &mut Vec<u64>) + 'w;
+
 /// A source of the target's memory. Reading never changes what is measured: pages that are not resident are not read.
 pub trait Memory {
     /// Fills `buffer` from `address`. False when any byte is not resident, not mapped or not recorded; the buffer is then
@@ -17,14 +21,15 @@ pub trait Memory {
     /// `None` when that cannot be known here.
     fn pages(&self, start: u64, end: u64) -> Option<Vec<PageRun>>;
 
-    /// Addresses in `[start, end)`, multiples of 8 and in order, whose resident word the predicate wants; it is given address
-    /// and word. Only the words found count as read: a recording tells the same and holds no contents.
-    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
+    /// Addresses in `[start, end)`, multiples of 8 and in order, whose resident word is wanted. Only the words found count as read:
+    /// a recording tells the same and holds no contents.
+    fn search(&self, start: u64, end: u64, wanted: &mut Wanted<'_>) -> Vec<u64> {
         let mut found = Vec::new();
         let mut at = start.next_multiple_of(8);
         while at < end {
-            if self.u64(at).is_some_and(|word| wanted(at, word)) {
-                found.push(at);
+            let mut word = [0; 8];
+            if self.read(at, &mut word) {
+                wanted(at, &[word], &mut found);
             }
             let Some(next) = at.checked_add(8) else { break };
             at = next;
@@ -68,16 +73,17 @@ impl Memory for Recording {
             .and_then(|scan| scan.2.clone())
     }
 
-    fn search(&self, start: u64, end: u64, wanted: &mut dyn FnMut(u64, u64) -> bool) -> Vec<u64> {
+    fn search(&self, start: u64, end: u64, wanted: &mut Wanted<'_>) -> Vec<u64> {
         let mut found = Vec::new();
         for (from, bytes) in &self.bytes {
             let until = from.saturating_add(bytes.len() as u64).min(end);
-            let mut at = start.max(*from).saturating_add(7) & !7;
-            while at.checked_add(8).is_some_and(|after| after <= until) {
-                if self.u64(at).is_some_and(|word| wanted(at, word)) {
-                    found.push(at);
-                }
-                at += 8;
+            let first = start.max(*from).saturating_add(7) & !7;
+            let inside = (first - from)
+                .try_into()
+                .ok()
+                .zip(until.saturating_sub(*from).try_into().ok());
+            if let Some(words) = inside.and_then(|(from, until): (usize, usize)| bytes.get(from..until)) {
+                wanted(first, words.as_chunks::<8>().0, &mut found);
             }
         }
         found
@@ -99,9 +105,20 @@ mod tests {
         assert_eq!(recording.u64(0x3000), None);
         assert_eq!(recording.u32(0x2000), None);
         assert_eq!(recording.pages(0, 4096), None);
-        assert_eq!(recording.search(0, u64::MAX, &mut |_, word| word == 1), [0x1000]);
+        let mut ones = |first: u64, words: &[[u8; 8]], found: &mut Vec<u64>| {
+            found.extend(
+                (first..)
+                    .step_by(8)
+                    .zip(words)
+                    .filter(|(_, word)| word[0] == 1)
+                    .map(|(at, _)| at),
+            );
+        };
+        assert_eq!(recording.search(0, u64::MAX, &mut ones), [0x1000]);
         assert!(
-            recording.search(0x1008, u64::MAX, &mut |_, _| true).is_empty(),
+            recording
+                .search(0x1008, u64::MAX, &mut |_, words, _| assert!(words.is_empty()))
+                .is_empty(),
             "half a word is none"
         );
     }

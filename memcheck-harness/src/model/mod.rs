@@ -54,7 +54,7 @@ pub use map::{
     ArenaFact, ArenaUse, Confidence, Evidence, HeapFact, Item, MallocFact, MemoryMap, Note, Piece, ProcessTotals, RoleSum,
     StackState, ThreadFact,
 };
-pub use memory::Memory;
+pub use memory::{Memory, Wanted};
 pub use metric::{Metric, MetricError, ProcessMeasure, RoleMeasure, Subject, Tier, Unit};
 pub use name::Name;
 pub use object::{Class, ElfFacts, ElfType, Hardening, Object, ObjectKind, Relro, Segment, SegmentKind};

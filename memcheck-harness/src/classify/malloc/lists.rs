@@ -2,7 +2,7 @@
 //! like a live one, so these are asked for by address.
 
 use super::super::process::Process;
-use super::state::State;
+use super::state::{BIN_COUNT, State};
 
 /// Most entries of all lists together.
 pub(super) const MAX_ENTRIES: usize = 1 << 23;
@@ -22,8 +22,13 @@ pub(super) fn binned(process: &Process<'_>, state: &State, left: &mut usize) -> 
     if state.top == 0 {
         return Ok((0, 0));
     }
-    for head in state.heads() {
-        let mut at = process.u64(head + 16).ok_or_else(broken)?;
+    let words = process.words::<{ 2 * BIN_COUNT }>(state.bins);
+    let first = |index: usize, head: u64| match &words {
+        Some(words) => words.get(2 * index).copied(),
+        None => process.u64(head + 16),
+    };
+    for (index, head) in state.heads().enumerate() {
+        let mut at = first(index, head).ok_or_else(broken)?;
         while at != head {
             *left = left.checked_sub(1).ok_or_else(too_many)?;
             let [word, next] = at.checked_add(8).and_then(|at| process.words::<2>(at)).ok_or_else(broken)?;

@@ -11,7 +11,7 @@ use super::super::process::Process;
 const BINS: [u64; 3] = [0x18, 0x68, 0x70];
 
 /// Number of bins (`NBINS` 128, the first does not exist).
-const BIN_COUNT: u64 = 127;
+pub(super) const BIN_COUNT: usize = 127;
 
 /// From the bins to `next`: 254 words of bins and the 16 bytes of `binmap`.
 const NEXT: u64 = 0x800;
@@ -92,7 +92,7 @@ impl State {
     /// Addresses of the bins' heads as chunks.
     pub(super) fn heads(&self) -> impl Iterator<Item = u64> {
         let first = self.bins - 16;
-        (0..BIN_COUNT).map(move |i| first + 16 * i)
+        (0..BIN_COUNT as u64).map(move |i| first + 16 * i)
     }
 }
 
