@@ -299,12 +299,13 @@ fn sanitizer(case: &Case, ended: &Ended) -> Option<String> {
     })
 }
 
-/// A program that traces others and did not end as it should: where its calls were not seen, that may be why. What was seen is a note.
+/// A program that traces others and did not end as it should: where no filter shows its calls, that may be why. What is seen is a note.
 pub(crate) fn tracer(case: &Case, ended: &Ended, is_tracer: &dyn Fn() -> bool) -> Option<String> {
     let failed = matches!(ended.end, End::Signalled(_) | End::Exited(1..) | End::TimedOut);
     let goes = case.detach || case.cooperative || case.children == Children::Detach;
-    let is_told = || ended.notes.iter().any(|note| note.contains("(ptrace)"));
-    (failed && !goes && !is_told() && is_tracer()).then(|| {
+    let mut checkpoints = case.checkpoints.iter();
+    let is_seen = case.watch_stacks || checkpoints.any(|spec| spec.at == At::Exit || spec.at.needs_filter());
+    (failed && !goes && !is_seen && is_tracer()).then(|| {
         "the program calls ptrace: if it traces its children, cargo memcheck does so already, and the kernel allows one tracer; children = \
          \"detach\" lets children go when they are born, detach = true all after the last checkpoint"
             .to_owned()

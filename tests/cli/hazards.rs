@@ -37,12 +37,16 @@ fn unharmed(run: Run) -> Value {
 /// As a case, whose end is judged.
 #[track_caller]
 fn ends_well(project: &Project, args: &str, checkpoints: &str) -> Run {
+    ends_well_or(project, args, checkpoints).expect_code(0)
+}
+
+fn ends_well_or(project: &Project, args: &str, checkpoints: &str) -> Run {
     let toml = format!(
         "[[case]]\nname = \"case\"\ntarget = {{ path = \"hazards\" }}\nargs = [{args}]\nexit = 0\nsnapshot = false\n\
          checkpoint = [{checkpoints}]\n"
     );
     project.write("memcheck.toml", &toml);
-    memcheck(project, &[]).expect_code(0)
+    memcheck(project, &[])
 }
 
 const READY: &str = "{ name = \"ready\" }, { name = \"end\", at = \"exit\" }";
@@ -50,8 +54,7 @@ const READY: &str = "{ name = \"ready\" }, { name = \"end\", at = \"exit\" }";
 #[test]
 fn hazard_05_a_child_that_cannot_be_traced_lives_when_it_passes_no_point() {
     let project = built();
-    // One that passes a point dies of its breakpoint, and `exit` needs a filter that answers for traced processes only: see
-    // docs/hazards.md.
+    // One that passes a point dies of its breakpoint: see docs/hazards.md.
     let run = ends_well(&project, "\"untraced\"", "{ name = \"ready\" }");
     assert!(run.stderr.contains("1 case"), "{}", run.stderr);
 }
@@ -75,7 +78,24 @@ fn hazard_05_what_an_untraced_child_died_of_is_named() {
         "hardware = true",
     ]);
     let _ = with("{ name = \"ready\", hardware = true }").expect_code(0);
-    let _ = with("{ name = \"ready\", hardware = true }, { name = \"end\", at = \"exit\" }")
+}
+
+/// Where a filter is in place `clone` stops there, and the flag is taken off: such a child is one like all others, and its own exit
+/// is answered. `clone3` has its flags in memory, where no filter looks.
+#[test]
+fn hazard_05_where_a_filter_sees_it_the_flag_is_taken_off() {
+    let project = built();
+    for mode in ["untraced", "untraced-at-ready", "untraced-vm", "untraced-raw"] {
+        let run = ends_well(&project, &format!("\"{mode}\""), READY);
+        assert!(!run.stderr.contains("CLONE_UNTRACED"), "{mode}: {}", run.stderr);
+    }
+    let toml = "[[case]]\nname = \"case\"\ntarget = { path = \"hazards\" }\nargs = [\"untraced-lives\"]\nsnapshot = false\n\
+                checkpoint = [{ name = \"ready\", budget.tree.processes = 2 }, { name = \"end\", at = \"exit\" }]\n";
+    project.write("memcheck.toml", toml);
+    let run = memcheck(&project, &[]).expect_code(0);
+    assert!(!run.stderr.contains("CLONE_UNTRACED"), "{}", run.stderr);
+    let clone3 = ends_well_or(&project, "\"untraced-clone3\"", READY);
+    let _ = clone3
         .expect_code(7)
         .expect_all(&["cannot be traced (CLONE_UNTRACED)", "the filter that stops before exits"]);
 }

@@ -16,6 +16,9 @@ pub(crate) const DISCARD: u64 = 0x4d05;
 /// `SECCOMP_RET_DATA` of a call by which a process becomes the tracer of another.
 pub(crate) const TRACE: u64 = 0x4d06;
 
+/// `SECCOMP_RET_DATA` of a `clone` whose child is not to be traced.
+pub(crate) const UNTRACED: u64 = 0x4d07;
+
 /// One call that stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
@@ -64,6 +67,17 @@ pub(crate) fn traces() -> [Rule; 3] {
     let number = u32::try_from(libc::SYS_ptrace).unwrap_or(u32::MAX);
     [libc::PTRACE_TRACEME, libc::PTRACE_ATTACH, libc::PTRACE_SEIZE]
         .map(|request| Rule::new(number, TRACE).only(0, u32::MAX, request))
+}
+
+/// `CLONE_UNTRACED` (clone(2)).
+pub(crate) const CLONE_UNTRACED: u64 = 0x0080_0000;
+
+/// The rule that shows a child which would not be traced, nor have its calls answered where this very filter stops them. `clone3` has
+/// its flags in memory.
+pub(crate) fn untraced() -> Rule {
+    let number = u32::try_from(libc::SYS_clone).unwrap_or(u32::MAX);
+    let flag = u32::try_from(CLONE_UNTRACED).unwrap_or(0);
+    Rule::new(number, UNTRACED).only(0, flag, flag)
 }
 
 #[cfg(target_arch = "x86_64")]

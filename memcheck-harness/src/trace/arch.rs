@@ -116,6 +116,11 @@ impl Registers {
         }
     }
 
+    /// Replaces the first argument of the call that is about to be made, or was made ([`KEEPS_ARGUMENTS`]).
+    pub(super) fn set_first_call_argument(&mut self, value: u64) {
+        self.0[CALL_ARGUMENTS[0]] = value;
+    }
+
     /// Puts another call in the place of the one that is about to be made.
     pub(super) fn replace_call(&mut self, number: u64, args: [u64; 3]) {
         self.0[CALL_NUMBER] = number;
@@ -155,6 +160,9 @@ pub(super) fn handler_frame(tid: i32, registers: &Registers) -> Option<(u64, u64
 }
 
 use machine::{ARGUMENT, CALL_ARGUMENTS, CALL_NUMBER, CALL_RESULT, PC, SP, WORDS};
+/// A program has the arguments of a call in its registers still when that is over; elsewhere the result stands in the place of the first.
+pub(super) const KEEPS_ARGUMENTS: bool = CALL_ARGUMENTS[0] != CALL_RESULT;
+
 pub(super) use machine::{BREAKPOINT, CALL_INSTRUCTION, TRAP_CODE, TRAP_OFFSET, emulate, is_nop, tls_base};
 
 #[cfg(not(target_arch = "aarch64"))]

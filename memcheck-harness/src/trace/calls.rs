@@ -12,6 +12,7 @@ use crate::sys::seccomp::{self, Rule};
 use super::Point;
 use super::arch::{self, Registers};
 use super::lines::Lines;
+use super::nested::give_flags_back;
 use super::proc;
 use super::session::Session;
 use super::tasks::How;
@@ -22,11 +23,6 @@ const PROT_EXEC: u32 = 4;
 const PR_SET_NAME: u32 = 15;
 /// Writes of 32 bytes and more name no thread: the kernel refuses what is longer than 16 (`comm`, proc_pid_comm(5)).
 const SHORT: u32 = !31;
-
-/// `PTRACE_TRACEME` (ptrace(2)).
-const TRACE_ME: u64 = 0;
-/// `EPERM`, as a call gives it.
-const NOT_PERMITTED: i64 = -1;
 
 /// A system call as its thread makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +45,12 @@ pub(super) struct Interrupted {
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     /// Calls whose end is waited for, by thread, and where those write.
-    open: BTreeMap<i32, (Call, Option<Stream>)>,
+    pub(super) open: BTreeMap<i32, (Call, Option<Stream>)>,
     /// Which files the target's standard output and error are.
     outputs: [Option<FileId>; 2],
     interrupted: BTreeMap<i32, Interrupted>,
+    /// Children by a `clone` whose flag was taken off, with its flags as they were.
+    pub(super) cloned: BTreeMap<i32, u64>,
     /// Some point counts calls, so that one that is made again must be told apart.
     counted: bool,
     /// The lines of output that points wait for.
@@ -159,7 +157,7 @@ fn is_wanted(wanted: &SyscallAt, call: &Call) -> bool {
         })
 }
 
-fn is_call(call: &Call, name: &str) -> bool {
+pub(super) fn is_call(call: &Call, name: &str) -> bool {
     syscall_number(name).is_some_and(|number| u64::from(number) == call.number)
 }
 
@@ -236,37 +234,9 @@ impl Session {
         })
     }
 
-    /// A thread of any process stands before a call that makes a tracer.
-    pub(super) fn trace_begins(&mut self, tid: i32) -> How {
-        if let Ok(registers) = Registers::read(tid) {
-            self.calls.open.insert(tid, (registers.call(), None));
-        }
-        How::Call
-    }
-
-    /// The target is a tracer itself, and the kernel allows one tracer of a process only.
-    fn was_refused(&mut self, tid: i32, request: u64) {
-        let process = self.tasks.get(tid).map_or(tid, |task| task.process);
-        let name = proc::name(process, process).unwrap_or_else(|| Name::from("?"));
-        let (whom, remedy) = if request == TRACE_ME && process == self.main {
-            (
-                "itself",
-                "in a case, detach = true lets the program go after its last checkpoint",
-            )
-        } else if request == TRACE_ME {
-            (
-                "a child of its own",
-                "in a case, children = \"detach\" lets children go when they are born",
-            )
-        } else {
-            (
-                "a process of the case",
-                "in a case, children = \"detach\" lets children go when they are born, detach = true all after the last checkpoint",
-            )
-        };
-        self.remark(format!(
-            "{name} was not let trace {whom} (ptrace): cargo memcheck traces that, and the kernel allows one tracer; {remedy}"
-        ));
+    /// The end of the call that a thread makes is waited for.
+    pub(super) fn is_in_call(&self, tid: i32) -> bool {
+        self.calls.open.contains_key(&tid)
     }
 
     /// That call is over.
@@ -274,19 +244,15 @@ impl Session {
         let Some((call, stream)) = self.calls.open.remove(&tid) else {
             return;
         };
-        let Ok(registers) = Registers::read(tid) else {
+        let Ok(mut registers) = Registers::read(tid) else {
             return;
         };
+        if is_call(&call, "clone") {
+            give_flags_back(tid, &mut registers, call.args[0]);
+            return;
+        }
         if is_call(&call, "ptrace") {
-            let whom = if call.args[0] == TRACE_ME {
-                Some(tid)
-            } else {
-                i32::try_from(call.args[1]).ok()
-            };
-            let is_ours = whom.is_some_and(|whom| self.tasks.get(whom).is_some());
-            if registers.call_result() == NOT_PERMITTED && is_ours {
-                self.was_refused(tid, call.args[0]);
-            }
+            self.trace_ends(tid, &call, registers.call_result());
             return;
         }
         // Errors, and calls that will be made again, are small negative numbers.
@@ -390,6 +356,7 @@ impl Session {
     pub(super) fn forget_call(&mut self, tid: i32) {
         self.calls.open.remove(&tid);
         self.calls.interrupted.remove(&tid);
+        self.calls.cloned.remove(&tid);
     }
 }
 

@@ -28,6 +28,7 @@ impl Session {
             self.find_space(tid, task.process)?;
         }
         if event == Status::Interrupt {
+            self.is_born(tid);
             Registers::restart_interrupted_call(tid);
         }
         let is_followed = self.is_followed(task.process);
@@ -134,6 +135,7 @@ impl Session {
             Event::Clone | Event::Vfork => {
                 if let Ok(child @ 1..) = i32::try_from(message) {
                     self.tasks.adopt(child);
+                    self.clone_made(tid, child);
                     self.birth(child)?;
                     if self.lets_children_go {
                         self.has_made(tid, child, event == Event::Vfork)?;
@@ -157,6 +159,7 @@ impl Session {
                 }
             }
             Event::Seccomp if message == seccomp::TRACE => return Ok(self.trace_begins(tid)),
+            Event::Seccomp if message == seccomp::UNTRACED => return Ok(self.clone_begins(tid)),
             Event::Seccomp if self.is_followed(pid) => {
                 self.discard(tid);
                 return Ok(self.filtered_call(tid, pid, message));
@@ -171,7 +174,12 @@ impl Session {
                 }
             }
         }
-        Ok(How::Continue(0))
+        let goes_on = matches!(event, Event::Clone | Event::Vfork | Event::VforkDone);
+        Ok(if goes_on && self.is_in_call(tid) {
+            How::Call
+        } else {
+            How::Continue(0)
+        })
     }
 
     /// A thread is seen for the first time: by its parent's event or by its own first stop, whichever comes first. Until the

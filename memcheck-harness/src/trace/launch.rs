@@ -74,6 +74,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     }
     if !rules.is_empty() {
         rules.extend(seccomp::traces());
+        rules.push(seccomp::untraced());
     }
     let mut settings = Vec::new();
     let (mut plan, limits) = plan(launch, out, err, &mut settings)?;

@@ -24,6 +24,7 @@ mod let_go;
 mod lines;
 mod loader;
 mod maps;
+mod nested;
 mod output;
 mod pad;
 mod pages;
