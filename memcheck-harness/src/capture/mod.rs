@@ -11,6 +11,7 @@ mod memory;
 mod objects;
 mod pages;
 mod procdir;
+mod records;
 mod smaps;
 mod status;
 mod tree;

@@ -23,8 +23,9 @@ use crate::sys::process;
 const MAX_SMALL_FILE: u64 = 1 << 20;
 /// Room for a small file of usual size, so that one read has it all.
 const SMALL_FILE: usize = 4 << 10;
-/// The kernel hands out at most a page per read of `maps` and `smaps`; a larger buffer only saves moving the rest of a line.
-const MAP_BUFFER: usize = 16 << 10;
+const SMAPS: &str = "smaps";
+/// Room for the text of a small process, and how much of a longer one is read before it is parsed.
+const MAX_TEXT: usize = 64 << 10;
 /// The kernel makes records in a buffer of one page until as much is there as is asked for. One that does not fit is thrown away and
 /// made again for the next read (`seq_read_iter` in fs/seq_file.c): of `smaps` that would be each sixth. So much less than a page
 /// is asked for that the last one fits; it is 720 to 800 bytes long, and begins before that much is there.
@@ -46,6 +47,8 @@ pub(super) struct ProcDir {
     regions: Cell<usize>,
     /// For their text.
     buffer: RefCell<Vec<u8>>,
+    /// What was learnt of the last text of `smaps`.
+    parser: RefCell<Option<Parser>>,
 }
 
 impl ProcDir {
@@ -63,6 +66,7 @@ impl ProcDir {
             pagemap: OnceCell::new(),
             regions: Cell::new(0),
             buffer: RefCell::default(),
+            parser: RefCell::default(),
         })
     }
 
@@ -162,8 +166,8 @@ impl ProcDir {
                 return Ok((regions, known));
             }
         }
-        let regions = match self.kept(&self.smaps, "smaps") {
-            Ok(file) => self.map("smaps", file)?,
+        let regions = match self.kept(&self.smaps, SMAPS) {
+            Ok(file) => self.map(SMAPS, file)?,
             Err(Errno::ENOENT) => maps()?,
             Err(errno) => return Err(failed(self.pid, "open", "smaps", errno)),
         };
@@ -171,27 +175,24 @@ impl ProcDir {
         Ok((regions, known))
     }
 
-    /// Parses `maps` or `smaps` as it is read, from the beginning.
+    /// Parses `maps` or `smaps` from the beginning: a short one as a whole, a longer one as it is read.
     fn map(&self, name: &'static str, file: &File) -> Result<Vec<Region>> {
-        let mut at = 0;
-        let mut parser = Parser::new(name, self.regions.get());
+        let mut parser = match self.parser.take().filter(|_| name == SMAPS) {
+            Some(parser) => parser.again(self.regions.get()),
+            None => Parser::new(name, self.regions.get()),
+        };
         let at_once = match process::page_bytes().checked_sub(SMAPS_RECORD) {
-            Some(bytes) if name == "smaps" => usize::try_from(bytes).unwrap_or(usize::MAX),
+            Some(bytes) if name == SMAPS => usize::try_from(bytes).unwrap_or(usize::MAX),
             _ => usize::MAX,
         };
-        let mut buffer = self.buffer.borrow_mut();
-        let room = buffer.len().max(MAP_BUFFER);
-        buffer.resize(room, 0);
-        let mut filled = 0;
+        let mut buffer = self.buffer.take();
+        if buffer.is_empty() {
+            buffer = vec![0; MAX_TEXT];
+        }
+        let (mut at, mut filled) = (0_u64, 0_usize);
         loop {
-            if filled == buffer.len() {
-                if filled >= MAX_LINE {
-                    return Err(maps::torn(name, "a line without end"));
-                }
-                buffer.resize(filled * 2, 0);
-            }
-            let room = at_once.min(buffer.len() - filled);
-            let count = match file.read_at(&mut buffer[filled..filled + room], at) {
+            let until = buffer.len().min(filled.saturating_add(at_once));
+            let count = match file.read_at(&mut buffer[filled..until], at) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // The thread is gone between opening and reading.
@@ -200,24 +201,41 @@ impl ProcDir {
             };
             at += count as u64;
             filled += count;
-            let whole = buffer[..filled]
-                .iter()
-                .rposition(|&b| b == b'\n')
-                .map_or(0, |newline| newline + 1);
-            parser.lines(&buffer[..whole])?;
-            buffer.copy_within(whole..filled, 0);
-            filled -= whole;
             if count == 0 {
                 break;
             }
+            if filled < buffer.len() {
+                continue;
+            }
+            let whole = lines_end(&buffer);
+            parser.lines(&buffer[..whole])?;
+            buffer.copy_within(whole.., 0);
+            filled -= whole;
+            if filled == buffer.len() {
+                if filled >= MAX_LINE {
+                    return Err(maps::torn(name, "a line without end"));
+                }
+                buffer.resize(filled * 2, 0);
+            }
         }
-        if filled > 0 {
+        if lines_end(&buffer[..filled]) < filled {
             return Err(maps::torn(name, "the last line is cut"));
         }
-        let regions = parser.finish();
+        parser.lines(&buffer[..filled])?;
+        let is_whole = at == filled as u64;
+        let regions = parser.finish(&mut buffer, if is_whole { filled } else { 0 });
         self.regions.set(regions.len());
+        self.buffer.replace(buffer);
+        if name == SMAPS {
+            self.parser.replace(Some(parser));
+        }
         Ok(regions)
     }
+}
+
+/// Where the last whole line ends.
+fn lines_end(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1)
 }
 
 fn io_failed(pid: i32, name: &str, error: &io::Error) -> Error {

@@ -3,9 +3,11 @@
 //!
 //! The kernel prints figures at fixed columns (`show_smap` and `__show_smap` in fs/proc/task_mmu.c: 16 bytes of key and
 //! blanks, 8 of value, ` kB`). Each line of a record is first compared with the key that stood there in the record before;
-//! where that does not fit (a larger number, another kernel) the line is read by its key.
+//! where that does not fit (a larger number, another kernel) the line is read by its key. A record that stands there as it did in
+//! the text before is not read at all.
 
 use super::maps::{check_order, decimal, head, torn};
+use super::records::Records;
 use crate::error::Result;
 use crate::model::{Region, Usage, UsageDetail, VmFlags};
 
@@ -17,7 +19,7 @@ use crate::model::{Region, Usage, UsageDetail, VmFlags};
 pub fn parse_smaps(bytes: &[u8]) -> Result<Vec<Region>> {
     let mut parser = Parser::new("smaps", 0);
     parser.lines(bytes)?;
-    Ok(parser.finish())
+    Ok(parser.regions)
 }
 
 /// Which figure a key stands for.
@@ -75,6 +77,8 @@ pub(super) struct Parser {
     flags: Vec<(Vec<u8>, VmFlags)>,
     /// Which line of the record comes next.
     line: usize,
+    /// Those of the text before.
+    records: Records,
 }
 
 impl Parser {
@@ -87,12 +91,33 @@ impl Parser {
             layout: Vec::new(),
             flags: Vec::new(),
             line: 0,
+            records: Records::default(),
         }
+    }
+
+    /// Of another text of the same file: what was learnt of the last one holds on.
+    pub(super) fn again(mut self, likely: usize) -> Self {
+        self.regions = Vec::with_capacity(likely);
+        self.line = 0;
+        self.records.begin();
+        self
     }
 
     /// Takes whole lines.
     pub(super) fn lines(&mut self, mut bytes: &[u8]) -> Result<()> {
+        let all = bytes.len();
         while let Some(&first) = bytes.first() {
+            // Addresses are printed in lower case, keys begin with a capital letter.
+            let is_figure = first.is_ascii_uppercase();
+            let at = all - bytes.len();
+            if !is_figure && let Some((region, rest)) = self.records.known(bytes, at) {
+                check_order(self.regions.last(), &region, self.file)?;
+                self.regions.push(region);
+                // All its lines are read.
+                self.line = MAX_LAYOUT;
+                bytes = rest;
+                continue;
+            }
             if let Some((field, kib)) = self.at_fixed_columns(bytes) {
                 if field != Field::Skip {
                     self.store(field, kib)?;
@@ -106,13 +131,13 @@ impl Parser {
                 .position(|&b| b == b'\n')
                 .ok_or_else(|| torn(self.file, "the last line is cut"))?;
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
-            // Addresses are printed in lower case, keys begin with a capital letter.
-            if first.is_ascii_uppercase() {
+            if is_figure {
                 self.by_key(line)?;
                 self.line += 1;
             } else {
                 let region = head(line).ok_or_else(|| torn(self.file, "a line that is neither region nor figure"))?;
                 check_order(self.regions.last(), &region, self.file)?;
+                self.records.skip_to(region.start, at);
                 self.regions.push(region);
                 self.line = 0;
             }
@@ -121,9 +146,12 @@ impl Parser {
         Ok(())
     }
 
-    /// The regions.
-    pub(super) fn finish(self) -> Vec<Region> {
-        self.regions
+    /// The regions. `text`: with so many bytes of it as were taken at once and are all; it is kept for the next text, and another
+    /// room given for it.
+    pub(super) fn finish(&mut self, text: &mut Vec<u8>, bytes: usize) -> Vec<Region> {
+        let regions = std::mem::take(&mut self.regions);
+        self.records.keep(text, bytes, &regions);
+        regions
     }
 
     /// The figure of the next line when it looks like the same line of the record before.
