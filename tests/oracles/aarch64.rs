@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use memcheck_harness::classify::classify;
 use memcheck_harness::elf;
@@ -26,7 +27,7 @@ const STACK: u64 = 1 << 20;
 /// Words that were made up, over the files' own bytes.
 struct Made {
     words: BTreeMap<u64, u64>,
-    files: Vec<(u64, File, ElfFacts)>,
+    files: Vec<(u64, File, Arc<ElfFacts>)>,
 }
 
 impl Made {
@@ -105,9 +106,9 @@ fn library(name: &str, bias: u64, kind: ObjectKind) -> (File, Object) {
         inode: bias >> 32,
         kind,
         bias,
-        facts: Some(facts),
+        facts: Some(Arc::new(facts)),
         facts_missing: None,
-        symbols: symbols(&file),
+        symbols: Arc::new(symbols(&file)),
     };
     (file, object)
 }
@@ -187,7 +188,7 @@ fn process(offsets: &dyn Fn(&str) -> u64, with_descriptors: bool) -> MemoryMap {
     }
     regions.push(region((STACKS, STACKS + 5 * STACK), 6, None));
     if !with_descriptors {
-        libc.symbols.retain(|name, _| !name.starts_with("_thread_db_"));
+        Arc::make_mut(&mut libc.symbols).retain(|name, _| !name.starts_with("_thread_db_"));
     }
     memory.files = vec![
         (LIBC, libc_file, libc.facts.clone().unwrap()),

@@ -161,7 +161,7 @@ fn word(relro: Relro) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
     use crate::model::{Class, ElfType, Hardening, Place, Segment};
@@ -182,7 +182,7 @@ mod tests {
             inode: 1,
             kind,
             bias: 0,
-            facts: Some(ElfFacts {
+            facts: Some(Arc::new(ElfFacts {
                 class: Class::Elf64,
                 machine: 62,
                 elf_type: ElfType::Dyn,
@@ -200,9 +200,9 @@ mod tests {
                     pie: true,
                     canary,
                 },
-            }),
+            })),
             facts_missing: None,
-            symbols: BTreeMap::new(),
+            symbols: Arc::default(),
         }
     }
 

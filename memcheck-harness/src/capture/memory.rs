@@ -2,7 +2,7 @@
 //! (reading an absent one would fault it in), and what was read is remembered for a recording.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IoSliceMut;
 use std::ops::Range;
@@ -285,10 +285,13 @@ impl LiveMemory {
         {
             return Some(Rc::clone(page));
         }
-        if !state.pages.contains_key(&address) {
-            self.fetch(state, address, end);
-        }
-        let page = Rc::clone(state.pages.get(&address)?.as_ref()?);
+        let page = match state.pages.get(&address) {
+            Some(known) => Rc::clone(known.as_ref()?),
+            None => {
+                self.fetch(state, address, end);
+                Rc::clone(state.pages.get(&address)?.as_ref()?)
+            }
+        };
         page.used.set(true);
         state.last = Some((address, Rc::clone(&page)));
         Some(page)
@@ -444,12 +447,14 @@ impl LiveMemory {
 impl Memory for LiveMemory {
     fn expect(&self, addresses: &[u64]) {
         let mut state = self.state.borrow_mut();
-        let pages: BTreeSet<u64> = addresses.iter().map(|address| address - address % self.page_bytes).collect();
+        let mut pages: Vec<u64> = addresses.iter().map(|address| address - address % self.page_bytes).collect();
+        pages.sort_unstable();
+        pages.dedup();
         let is_wanted = |page: &u64| {
             let is_new = *page < self.known.readable_until(*page) && !state.pages.contains_key(page);
             is_new && self.is_resident(&mut state, *page)
         };
-        let pages: Vec<u64> = pages.into_iter().filter(is_wanted).collect();
+        pages.retain(is_wanted);
         if state.pages.len() + pages.len() >= MAX_PAGES {
             return;
         }

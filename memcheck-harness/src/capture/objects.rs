@@ -96,8 +96,8 @@ struct Cached {
 /// Facts and symbols, or why there are none.
 #[derive(Debug)]
 struct Content {
-    facts: Result<ElfFacts, String>,
-    symbols: BTreeMap<String, u64>,
+    facts: Result<Arc<ElfFacts>, String>,
+    symbols: Arc<BTreeMap<String, u64>>,
 }
 
 /// Where and of whom.
@@ -123,7 +123,7 @@ pub(super) fn objects(process: &Process<'_>, cache: &mut ObjectCache) -> Vec<Obj
             continue;
         }
         let content = cache.content(process, id, &regions, Some(id) == exe);
-        for load in loads(&regions, content.facts.as_ref().ok(), process.page_bytes) {
+        for load in loads(&regions, content.facts.as_deref().ok(), process.page_bytes) {
             // A file that is no program and runs nothing is data, and so is an ELF file that somebody reads through a mapping.
             if !load.regions.iter().any(|region| region.perms.execute) && !load.is_by_segments {
                 continue;
@@ -152,7 +152,7 @@ pub(super) fn objects(process: &Process<'_>, cache: &mut ObjectCache) -> Vec<Obj
                     bias: load.bias,
                     facts: content.facts.as_ref().ok().cloned(),
                     facts_missing: content.facts.as_ref().err().cloned(),
-                    symbols: content.symbols.clone(),
+                    symbols: Arc::clone(&content.symbols),
                 },
             ));
         }
@@ -257,7 +257,7 @@ impl ObjectCache {
         let content = found.unwrap_or_else(|why| {
             Arc::new(Content {
                 facts: Err(why),
-                symbols: BTreeMap::new(),
+                symbols: Arc::default(),
             })
         });
         let cached = Cached {
@@ -295,7 +295,10 @@ fn read(file: &File, is_named_so: bool, is_exe: bool) -> Content {
     if is_exe {
         symbols.append(&mut elf::strings(file, &STRINGS).unwrap_or_default());
     }
-    Content { facts, symbols }
+    Content {
+        facts: facts.map(Arc::new),
+        symbols: Arc::new(symbols),
+    }
 }
 
 /// Opens the mapped file itself; else says why not.

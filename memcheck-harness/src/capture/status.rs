@@ -19,8 +19,9 @@ fn unreadable(file: &str) -> Error {
     Error::not_judged(format!("/proc/PID/{file} is not what proc(5) describes"))
 }
 
-/// The memory lines of `status`. A process without memory (a zombie) has none; the thread's name, which stands on the first
-/// line, cannot forge one, as the kernel escapes newlines in it.
+/// The memory lines of `status`, and the number of threads, which follows them (`proc_pid_status` in fs/proc/array.c). A process
+/// without memory (a zombie) has none; the thread's name, which stands on the first line, cannot forge one, as the kernel escapes
+/// newlines in it.
 pub(crate) fn parse_status(bytes: &[u8]) -> Result<Status> {
     let mut status = Status::default();
     for line in bytes.split(|&b| b == b'\n') {
@@ -30,7 +31,7 @@ pub(crate) fn parse_status(bytes: &[u8]) -> Result<Status> {
         let value = line[colon + 1..].trim_ascii();
         if &line[..colon] == b"Threads" {
             status.threads = Some(decimal(value).ok_or_else(|| unreadable("status"))?);
-            continue;
+            break;
         }
         let field = match &line[..colon] {
             b"VmPeak" => &mut status.peak_reserved_bytes,

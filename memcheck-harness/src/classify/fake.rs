@@ -1,6 +1,7 @@
 //! A fabricated process for tests: regions, words of memory and resident pages, in a few lines each. Tests only.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::model::{
     Capture, Class, ElfFacts, ElfType, Hardening, Memory, MemoryMap, Name, Object, ObjectKind, PageRun, PatchedPage, Perms,
@@ -149,7 +150,7 @@ impl Fake {
             inode: path.len() as u64,
             kind,
             bias,
-            facts: Some(ElfFacts {
+            facts: Some(Arc::new(ElfFacts {
                 class: Class::Elf64,
                 machine: 62,
                 elf_type: ElfType::Dyn,
@@ -167,9 +168,9 @@ impl Fake {
                     pie: true,
                     canary: None,
                 },
-            }),
+            })),
             facts_missing: None,
-            symbols: BTreeMap::new(),
+            symbols: Arc::default(),
         });
         self.capture.objects.last_mut().unwrap()
     }

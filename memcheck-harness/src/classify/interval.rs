@@ -141,7 +141,7 @@ impl Claims {
 /// strong claims the one that begins later, then the shorter one, wins. Items nobody kept are dropped; the others are
 /// numbered by address.
 pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>) {
-    let Claims { mut claims, items } = claims;
+    let Claims { mut claims, mut items } = claims;
     claims.sort_by_key(|claim| claim.start);
     let mut pending = claims.iter().enumerate().peekable();
     // The strongest claim that began is on top; those that ended below it stay until they come up.
@@ -175,12 +175,13 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>
     for (start, end, area, claim) in ranges {
         let known = claim
             .and_then(|index| claims.get(index))
-            .and_then(|claim| Some((claim, items.get(claim.item.0)?)));
+            .and_then(|claim| Some((claim, items.get_mut(claim.item.0)?)));
         let (role, item, evidence) = match known {
             Some((claim, item)) => {
                 let number = numbers.get(claim.item.0).copied().flatten().unwrap_or(kept.len());
                 if number == kept.len() {
-                    kept.push(item.clone());
+                    let subject = std::mem::take(&mut item.subject);
+                    kept.push(Item { subject, ..*item });
                     if let Some(known) = numbers.get_mut(claim.item.0) {
                         *known = Some(number);
                     }

@@ -338,7 +338,7 @@ fn every_kind_of_thread_stack_is_told() {
     check_threads(&map);
     // Whether libc's words for debuggers are in memory is chance; nothing may depend on it.
     for object in &mut capture.objects {
-        object.symbols.clear();
+        std::sync::Arc::make_mut(&mut object.symbols).clear();
     }
     let memory = capture::memory_of(capture.pid, &target.threads).unwrap();
     assert_eq!(super::classify(&capture, &memory, &is_own), map);

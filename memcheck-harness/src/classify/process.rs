@@ -160,13 +160,15 @@ impl<'a> Process<'a> {
         // Words that are read one after another mostly lie in one area.
         let index = self.last.get();
         let known = self.areas.get(index).filter(|area| area.start <= address && end <= area.end);
-        let is_readable = known.map_or_else(
-            || {
-                self.last.set(self.areas.partition_point(|area| area.end <= address));
-                self.covered(address, end, readable)
-            },
-            readable,
-        );
+        let find = || {
+            let index = self.areas.partition_point(|area| area.end <= address);
+            self.last.set(index);
+            self.areas.get(index).filter(|area| area.start <= address)
+        };
+        let is_readable = known.or_else(find).is_some_and(|area| match end <= area.end {
+            true => readable(area),
+            false => self.covered(address, end, readable),
+        });
         if !is_readable {
             return None;
         }

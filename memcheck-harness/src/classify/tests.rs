@@ -1,5 +1,7 @@
 //! Whole classifications of fabricated processes: data in, pieces out. Real processes stand in `live_tests`.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::fake::Fake;
@@ -38,7 +40,7 @@ fn with_lists(fake: &mut Fake) {
         ("_dl_stack_user", 0x5810),
         ("_dl_stack_cache", 0x5820),
     ] {
-        fake.capture.objects[0].symbols.insert(name.to_owned(), value);
+        Arc::make_mut(&mut fake.capture.objects[0].symbols).insert(name.to_owned(), value);
     }
 }
 
@@ -306,7 +308,7 @@ fn a_broken_list_is_said_and_its_counts_are_absent() {
 #[test]
 fn live_stacks_are_found_without_lists() {
     let mut fake = threads();
-    fake.capture.objects[0].symbols.clear();
+    Arc::make_mut(&mut fake.capture.objects[0].symbols).clear();
     // What stands beside the one list that is found is no list: as in versions before 2.34.
     fake.words(USED, &[0, 0]);
     // Nor can memory be searched, where the kernel does not tell which pages may be read.
@@ -326,7 +328,7 @@ fn live_stacks_are_found_without_lists() {
 fn the_lists_of_a_static_program_are_found_through_the_main_thread() {
     let expected = threads().classify();
     let mut fake = threads();
-    fake.capture.objects[0].symbols.clear();
+    Arc::make_mut(&mut fake.capture.objects[0].symbols).clear();
     assert_eq!(fake.classify().threads, expected.threads, "declared in order");
     // As compilers lay them out: the cache first.
     let base = 0x1000_0000;
@@ -343,7 +345,7 @@ fn without_any_list_descriptors_are_found_by_their_own_addresses() {
     let mut fake = threads();
     fake.run(base, base + 5 * MIB);
     let expected = fake.classify();
-    fake.capture.objects[0].symbols.clear();
+    Arc::make_mut(&mut fake.capture.objects[0].symbols).clear();
     fake.words(USED, &[0, 0]);
     for cached in [base + 3 * MIB - 0x940, base + 5 * MIB - 0x940] {
         fake.words(cached + 0x2d0, &[u64::from(u32::MAX)]);
@@ -392,7 +394,7 @@ fn a_stack_whose_end_was_watched_has_a_depth_and_an_owner() {
 #[test]
 fn the_lists_are_found_through_the_loader_without_symbols() {
     let mut fake = threads();
-    fake.capture.objects[0].symbols.clear();
+    Arc::make_mut(&mut fake.capture.objects[0].symbols).clear();
     // The heads are moved into the data of a loader.
     fake.object(
         ObjectKind::Interpreter,
@@ -618,7 +620,7 @@ fn swapped_pages_of_a_cut_region_sum_to_what_smaps_says() {
 #[test]
 fn threads_without_known_stacks_have_no_count_of_them() {
     let mut fake = threads();
-    let facts = fake.capture.objects[0].facts.as_mut().unwrap();
+    let facts = Arc::make_mut(fake.capture.objects[0].facts.as_mut().unwrap());
     facts.machine = 8;
     let map = fake.classify();
     let metric = |name| map.metric(&Metric::parse(name).unwrap());
@@ -730,12 +732,8 @@ fn the_loader_owns_its_link_maps_and_the_main_tls_but_not_what_merged_with_them(
         memsz: 0x2100,
         align: 64,
     };
-    fake.capture.objects[0]
-        .facts
-        .as_mut()
-        .unwrap()
-        .segments
-        .extend([dynamic, tls]);
+    let facts = fake.capture.objects[0].facts.as_mut().unwrap();
+    Arc::make_mut(facts).segments.extend([dynamic, tls]);
     fake.words(0x10_4e00, &[1, 1, 21, 0x10_5900]);
     fake.words(0x10_5900, &[1, 0x100_4400]);
     // Link maps: one in a region that begins with three pages of the program; it points at its name two pages up.

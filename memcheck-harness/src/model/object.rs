@@ -1,6 +1,7 @@
 //! `Object`: a mapped ELF file and the header facts of it that classification and reports need.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -159,10 +160,10 @@ pub struct Object {
     /// Address of the object minus the address in the file.
     pub bias: u64,
     /// Header facts; absent when the file could not be read any more or is another file now (the note says which).
-    pub facts: Option<ElfFacts>,
+    pub facts: Option<Arc<ElfFacts>>,
     /// Why `facts` are absent.
     pub facts_missing: Option<String>,
     /// Symbols, and strings of executables, that classification may need (`_thread_db_*`, `_rtld_global`, `stack_used`,
     /// `<jemalloc>: ` …): value or address without bias.
-    pub symbols: BTreeMap<String, u64>,
+    pub symbols: Arc<BTreeMap<String, u64>>,
 }

@@ -128,6 +128,9 @@ impl Slot {
         if word == 0 {
             // A thread gets its arena and its cache together, and gives them back together.
             self.torn |= uses;
+        } else if process.area_at(word).is_none() {
+            // No address: the thread has something else there.
+            self.torn = true;
         } else if is_common_empty(process, word) {
             self.score += 1;
         } else {
