@@ -152,6 +152,8 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         finishing: false,
         lets_children_go: launch.lets_children_go,
         lent: None,
+        is_off: false,
+        early: None,
         makers: BTreeMap::new(),
         end: None,
         exit_filter,

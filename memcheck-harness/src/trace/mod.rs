@@ -324,9 +324,10 @@ impl Stopped {
         watch::attempt(self.pid)
     }
 
-    /// Lets the target run again, from the next call of [`Running::next`] on.
+    /// Lets the target run again, at once; what it comes to is told by [`Running::next`].
     #[must_use]
-    pub fn resume(self) -> Running {
+    pub fn resume(mut self) -> Running {
+        self.session.set_off();
         Running {
             session: self.session,
             _not_send: PhantomData,

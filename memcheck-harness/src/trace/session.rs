@@ -99,6 +99,9 @@ pub(super) struct Session {
     pub(super) makers: BTreeMap<i32, i32>,
     /// How the main process ended.
     pub(super) end: Option<End>,
+    /// The target was let go before anybody waits for it, and it may have led to something by then.
+    pub(super) is_off: bool,
+    pub(super) early: Option<Result<Turn, Halt>>,
     /// The filter for the `exit` point is in force.
     pub(super) exit_filter: bool,
     /// Events handled so far.
@@ -111,16 +114,49 @@ pub(super) struct Session {
 impl Session {
     /// Runs until a point is reached or the target ends.
     pub(super) fn advance(&mut self) -> Result<Turn, Halt> {
-        self.clock.run();
-        if self.due.is_empty() {
-            self.close_pages()?;
+        if let Some(early) = self.early.take() {
+            return early;
         }
-        let turn = self.turns();
+        if !std::mem::take(&mut self.is_off) {
+            self.begin()?;
+        }
+        let turn = self.wait_for_turn();
         self.clock.pause();
         turn
     }
 
-    fn turns(&mut self) -> Result<Turn, Halt> {
+    /// Lets the target go as far as nothing has to be waited for. What that leads to, or how it fails, is told by the next
+    /// [`Session::advance`].
+    pub(super) fn set_off(&mut self) {
+        let turn = self.begin().and_then(|()| self.turn());
+        self.early = turn.transpose();
+        self.is_off = self.early.is_none();
+        if !self.is_off {
+            self.clock.pause();
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Halt> {
+        self.clock.run();
+        if self.due.is_empty() {
+            self.close_pages()?;
+        }
+        Ok(())
+    }
+
+    fn wait_for_turn(&mut self) -> Result<Turn, Halt> {
+        loop {
+            if let Some(turn) = self.turn()? {
+                return Ok(turn);
+            }
+            if let Some((tid, status)) = self.wait_any()? {
+                self.note(tid, status);
+            }
+        }
+    }
+
+    /// Handles what there is; absent when the next has to be waited for.
+    fn turn(&mut self) -> Result<Option<Turn>, Halt> {
         loop {
             self.clock.check()?;
             let mut waits_to_settle = false;
@@ -142,14 +178,14 @@ impl Session {
                         if self.shares_main(tid) {
                             self.open_pages();
                         }
-                        return Ok(Turn::Paused(point, pid, self.threads(pid)));
+                        return Ok(Some(Turn::Paused(point, pid, self.threads(pid))));
                     }
                 }
             }
             if let Some(end) = &self.end
                 && !self.awaits_children()
             {
-                return Ok(Turn::Ended(end.clone()));
+                return Ok(Some(Turn::Ended(end.clone())));
             }
             if let Some((tid, event)) = self.tasks.next_event(|_| true) {
                 let handled = self.handle(tid, event);
@@ -165,10 +201,8 @@ impl Session {
                 if self.look_at_time() {
                     self.clock.tick_finely();
                 }
-                if (self.due.is_empty() || waits_to_settle)
-                    && let Some((tid, status)) = self.wait_any()?
-                {
-                    self.note(tid, status);
+                if self.due.is_empty() || waits_to_settle {
+                    return Ok(None);
                 }
             }
         }
