@@ -101,6 +101,8 @@ mod show;
 mod stacks;
 #[path = "cli/tracers.rs"]
 mod tracers;
+#[path = "cli/untraced.rs"]
+mod untraced;
 
 /// The command under test.
 const TOOL: &str = env!("CARGO_BIN_EXE_cargo-memcheck");

@@ -1,7 +1,9 @@
 //! A system call that a stopped thread of the target makes for us, and of which nothing is left: its registers, the signal it
 //! is stopped for, its mask and the call it stands before are as they were. Only where a thread can be led there and back.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 
 use crate::sys::names::SIGTRAP;
 use crate::sys::ptrace::{self, CallStop};
@@ -23,6 +25,9 @@ enum Stand {
     /// In the middle of something.
     Busy,
 }
+
+/// The vdso is no larger (on x86-64 and AArch64).
+const VDSO_BYTES: u64 = 8192;
 
 /// `si_code` of ptrace's own stops (ptrace(2), `PTRACE_GETSIGINFO`): the event above the signal.
 const EVENT_STOP: i32 = SIGTRAP | 128 << 8;
@@ -47,19 +52,42 @@ fn stand(tid: i32) -> Stand {
     }
 }
 
-/// Where the target's memory has an instruction that makes a system call: in the vdso, so that no code is patched for it.
-fn call_instruction(tid: i32) -> Option<u64> {
-    const VDSO_BYTES: u64 = 8192;
-    let start = proc::auxiliary(tid, proc::AT_SYSINFO_EHDR)?;
-    let mut bytes = Vec::new();
-    for offset in (0..VDSO_BYTES).step_by(8) {
-        let Ok(word) = ptrace::peek(tid, start + offset) else { break };
-        bytes.extend(word.to_ne_bytes());
+/// A page is in memory (Documentation/admin-guide/mm/pagemap.rst).
+const PRESENT: u64 = 1 << 63;
+
+/// Where the target's memory has an instruction that makes a system call, so that no code is patched for it: in the vdso, else in
+/// the code of a file, of which only pages that are in memory are looked at.
+fn call_instruction(tid: i32, page_bytes: u64) -> Option<u64> {
+    let of_kernel = proc::auxiliary(tid, proc::AT_SYSINFO_EHDR);
+    let vdso = of_kernel.map(|start| (start, start + VDSO_BYTES));
+    let code = proc::executable_files(tid).into_iter().map(|file| (file.start, file.end));
+    let [memory, pagemap] = ["mem", "pagemap"].map(|file| File::open(format!("/proc/{tid}/{file}")));
+    let (memory, pagemap) = (memory.ok()?, pagemap.ok()?);
+    let mut page = vec![0; usize::try_from(page_bytes).ok()?];
+    for (start, end) in vdso.into_iter().chain(code) {
+        let mut at = start;
+        while at < end {
+            let mut entry = [0; 8];
+            let mut is_present =
+                || pagemap.read_exact_at(&mut entry, at / page_bytes * 8).is_ok() && u64::from_ne_bytes(entry) & PRESENT != 0;
+            if (Some(start) == of_kernel || is_present())
+                && memory.read_exact_at(&mut page, at).is_ok()
+                && let Some(offset) = page
+                    .windows(arch::CALL_INSTRUCTION.len())
+                    .position(|code| code == arch::CALL_INSTRUCTION)
+            {
+                return Some(at + offset as u64);
+            }
+            at += page_bytes;
+        }
     }
-    let at = bytes
-        .windows(arch::CALL_INSTRUCTION.len())
-        .position(|code| code == arch::CALL_INSTRUCTION)?;
-    Some(start + at as u64)
+    None
+}
+
+/// True when it is still there: a program may unmap what it was given.
+fn is_call_instruction(tid: i32, at: u64) -> bool {
+    let Ok(word) = ptrace::peek(tid, at) else { return false };
+    word.to_ne_bytes().starts_with(&arch::CALL_INSTRUCTION)
 }
 
 impl Session {
@@ -99,14 +127,15 @@ impl Session {
     fn call_beside(&mut self, tid: i32, saved: &Registers, number: u64, args: [u64; 3]) -> io::Result<i64> {
         let mut info = ptrace::signal_info(tid)?;
         let at = match self.pages.call_instruction {
-            Some(at) => at,
-            None => call_instruction(tid).ok_or(io::ErrorKind::Unsupported)?,
+            Some(at) if is_call_instruction(tid, at) => at,
+            _ => call_instruction(tid, self.page_bytes).ok_or(io::ErrorKind::Unsupported)?,
         };
         self.pages.call_instruction = Some(at);
         let mut registers = *saved;
         registers.set_call(number, args);
         registers.set_pc(at);
         registers.write(tid)?;
+        let mut faulted = false;
         let result = loop {
             ptrace::step(tid)?;
             match self.next_stop(tid)? {
@@ -117,9 +146,15 @@ impl Session {
                     }
                 }
                 // A fault of its own that was pending when we interrupted it comes first: handled as any event when we are done.
-                event @ Status::Signal(_) => {
+                event @ Status::Signal(_) if !faulted => {
+                    faulted = true;
                     info = ptrace::signal_info(tid)?;
                     self.tasks.hold(tid, event);
+                }
+                // The place is none that can be run.
+                Status::Signal(_) => {
+                    saved.write(tid)?;
+                    return Err(io::ErrorKind::Unsupported.into());
                 }
                 // A stop that was asked for before; other signals are blocked.
                 Status::Interrupt | Status::Group => {}
@@ -172,7 +207,10 @@ impl Session {
                 }
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // When its time is over, or the user wishes it, the target is killed, wherever it stands.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.clock.check().map_err(|_| io::ErrorKind::TimedOut)?
+                }
                 Err(error) => return Err(error),
             }
         }

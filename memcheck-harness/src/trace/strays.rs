@@ -52,8 +52,16 @@ impl Session {
         }
         if vfork {
             self.makers.insert(child, maker);
+        } else if let Some(task) = self.tasks.get_mut(maker) {
+            task.made_last = Some(child);
         }
         Ok(())
+    }
+
+    /// Who traces its child at once must not come before we have let it go.
+    fn awaits_child(&self, maker: i32) -> bool {
+        let is_new = |child: i32| self.tasks.has(child) && self.tasks.space(child) == Space::New;
+        self.tasks.get(maker).and_then(|task| task.made_last).is_some_and(is_new)
     }
 
     /// A vfork child goes, and has the memory that it shares without our breakpoints until its maker has it back: a tracer of its own
@@ -92,6 +100,9 @@ impl Session {
 
     /// True for a thread that stands until the memory that it has, too, is back. A maker that was killed waits for nothing.
     pub(super) fn stands_by(&self, tid: i32) -> bool {
+        if self.lets_children_go && self.awaits_child(tid) {
+            return true;
+        }
         if self.tasks.get(tid).is_some_and(|task| task.awaits_maker) {
             return proc::kin(tid).is_some_and(|kin| self.tasks.has(kin.parent));
         }

@@ -51,6 +51,8 @@ pub(super) struct Task {
     pub(super) made: bool,
     /// It stays held until that is so: only then it is known why both have one memory.
     pub(super) awaits_maker: bool,
+    /// The last process or thread that it made, otherwise than by vfork; noted where children are let go.
+    pub(super) made_last: Option<i32>,
 }
 
 /// Whose memory a process has.
@@ -101,6 +103,7 @@ impl Tasks {
                 born: false,
                 made: false,
                 awaits_maker: false,
+                made_last: None,
             });
             *self.threads.entry(process).or_default() += 1;
         }
@@ -131,11 +134,12 @@ impl Tasks {
         self.ever.len() == 1
     }
 
-    /// True when an unknown thread descends from what we trace.
+    /// True when an unknown thread descends from what we trace. The number of a process that is gone is nobody's as long as it is that
+    /// of a session or group; otherwise a stranger may have it.
     pub(super) fn is_kin(&self, tid: i32) -> bool {
-        let ours = |pid| self.ever.contains(&pid);
-        proc::process_of(tid).is_some_and(ours)
-            || proc::kin(tid).is_some_and(|kin| ours(kin.parent) || ours(kin.session) || ours(kin.group))
+        let was_ours = |number| self.has(number) || (self.ever.contains(&number) && !proc::is_alive(number));
+        proc::process_of(tid).is_some_and(|process| self.has(process))
+            || proc::kin(tid).is_some_and(|kin| self.has(kin.parent) || was_ours(kin.session) || was_ours(kin.group))
     }
 
     pub(super) fn get(&self, tid: i32) -> Option<&Task> {
@@ -333,6 +337,28 @@ mod tests {
             assert!(tasks.get(stranger).is_none(), "{stranger}");
         }
         assert_eq!(tasks.processes(), [1, 9]);
+    }
+
+    /// Of a process that is gone the number may be given to a stranger, and to another child of this thread.
+    #[test]
+    fn who_has_the_number_of_one_that_is_gone_is_no_kin() {
+        #[expect(clippy::disallowed_methods, reason = "a stranger")]
+        let mut stranger = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = stranger.id().cast_signed();
+        let mut tasks = Tasks::default();
+        tasks.add(pid, pid);
+        assert!(tasks.is_kin(pid));
+        tasks.remove(pid);
+        let was_kin = tasks.is_kin(pid);
+        // Of its own children the number is the parent's.
+        let ours = std::process::id().cast_signed();
+        tasks.add(ours, ours);
+        let is_kin = tasks.is_kin(pid);
+        tasks.remove(ours);
+        let is_kin_still = tasks.is_kin(pid);
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert!(!was_kin && is_kin && !is_kin_still, "{was_kin} {is_kin} {is_kin_still}");
     }
 
     #[test]
