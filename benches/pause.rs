@@ -6,25 +6,39 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use benches::{Contender, Fallible, Program, Reach, Table, compile, times};
-use memcheck_harness::capture::{self, ObjectCache};
+use memcheck_harness::capture::{self, LiveMemory, ObjectCache};
 use memcheck_harness::classify::classify;
 use memcheck_harness::error::Result;
-use memcheck_harness::model::{At, Cancel, LaunchLimits, Name, Reading, Stdin};
+use memcheck_harness::model::{At, Cancel, Capture, LaunchLimits, MemoryMap, Name, Reading, Stdin};
 use memcheck_harness::trace::{self, Launch, Next, Point};
 
 /// Ends at once.
 const NOTHING: &str = "int main(void) { return 0; }\n";
 
-/// Has about 45 mappings, passes a marker ARGV[1] times, and prints the median nanoseconds that a pass took: of the first
-/// three, and of the others.
+/// Makes itself ARGV[2] mappings, passes a marker ARGV[1] times, and prints the median nanoseconds that a pass took: of the first
+/// three, and of the others; then how many mappings it has.
 const PASSES: &str = r#"
 #define _GNU_SOURCE
 #include "memcheck.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 __attribute__((noinline)) void again(void) { MEMCHECK_CHECKPOINT(again); }
+static long mappings(void) { /* without the kernel's own */
+    FILE *file = fopen("/proc/self/maps", "r");
+    char line[8192];
+    long count = 0;
+    while (file && fgets(line, sizeof line, file)) count += !strstr(line, "[vsyscall]");
+    if (!file || fclose(file)) abort();
+    return count;
+}
+static void map(long pages) { /* those before the last can be written, the last not: it touches none of its kind */
+    char *at = mmap(0, pages * 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED || (pages > 1 && mprotect(at, 4096, PROT_READ | PROT_WRITE))) abort();
+    if (pages > 1) at[0] = 1;
+}
 static long now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -36,18 +50,15 @@ static long median(long *of, long count) {
     return of[count / 2];
 }
 int main(int argc, char **argv) {
-    long passes = argc > 1 ? atol(argv[1]) : 30, *took = calloc(passes, sizeof *took);
-    for (int i = 0; i < 20; i++) {
-        char *map = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        map[0] = 1;
-        if (mprotect(map + 4096, 4096, PROT_READ)) abort();
-    }
+    if (argc < 3) return 2;
+    long passes = atol(argv[1]), wanted = atol(argv[2]), *took = calloc(passes, sizeof *took);
+    for (long count = mappings(); count < wanted; count += 2) map(count + 1 < wanted ? 2 : 1);
     for (long i = 0; i < passes; i++) {
         long start = now();
         again();
         took[i] = now() - start;
     }
-    fprintf(stderr, "%ld %ld\n", median(took, 3), median(took + 3, passes - 3));
+    fprintf(stderr, "%ld %ld %ld\n", median(took, 3), median(took + 3, passes - 3), mappings());
     return 0;
 }
 "#;
@@ -93,7 +104,9 @@ fn main() { work(std::env::args().nth(1).map_or(0, |passes| passes.parse().unwra
 
 /// Passes of the marker in a run that is timed.
 const PASS_COUNT: u64 = 30;
-/// And in one that is counted.
+/// Mappings of the program that is paused.
+const MAPPINGS: u64 = 45;
+/// Passes of the marker in a run that is counted.
 const COUNTED_PASSES: u64 = 10_000;
 /// What a fat harness holds.
 const FAT: usize = 2 << 30;
@@ -125,7 +138,7 @@ fn launches(table: &mut Table, dir: &Path) -> Fallible<()> {
     for (name, bytes) in names.into_iter().zip([0, FAT]) {
         ballast.resize(bytes, 1_u8);
         let mut contenders = [
-            Contender::new(|| assert!(ours(&nothing, &[], &[], |_| ()).is_ok_and(|out| out.is_empty()))),
+            Contender::new(|| assert!(ours(&nothing, &[], &[], |_| (), |()| ()).is_ok_and(|out| out.is_empty()))),
             Contender::new(|| spawn(&nothing)),
         ];
         let times = times(&mut contenders, table.rounds(201));
@@ -154,16 +167,19 @@ fn stops(table: &mut Table, dir: &Path) -> Fallible<()> {
     }
     let program = compile(dir, "passes", PASSES, &[])?;
     let points: Vec<Point> = (1..=PASS_COUNT).map(|hit| probe("again", hit)).collect();
-    let passes = [PASS_COUNT.to_string()];
+    let arguments = [PASS_COUNT.to_string(), MAPPINGS.to_string()];
     let mut seen: [Vec<(Duration, Duration)>; 4] = Default::default();
     for round in 0..=table.rounds(15) {
         let mut cache = ObjectCache::default();
-        let stop_and_go = ours(&program, &passes, &points, |_| ())?;
-        let full = ours(&program, &passes, &points, |stopped| full(stopped, &mut cache))?;
+        let stop_and_go = ours(&program, &arguments, &points, |_| (), |()| ())?;
+        let full = ours(&program, &arguments, &points, |stopped| full(stopped, &mut cache), put_away)?;
         let breakpoint = gdb(dir, &program, "")?;
         let mappings = gdb(dir, &program, "info proc mappings\n")?;
         for (seen, text) in seen.iter_mut().zip([stop_and_go, full, breakpoint, mappings]) {
-            let felt = felt(&text).ok_or_else(|| format!("the target did not tell its times: {text:?}"))?;
+            let (felt, mappings) = felt(&text).ok_or_else(|| format!("the target did not tell its times: {text:?}"))?;
+            if mappings != MAPPINGS {
+                return Err(format!("the target has {mappings} mappings and was to have {MAPPINGS}").into());
+            }
             if round > 0 {
                 seen.push(felt);
             }
@@ -177,25 +193,39 @@ fn stops(table: &mut Table, dir: &Path) -> Fallible<()> {
     Ok(())
 }
 
-/// The two medians that the target printed last.
-fn felt(text: &str) -> Option<(Duration, Duration)> {
-    let (first, rest) = text.lines().last()?.split_once(' ')?;
-    let nanoseconds = |text: &str| text.trim().parse().ok().map(Duration::from_nanos);
-    Some((nanoseconds(first)?, nanoseconds(rest)?))
+/// The two medians that the target printed last, and its mappings.
+fn felt(text: &str) -> Option<((Duration, Duration), u64)> {
+    let mut numbers = text.lines().last()?.split(' ').map(|number| number.parse().ok());
+    let mut next = || numbers.next().flatten();
+    Some(((Duration::from_nanos(next()?), Duration::from_nanos(next()?)), next()?))
 }
 
-fn full(stopped: &trace::Stopped, cache: &mut ObjectCache) {
+/// What is done of a checkpoint while the target stands.
+fn full(stopped: &trace::Stopped, cache: &mut ObjectCache) -> (Capture, MemoryMap, LiveMemory) {
     let Ok((captured, memory)) = capture::look(stopped, Reading::EVERYTHING, cache) else {
         panic!("the capture failed");
     };
     let mut map = classify(&captured, &memory, &|_| true);
     capture::note_pages(stopped, &memory, cache);
     assert!(capture::name_starts(&captured, &mut map, cache).is_ok());
-    assert!(!memory.into_recording().bytes.is_empty());
+    (captured, map, memory)
 }
 
-/// Runs the program from point to point to its end; what it wrote to standard error.
-fn ours(program: &Path, args: &[String], points: &[Point], mut at_stop: impl FnMut(&trace::Stopped)) -> Result<String> {
+/// And what when it was let go.
+fn put_away((captured, map, memory): (Capture, MemoryMap, LiveMemory)) {
+    assert!(!memory.into_recording().bytes.is_empty());
+    drop((captured, map));
+}
+
+/// Runs the program from point to point to its end; what it wrote to standard error. `after` gets what was made `at_stop`, when
+/// the program runs on.
+fn ours<T>(
+    program: &Path,
+    args: &[String],
+    points: &[Point],
+    mut at_stop: impl FnMut(&trace::Stopped) -> T,
+    mut after: impl FnMut(T),
+) -> Result<String> {
     let launch = Launch {
         program: program.to_path_buf(),
         argv0: Name::from("bench"),
@@ -217,8 +247,9 @@ fn ours(program: &Path, args: &[String], points: &[Point], mut at_stop: impl FnM
     loop {
         match running.next()? {
             Next::Paused(stopped, _) => {
-                at_stop(&stopped);
+                let made = at_stop(&stopped);
                 running = stopped.resume();
+                after(made);
             }
             Next::Ended(ended) => return Ok(ended.output.stderr.as_str().unwrap_or_default().to_owned()),
         }
@@ -238,7 +269,7 @@ fn probe(name: &str, hit: u64) -> Point {
 fn gdb(dir: &Path, program: &Path, commands: &str) -> Fallible<String> {
     let (script, errors) = (dir.join("script.gdb"), dir.join("stderr"));
     let text = format!(
-        "set pagination off\nbreak again\ncommands\nsilent\n{commands}continue\nend\nrun {PASS_COUNT} 2>{}\n",
+        "set pagination off\nbreak again\ncommands\nsilent\n{commands}continue\nend\nrun {PASS_COUNT} {MAPPINGS} 2>{}\n",
         errors.display()
     );
     std::fs::write(&script, text)?;
