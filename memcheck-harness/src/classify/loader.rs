@@ -14,6 +14,7 @@ const MAX_OBJECTS: usize = 1 << 14;
 
 /// Bytes of a `link_map` with its private part: 0x468 to 0x4d8 in glibc 2.23 to 2.43.
 const LINK_MAP_BYTES: u64 = 0x480;
+const LINK_MAP_WORDS: usize = LINK_MAP_BYTES as usize / 8;
 
 /// Words after the start of a descriptor among which the pointer to the block's allocation stands.
 const AFTER_DESCRIPTOR: std::ops::Range<u64> = 0x700..0xc00;
@@ -48,13 +49,18 @@ fn link_maps(process: &Process<'_>, item: ItemId, claims: &mut Claims) {
         let extent = extents.entry(area.start).or_insert((map, map, area.end));
         extent.0 = extent.0.min(map);
         extent.1 = extent.1.max(map.saturating_add(LINK_MAP_BYTES).min(area.end));
-        // Names, search lists and version tables of the object. Read in parts: the last page may never have been touched.
-        for part in 0..LINK_MAP_BYTES / 96 {
-            let words = process.words::<12>(map.saturating_add(part * 96)).unwrap_or_default();
-            for pointer in words.into_iter().filter(|pointer| area.region.contains(*pointer)) {
-                extent.0 = extent.0.min(pointer);
-                extent.1 = extent.1.max(pointer.saturating_add(1));
+        // Names, search lists and version tables of the object.
+        let mut words = process.words::<LINK_MAP_WORDS>(map);
+        if words.is_none() {
+            // In parts: the last page may never have been touched.
+            let all = words.insert([0; LINK_MAP_WORDS]);
+            for (part, words) in (0_u64..).zip(all.as_chunks_mut::<12>().0) {
+                *words = process.words::<12>(map.saturating_add(part * 96)).unwrap_or_default();
             }
+        }
+        for pointer in words.into_iter().flatten().filter(|pointer| area.region.contains(*pointer)) {
+            extent.0 = extent.0.min(pointer);
+            extent.1 = extent.1.max(pointer.saturating_add(1));
         }
     }
     for (low, high, area_end) in extents.into_values() {

@@ -1,45 +1,73 @@
 //! `Name`: bytes the target or the kernel chose (paths, thread names, mapping names), kept exactly and shown escaped.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes as the kernel gave them: not necessarily UTF-8, may hold control bytes. `Display` escapes everything that could
 /// steer a terminal or forge a line (control bytes, backslash, bytes that are not UTF-8, bidirectional controls).
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(Vec<u8>);
+#[derive(Clone)]
+pub struct Name(Bytes);
+
+/// Every region and every thing in it has a name: those of files are short, and paths are shared by many.
+#[derive(Clone)]
+enum Bytes {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Arc<[u8]>),
+}
+
+/// As many as leave room for the length where a longer one has its address.
+const SHORT: usize = 22;
 
 impl Name {
     /// Keeps the bytes as they are.
     #[must_use]
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into())
+    pub fn new(bytes: impl AsRef<[u8]>) -> Self {
+        let all = bytes.as_ref();
+        let mut bytes = [0; SHORT];
+        Self(match (bytes.get_mut(..all.len()), u8::try_from(all.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(all);
+                Bytes::Short { len, bytes }
+            }
+            _ => Bytes::Long(all.into()),
+        })
     }
 
     /// The exact bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Bytes::Short { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Bytes::Long(bytes) => bytes,
+        }
     }
 
     /// True when there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.as_bytes().is_empty()
     }
 
     /// The bytes as text if they are UTF-8 (not escaped: for comparisons, never for printing).
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
+        std::str::from_utf8(self.as_bytes()).ok()
     }
 
     /// The part after the last `/`.
     #[must_use]
     pub fn file_name(&self) -> Self {
-        let start = self.0.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
-        Self(self.0[start..].to_vec())
+        let all = self.as_bytes();
+        let start = all.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
+        if start == 0 {
+            return self.clone();
+        }
+        Self::new(all.get(start..).unwrap_or_default())
     }
 
     /// The escaped text, borrowed when nothing needs escaping. [`Name::unescape`] is its inverse.
@@ -47,7 +75,7 @@ impl Name {
     pub fn escaped(&self) -> Cow<'_, str> {
         match self.as_str() {
             Some(text) if text.chars().all(is_plain) => Cow::Borrowed(text),
-            _ => Cow::Owned(escape(&self.0)),
+            _ => Cow::Owned(escape(self.as_bytes())),
         }
     }
 
@@ -78,7 +106,39 @@ impl Name {
             out.push(bytes[i]);
             i += 1;
         }
-        Self(out)
+        Self::new(out)
+    }
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -135,7 +195,7 @@ impl fmt::Debug for Name {
 
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
-        Self(text.as_bytes().to_vec())
+        Self::new(text)
     }
 }
 
@@ -171,6 +231,22 @@ mod tests {
             assert!(text.chars().all(|c| is_plain(c) || c == '\\'), "{text:?}");
             assert_eq!(Name::unescape(&text), name);
         }
+    }
+
+    #[test]
+    fn long_and_short_names_are_what_they_were_made_of() {
+        let texts: Vec<Vec<u8>> = (0..40_u8).map(|len| (0..len).collect()).collect();
+        for (index, text) in texts.iter().enumerate() {
+            let name = Name::new(text);
+            assert_eq!((name.as_bytes(), name.is_empty()), (&text[..], text.is_empty()));
+            for (other, longer) in texts.iter().enumerate() {
+                assert_eq!(name.cmp(&Name::new(longer)), index.cmp(&other));
+            }
+            let path = [b"/a/", &text[..]].concat();
+            let after = text.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+            assert_eq!(Name::new(path).file_name().as_bytes(), &text[after..]);
+        }
+        assert_eq!(std::mem::size_of::<Name>(), 24);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::loader::tls_bytes;
-use super::super::process::Process;
+use super::super::process::{Area, Process};
 use super::super::threads::Found;
 use super::lists::{self, Cache};
 
@@ -109,7 +109,8 @@ struct Slot {
     score: usize,
     torn: bool,
     chunks: Vec<lists::Listed>,
-    ways: BTreeSet<bool>,
+    /// Some links are not protected; some are.
+    ways: [bool; 2],
 }
 
 impl Slot {
@@ -119,7 +120,7 @@ impl Slot {
             score: 0,
             torn: false,
             chunks: Vec::new(),
-            ways: BTreeSet::new(),
+            ways: [false; 2],
         }
     }
 
@@ -128,17 +129,23 @@ impl Slot {
         if word == 0 {
             // A thread gets its arena and its cache together, and gives them back together.
             self.torn |= uses;
-        } else if process.area_at(word).is_none() {
+            return;
+        }
+        let Some(area) = process.area_at(word) else {
             // No address: the thread has something else there.
             self.torn = true;
-        } else if is_common_empty(process, word) {
+            return;
+        };
+        if is_common_empty(process, area, word) {
             self.score += 1;
         } else {
             match lists::cache(process, word, left) {
                 Cache::Sound(entries, safe) => {
                     self.score += 1;
                     self.chunks.extend(entries);
-                    self.ways.extend(safe);
+                    if let Some(safe) = safe {
+                        self.ways[usize::from(safe)] = true;
+                    }
                 }
                 Cache::Torn => {
                     self.score += 1;
@@ -200,10 +207,10 @@ fn caches(
         score,
         chunks: cached,
         torn,
-        mut ways,
+        ways,
         ..
     } = best;
-    let doubt = if (torn && score > 0) || ways.len() > 1 {
+    let doubt = if (torn && score > 0) || ways == [true, true] {
         Some("a thread was stopped while it changed its cache of freed chunks")
     } else if must_have && score == 0 {
         Some(NOT_FOUND)
@@ -216,16 +223,14 @@ fn caches(
         result: Attached {
             threads: by_arena,
             cached,
-            safe: ways.pop_first(),
+            safe: [false, true].into_iter().find(|safe| ways[usize::from(*safe)]),
             doubt: doubt.map(str::to_owned),
         },
     }
 }
 
 /// From 2.42 a thread without a cache points at an empty one in libc's own read-only data, that all threads share.
-fn is_common_empty(process: &Process<'_>, at: u64) -> bool {
-    let of_file = process
-        .area_at(at)
-        .is_some_and(|area| area.region.inode != 0 && !area.region.perms.write);
+fn is_common_empty(process: &Process<'_>, area: &Area<'_>, at: u64) -> bool {
+    let of_file = area.region.inode != 0 && !area.region.perms.write;
     of_file && process.words::<80>(at).is_some_and(|words| words == [0; 80])
 }
