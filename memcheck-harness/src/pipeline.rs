@@ -319,7 +319,7 @@ fn record_case(
             )
             .detail("cargo memcheck doctor  tells what this machine permits"));
         }
-        runs.push(measured.snapshot(case));
+        runs.push(measured.snapshot(case).clone());
         let settings = measured.ended.iter().flat_map(|ended| &ended.settings);
         refused = settings
             .filter_map(|setting| Some(format!("{} {}: {}", setting.name, setting.value, setting.refused.as_ref()?)))
@@ -413,7 +413,7 @@ fn until_sure(
     is_clean: &dyn Fn(&Measured) -> bool,
 ) -> Vec<Measured> {
     let first = once();
-    if first.problem.is_some() || first.is_by_mappings() || !compare::differs(case, &first.snapshot(case), approved) {
+    if first.problem.is_some() || first.is_by_mappings() || !compare::differs(case, first.snapshot(case), approved) {
         return vec![first];
     }
     let mut runs = vec![first];

@@ -34,10 +34,15 @@ pub(super) struct Header<'a> {
 
 /// Reads a snapshot file; `None` when there is none.
 pub(super) fn read(path: &Path) -> Result<Option<File>> {
-    refuse_links(path)?;
+    refuse(path.ancestors().skip(1).take(2))?;
     let bad = |why: &str| Error::not_judged(format!("{} {why}", path.display()));
-    let Some(bytes) = read_plain(path).map_err(|error| bad(&format!("cannot be read: {error}")))? else {
-        return Ok(None);
+    let bytes = match read_plain(path) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(None),
+        Err(error) => {
+            refuse(std::iter::once(path))?;
+            return Err(bad(&format!("cannot be read: {error}")));
+        }
     };
     parse(bytes, &path.display().to_string()).map(Some)
 }

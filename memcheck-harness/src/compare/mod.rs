@@ -219,10 +219,14 @@ fn patch(plan: &Plan, case: &Case, outcome: &SnapshotOutcome) -> String {
     let Some(accepted) = file::accepted_of(&pending) else {
         return String::new();
     };
-    let old = match file::bytes(&path(case)) {
-        Ok(old) => old,
-        // A damaged file is not patched.
-        Err(_) => return String::new(),
+    let old = match outcome.status {
+        // There was none when the case began.
+        SnapshotStatus::New => None,
+        _ => match file::bytes(&path(case)) {
+            Ok(old) => old,
+            // A damaged file is not patched.
+            Err(_) => return String::new(),
+        },
     };
     patch::patch(&outcome.path, old.as_deref(), &accepted)
 }

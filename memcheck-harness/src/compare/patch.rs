@@ -11,19 +11,30 @@ pub(super) fn patch(path: &Path, old: Option<&str>, new: &str) -> String {
         return String::new();
     };
     let mut out = format!("diff --git a/{path} b/{path}\n");
-    if old.is_none() {
-        out.push_str("new file mode 100644\n");
-    }
-    let from = old.map_or("/dev/null".to_owned(), |_| format!("a/{path}"));
-    let diff = similar::TextDiff::configure()
-        .timeout(DIFF_TIME)
-        .diff_lines(old.unwrap_or_default(), new);
+    let Some(old) = old else {
+        return out + &added(path, new);
+    };
+    let diff = similar::TextDiff::configure().timeout(DIFF_TIME).diff_lines(old, new);
     let text = diff
         .unified_diff()
         .context_radius(3)
-        .header(&from, &format!("b/{path}"))
+        .header(&format!("a/{path}"), &format!("b/{path}"))
         .to_string();
     out.push_str(&text);
+    out
+}
+
+/// A new file of whole lines: there is nothing to be compared.
+fn added(path: &str, new: &str) -> String {
+    let count = match new.lines().count() {
+        1 => String::new(),
+        count => format!(",{count}"),
+    };
+    let mut out = format!("new file mode 100644\n--- /dev/null\n+++ b/{path}\n@@ -0,0 +1{count} @@\n");
+    for line in new.split_inclusive('\n') {
+        out.push('+');
+        out.push_str(line);
+    }
     out
 }
 

@@ -43,6 +43,8 @@ pub(super) fn ownership(plan: &Plan) -> Result<impl Fn(&Name) -> bool + use<>> {
     roots.extend(real);
     // A project in `/` would own the whole system.
     roots.retain(|root| root.parent().is_some());
+    roots.sort_unstable();
+    roots.dedup();
 
     let mut paths = GlobSetBuilder::new();
     let mut names = GlobSetBuilder::new();

@@ -286,39 +286,68 @@ pub struct RoleSum {
     pub resident: Option<u64>,
 }
 
+impl RoleSum {
+    /// Of nothing.
+    fn zero() -> Self {
+        Self {
+            anon: Some(0),
+            resident: Some(0),
+            ..Self::default()
+        }
+    }
+
+    /// Adds the bytes of a piece.
+    fn add(&mut self, piece: &Piece) {
+        self.reserved = self.reserved.saturating_add(piece.reserved_bytes());
+        self.anon = self.anon.zip(piece.anon_bytes).map(|(a, b)| a.saturating_add(b));
+        self.resident = self.resident.zip(piece.resident_bytes).map(|(a, b)| a.saturating_add(b));
+    }
+}
+
 impl MemoryMap {
     /// The sum over all pieces of the given roles. A role that does not occur sums to zero. [`Role::Memcheck`] has no
     /// pieces: it counts the pages of [`MemoryMap::breakpoint_anon_bytes`] and reserves nothing.
     #[must_use]
     pub fn sum(&self, include: impl Fn(Role) -> bool) -> RoleSum {
-        let mut items = BTreeSet::new();
-        let mut sum = RoleSum {
-            anon: Some(0),
-            resident: Some(0),
-            ..RoleSum::default()
-        };
+        let mut items = Vec::new();
+        let mut sum = RoleSum::zero();
         for piece in self.pieces.iter().filter(|piece| include(piece.role)) {
-            items.insert(piece.item);
-            sum.reserved = sum.reserved.saturating_add(piece.reserved_bytes());
-            sum.anon = sum.anon.zip(piece.anon_bytes).map(|(a, b)| a.saturating_add(b));
-            sum.resident = sum.resident.zip(piece.resident_bytes).map(|(a, b)| a.saturating_add(b));
+            items.push(piece.item);
+            sum.add(piece);
         }
+        items.sort_unstable();
+        items.dedup();
         sum.count = items.len() as u64;
         if include(Role::Memcheck) {
-            sum.count += self.breakpoint_anon_bytes / self.page_bytes.max(1);
-            sum.anon = sum.anon.map(|bytes| bytes.saturating_add(self.breakpoint_anon_bytes));
+            self.add_breakpoints(&mut sum);
         }
         sum
+    }
+
+    fn add_breakpoints(&self, sum: &mut RoleSum) {
+        sum.count += self.breakpoint_anon_bytes / self.page_bytes.max(1);
+        sum.anon = sum.anon.map(|bytes| bytes.saturating_add(self.breakpoint_anon_bytes));
     }
 
     /// The sum of each role that occurs.
     #[must_use]
     pub fn by_role(&self) -> BTreeMap<Role, RoleSum> {
-        let mut present: BTreeSet<Role> = self.pieces.iter().map(|piece| piece.role).collect();
+        let mut pieces: Vec<&Piece> = self.pieces.iter().collect();
+        pieces.sort_unstable_by_key(|piece| (piece.role, piece.item));
+        let same_role = |a: &&Piece, b: &&Piece| a.role == b.role;
+        let mut sums: BTreeMap<Role, RoleSum> = pieces
+            .chunk_by(same_role)
+            .filter_map(|of_role| {
+                let mut sum = RoleSum::zero();
+                of_role.iter().for_each(|piece| sum.add(piece));
+                sum.count = of_role.chunk_by(|a, b| a.item == b.item).count() as u64;
+                Some((of_role.first()?.role, sum))
+            })
+            .collect();
         if self.breakpoint_anon_bytes > 0 {
-            present.insert(Role::Memcheck);
+            self.add_breakpoints(sums.entry(Role::Memcheck).or_insert_with(RoleSum::zero));
         }
-        present.into_iter().map(|role| (role, self.sum(|r| r == role))).collect()
+        sums
     }
 
     /// The value of a metric: bytes, or a number for counts. `None` means that this machine, build or version of the

@@ -152,7 +152,12 @@ fn chosen_roles(context: &Context<'_>, rows: &mut Rows) {
 }
 
 fn file_names<'a>(names: impl Iterator<Item = &'a Name>, normal: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    // Most names are those of every checkpoint.
+    let mut names: Vec<&Name> = names.collect();
+    names.sort_unstable();
+    names.dedup();
     let names: BTreeSet<String> = names
+        .into_iter()
         // What is not UTF-8 is kept in its escaped form.
         .filter_map(|name| normal(&name.as_str().map_or_else(|| name.to_string(), str::to_owned)))
         .filter(|name| !name.is_empty())

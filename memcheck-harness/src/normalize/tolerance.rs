@@ -90,8 +90,11 @@ fn tolerance(case: &Case, key: &RowKey) -> Tolerance {
 /// every cell. The case's facts are the first run's.
 #[must_use]
 pub fn merge(runs: &[Snapshot]) -> Snapshot {
-    let Some(first) = runs.first() else {
-        return Snapshot::default();
+    let first = match runs {
+        [] => return Snapshot::default(),
+        // Nothing varies.
+        [one] => return one.clone(),
+        [first, ..] => first,
     };
     let mut result = first.clone();
     let mut names: Vec<&str> = Vec::new();

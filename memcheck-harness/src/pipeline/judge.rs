@@ -1,5 +1,7 @@
 //! The runs of one case → its report: budgets, the snapshot's verdict, and the causes of what changed.
 
+use std::borrow::Cow;
+
 use super::elf::hardening;
 use super::limits::{over_base, waive, waive_headers};
 use super::{Measured, Options, states};
@@ -36,13 +38,17 @@ pub(crate) fn judge(
     options: &Options,
 ) -> CaseReport {
     let snapshots: Vec<Snapshot> = runs
-        .iter()
+        .iter_mut()
         .filter(|run| run.problem.is_none())
-        .map(|run| run.snapshot(case))
+        .map(|run| run.take_snapshot(case))
         .collect();
     let count = runs.len();
     let is_bad = |run: &Measured| ends_badly(plan, case, run, approved, options.today);
-    let shown = if runs.last().is_some_and(is_bad) { count - 1 } else { 0 };
+    let shown = if count > 1 && runs.last().is_some_and(is_bad) {
+        count - 1
+    } else {
+        0
+    };
     let mut measured = runs.swap_remove(shown);
     let limits = judged(plan, case, &measured, approved, options.today);
     let case = &*measured.of(case);
@@ -67,11 +73,15 @@ pub(crate) fn judge(
     }
     // Values on which the runs do not agree are no change.
     let now = match snapshots.as_slice() {
-        [_, _, ..] if measured.problem.is_none() => normalize::merge(&snapshots),
-        _ => measured.snapshot(case),
+        [one] if measured.problem.is_none() => Cow::Borrowed(one),
+        [_, ..] if measured.problem.is_none() => Cow::Owned(normalize::merge(&snapshots)),
+        _ => Cow::Owned(measured.take_snapshot(case)),
     };
     // What does not count as a difference is none to be explained either.
-    let now = states(approved).map_or_else(|| now.clone(), |approved| normalize::within(case, &now, approved));
+    let now = match states(approved) {
+        Some(approved) => Cow::Owned(normalize::within(case, &now, approved)),
+        None => now,
+    };
     measured.notes.extend(over_base(case));
     let indices = measured.maps.iter().map(|(index, _)| *index);
     let mut elf = hardening(case, indices.zip(&measured.captures));

@@ -1,6 +1,7 @@
 //! What one launch of a case gave, whether it was run now or is recorded.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use super::kept;
@@ -26,6 +27,8 @@ pub(crate) struct Measured {
     pub(super) duration: Duration,
     /// False when address-space randomisation is on: then the main stack's size differs from run to run.
     pub(super) main_stack_is_fixed: bool,
+    /// Its states, once somebody asked for them.
+    states: OnceCell<Snapshot>,
 }
 
 impl Measured {
@@ -48,6 +51,7 @@ impl Measured {
             notes: Vec::new(),
             duration: Duration::ZERO,
             main_stack_is_fixed: false,
+            states: OnceCell::new(),
         }
     }
 
@@ -72,6 +76,7 @@ impl Measured {
             notes: case.notes.clone(),
             duration: case.duration,
             main_stack_is_fixed: kept::main_stack_is_fixed(&case.settings),
+            states: OnceCell::new(),
         }
     }
 
@@ -85,7 +90,20 @@ impl Measured {
         Cow::Owned(whole)
     }
 
-    pub(super) fn snapshot(&self, case: &Case) -> Snapshot {
+    /// Its states. To be asked for when it is whole: they are put together once.
+    pub(super) fn snapshot(&self, case: &Case) -> &Snapshot {
+        self.states.get_or_init(|| self.states_of(case))
+    }
+
+    /// As `snapshot`, for good: whoever asks again has them put together again.
+    pub(super) fn take_snapshot(&mut self, case: &Case) -> Snapshot {
+        match self.states.take() {
+            Some(states) => states,
+            None => self.states_of(case),
+        }
+    }
+
+    fn states_of(&self, case: &Case) -> Snapshot {
         normalize::snapshot(&self.of(case), &self.by_index(), self.main_stack_is_fixed)
     }
 

@@ -9,6 +9,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,12 +34,28 @@ pub(super) struct Turns<'a> {
     make: bool,
     patience: Duration,
     tell: &'a (dyn Fn(Event<'_>) + Sync),
+    /// Files of cases that are done, not locked: each case needs its own, as two that lock one open file share its lock.
+    spare: Mutex<Vec<(&'static str, File)>>,
 }
 
 /// The right of one case to run, until it is dropped.
-pub(super) struct Turn {
-    _locks: Vec<Flock<File>>,
+pub(super) struct Turn<'a> {
+    locks: Vec<(&'static str, Flock<File>)>,
+    turns: &'a Turns<'a>,
 }
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        for (name, lock) in self.locks.drain(..) {
+            self.turns.keep(name, lock);
+        }
+    }
+}
+
+const DOOR: &str = "turn-door";
+const ALL: &str = "turn-all";
+/// Followed by a number that stands for the group's word.
+const GROUP: &str = "turn-group-";
 
 impl<'a> Turns<'a> {
     /// For commands that keep their own files in the project.
@@ -48,6 +65,7 @@ impl<'a> Turns<'a> {
             make: true,
             patience: PATIENCE,
             tell,
+            spare: Mutex::default(),
         }
     }
 
@@ -64,7 +82,7 @@ impl<'a> Turns<'a> {
     /// # Errors
     /// Cancelled; the files cannot be made or locked, for a case that must not run beside others. One that may runs all the
     /// same: whoever cannot make the files has no case here that could exclude it.
-    pub(super) fn take(&self, case: &Case, cancel: &Cancel) -> Result<Turn> {
+    pub(super) fn take(&'a self, case: &Case, cancel: &Cancel) -> Result<Turn<'a>> {
         let mut wait = Wait {
             case,
             cancel,
@@ -75,10 +93,34 @@ impl<'a> Turns<'a> {
         match wait.take() {
             Err(error) if case.alone == Alone::No && cancel.signal().is_none() => {
                 drop(error);
-                Ok(Turn { _locks: Vec::new() })
+                Ok(self.turn(Vec::new()))
             }
-            taken => taken,
+            taken => Ok(self.turn(taken?)),
         }
+    }
+
+    fn turn(&'a self, locks: Vec<(&'static str, Flock<File>)>) -> Turn<'a> {
+        Turn { locks, turns: self }
+    }
+
+    /// Unlocks a file for good, or for the next case.
+    fn keep(&self, name: &'static str, lock: Flock<File>) {
+        if let Ok(file) = lock.unlock()
+            && name != GROUP
+        {
+            self.spare().push((name, file));
+        }
+    }
+
+    /// One of these files that an earlier case has left.
+    fn left(&self, name: &str) -> Option<File> {
+        let mut spare = self.spare();
+        let index = spare.iter().position(|(other, _)| *other == name)?;
+        Some(spare.swap_remove(index).1)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<(&'static str, File)>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,15 +134,15 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn take(&mut self) -> Result<Turn> {
-        let door = self.lock("turn-door", true)?;
-        let all = self.lock("turn-all", self.case.alone == Alone::Serial)?;
-        drop(door);
-        let mut locks = vec![all];
+    fn take(&mut self) -> Result<Vec<(&'static str, Flock<File>)>> {
+        let door = self.lock(DOOR, "", true)?;
+        let all = self.lock(ALL, "", self.case.alone == Alone::Serial)?;
+        self.turns.keep(DOOR, door);
+        let mut locks = vec![(ALL, all)];
         if let Alone::Group(word) = &self.case.alone {
-            locks.push(self.lock(&format!("turn-group-{:016x}", hash(word)), true)?);
+            locks.push((GROUP, self.lock(GROUP, &format!("{:016x}", hash(word)), true)?));
         }
-        Ok(Turn { _locks: locks })
+        Ok(locks)
     }
 
     /// Opens one of the files, and makes it and its directory if they are missing.
@@ -116,9 +158,13 @@ impl Wait<'_> {
         opened.map_err(|error| Error::file("open", path, &error))
     }
 
-    fn lock(&mut self, name: &str, alone: bool) -> Result<Flock<File>> {
-        let path = self.turns.dir.join(name);
-        let mut file = self.open(&path)?;
+    /// Locks one of the files, alone or with others that do not ask to be.
+    fn lock(&mut self, name: &str, number: &str, alone: bool) -> Result<Flock<File>> {
+        let path = || self.turns.dir.join(format!("{name}{number}"));
+        let mut file = match self.turns.left(name) {
+            Some(file) => file,
+            None => self.open(&path())?,
+        };
         let how = if alone {
             FlockArg::LockExclusiveNonblock
         } else {
@@ -129,7 +175,7 @@ impl Wait<'_> {
             match Flock::lock(file, how) {
                 Ok(lock) => return Ok(lock),
                 Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
-                Err((_, errno)) => return Err(Error::file("lock", &path, &errno.into())),
+                Err((_, errno)) => return Err(Error::file("lock", &path(), &errno.into())),
             }
             if !self.said && self.since.elapsed() >= self.turns.patience {
                 (self.turns.tell)(Event::Waiting(self.case));
@@ -191,6 +237,7 @@ mod tests {
             make: true,
             patience: Duration::ZERO,
             tell,
+            spare: Mutex::default(),
         }
     }
 

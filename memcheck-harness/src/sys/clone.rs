@@ -4,10 +4,10 @@
 //! the memory it shares with us. It waits for [`Child::release`] before it does anything, so that it can be seized first.
 
 use std::ffi::{CString, c_char, c_void};
-use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::raw::syscall;
@@ -21,6 +21,10 @@ const STACK_BYTES: usize = 128 << 10;
 const GUARD_BYTES: usize = 64 << 10;
 /// Stacks kept for further children: as many as are made at the same time, within reason.
 const SPARE_STACKS: usize = 64;
+
+/// Operations on a futex of one process alone (futex(2)).
+const WAIT: libc::c_int = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+const WAKE: libc::c_int = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
 
 static SPARE: Mutex<Vec<Stack>> = Mutex::new(Vec::new());
 
@@ -82,7 +86,10 @@ struct Shared {
     plan: Plan,
     argument_pointers: Vec<*const c_char>,
     environment_pointers: Vec<*const c_char>,
-    go: (PipeReader, i32),
+    /// 1 once it may go on: a futex.
+    go: AtomicU32,
+    /// Our process.
+    parent: i32,
     step: AtomicI32,
     error: AtomicI32,
     no_randomize: AtomicI32,
@@ -95,7 +102,6 @@ struct Shared {
 /// memory it runs in must outlive it.
 pub(crate) struct Child {
     pid: i32,
-    go: Option<PipeWriter>,
     shared: Box<Shared>,
     /// Absent only in `drop`.
     stack: Option<Stack>,
@@ -107,9 +113,6 @@ pub(crate) struct Child {
 /// # Errors
 /// `EAGAIN`, `ENOMEM`, `EMFILE`: no room for another process or pipe.
 pub(crate) fn create(plan: Plan) -> io::Result<Child> {
-    let (reader, writer) = io::pipe()?;
-    let reader = PipeReader::from(super::process::above_standard(reader.into())?);
-    let writer = PipeWriter::from(super::process::above_standard(writer.into())?);
     let pointers = |strings: &[CString]| {
         let mut all: Vec<*const c_char> = strings.iter().map(|one| one.as_ptr()).collect();
         all.push(std::ptr::null());
@@ -118,7 +121,8 @@ pub(crate) fn create(plan: Plan) -> io::Result<Child> {
     let shared = Box::new(Shared {
         argument_pointers: pointers(&plan.arguments),
         environment_pointers: pointers(&plan.environment),
-        go: (reader, writer.as_raw_fd()),
+        go: AtomicU32::new(0),
+        parent: i32::try_from(std::process::id()).unwrap_or(0),
         step: AtomicI32::new(0),
         error: AtomicI32::new(0),
         no_randomize: AtomicI32::new(0),
@@ -158,7 +162,6 @@ pub(crate) fn create(plan: Plan) -> io::Result<Child> {
     }
     Ok(Child {
         pid,
-        go: Some(writer),
         shared,
         stack: Some(stack),
         gone: false,
@@ -172,11 +175,15 @@ impl Child {
     }
 
     /// Lets it go on to `execve`.
-    pub(crate) fn release(&mut self) -> io::Result<()> {
-        match self.go.take() {
-            Some(mut pipe) => pipe.write_all(&[1]),
-            None => Ok(()),
+    pub(crate) fn release(&self) -> io::Result<()> {
+        let go = &self.shared.go;
+        go.store(1, Ordering::SeqCst);
+        // SAFETY: wakes whoever waits at this address of our own, which is the child alone.
+        let woken = unsafe { libc::syscall(libc::SYS_futex, go.as_ptr(), WAKE, 1) };
+        if woken == -1 {
+            return Err(io::Error::last_os_error());
         }
+        Ok(())
     }
 
     /// What it said of itself.
@@ -320,24 +327,26 @@ extern "C" fn child_main(argument: *mut c_void) -> libc::c_int {
             }
         };
 
-        // Our copy of the writing end must go, or the end of our parent would not end the wait.
-        call(libc::SYS_close, shared.go.1 as usize, 0, 0, 0, 0);
-        let mut byte = 0u8;
-        loop {
-            match call(
-                libc::SYS_read,
-                shared.go.0.as_raw_fd() as usize,
-                (&raw mut byte).expose_provenance(),
-                1,
-                0,
-                0,
-            ) {
-                1 => break,
-                result if errno(result) == libc::EINTR => {}
-                _ => loop {
-                    call(libc::SYS_exit_group, 127, 0, 0, 0, 0);
-                },
+        // Nobody lets us go when our parent has ended: its thread from now on, or all of it before.
+        let dies = |signal: libc::c_int| call(libc::SYS_prctl, libc::PR_SET_PDEATHSIG as usize, signal as usize, 0, 0, 0);
+        dies(libc::SIGKILL);
+        if call(libc::SYS_getppid, 0, 0, 0, 0, 0) != shared.parent as isize {
+            loop {
+                call(libc::SYS_exit_group, 127, 0, 0, 0, 0);
             }
+        }
+        while shared.go.load(Ordering::SeqCst) == 0 {
+            call(
+                libc::SYS_futex,
+                shared.go.as_ptr().expose_provenance(),
+                WAIT as usize,
+                0,
+                0,
+                0,
+            );
+        }
+        if !plan.dies_with_parent {
+            dies(0);
         }
 
         call(libc::SYS_setsid, 0, 0, 0, 0, 0);
@@ -356,16 +365,6 @@ extern "C" fn child_main(argument: *mut c_void) -> libc::c_int {
             signal += 1;
         }
 
-        if plan.dies_with_parent {
-            call(
-                libc::SYS_prctl,
-                libc::PR_SET_PDEATHSIG as usize,
-                libc::SIGKILL as usize,
-                0,
-                0,
-                0,
-            );
-        }
         if plan.no_randomize {
             let now = call(libc::SYS_personality, 0xffff_ffff, 0, 0, 0, 0);
             let result = if errno(now) != 0 {

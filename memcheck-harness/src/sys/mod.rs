@@ -12,6 +12,7 @@ pub(crate) mod libc_version;
 pub(crate) mod names;
 pub(crate) mod pagemap;
 pub(crate) mod process;
+pub(crate) mod procmap;
 pub(crate) mod ptrace;
 pub(crate) mod pty;
 mod raw;

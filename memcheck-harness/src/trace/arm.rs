@@ -334,11 +334,11 @@ impl Session {
     /// that will call `main`.
     fn search_libraries(&mut self, tid: i32) -> Result<bool> {
         let open = self.may_be_in_libraries(tid);
-        let entry = proc::auxiliary(tid, proc::AT_ENTRY);
+        let entry = self.image(tid).loader.entry;
         let mut mapped = proc::executable_files(tid);
         let program: Vec<((u32, u32), u64)> = mapped
             .iter()
-            .filter(|one| entry.is_some_and(|at| (one.start..one.end).contains(&at)))
+            .filter(|one| (one.start..one.end).contains(&entry))
             .map(|one| (one.dev, one.inode))
             .collect();
         mapped.retain(|one| !program.contains(&(one.dev, one.inode)));
@@ -473,24 +473,24 @@ impl Session {
     fn plant(&mut self, tid: i32, address: u64, owner: Owner, at: &At) -> Result<()> {
         let failed =
             |error: std::io::Error| Error::machine(format!("could not plant a breakpoint for {at} at {address:#x}: {error}"));
-        if matches!(at, At::Probe { .. }) && !self.image(tid).breakpoints.is_planted(address) {
-            let code = read_code(tid, address).map_err(failed)?;
-            if !arch::is_nop(code) {
-                self.remark(format!("a site of {at} is not the nop that its note promises: not armed"));
-                return Ok(());
-            }
-        }
+        let is_expected = |code| !matches!(at, At::Probe { .. }) || arch::is_nop(code);
         if let Owner::Point(index) = owner
             && self.points.get(index).is_some_and(|counted| counted.point.hardware)
+            && (self.image(tid).breakpoints.is_planted(address) || is_expected(read_code(tid, address).map_err(failed)?))
             && self.watch_code(tid, owner, address)
         {
             return Ok(());
         }
         let page_bytes = self.page_bytes;
-        self.image(tid)
+        let planted = self
+            .image(tid)
             .breakpoints
-            .plant(tid, address, owner, page_bytes)
-            .map_err(failed)
+            .plant(tid, address, owner, page_bytes, is_expected)
+            .map_err(failed)?;
+        if !planted {
+            self.remark(format!("a site of {at} is not the nop that its note promises: not armed"));
+        }
+        Ok(())
     }
 }
 

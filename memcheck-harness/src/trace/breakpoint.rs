@@ -67,15 +67,26 @@ fn offset_in_word(address: u64) -> usize {
 }
 
 impl Breakpoints {
-    /// Plants a breakpoint for one more owner, through any stopped thread of that memory.
-    pub(super) fn plant(&mut self, tid: i32, address: u64, owner: Owner, page_bytes: u64) -> io::Result<()> {
+    /// Plants a breakpoint for one more owner, through any stopped thread of that memory. False when the code that stands there is
+    /// not the expected one, and is left alone.
+    pub(super) fn plant(
+        &mut self,
+        tid: i32,
+        address: u64,
+        owner: Owner,
+        page_bytes: u64,
+        is_expected: impl Fn(Code) -> bool,
+    ) -> io::Result<bool> {
         if !self.planted.contains_key(&address) {
-            let original = replace_code(tid, address, BREAKPOINT, |_| true)?;
+            let original = replace_code(tid, address, BREAKPOINT, &is_expected)?;
+            if !is_expected(original) {
+                return Ok(false);
+            }
             self.originals.insert(address, original);
             self.pages.insert(address & !(page_bytes - 1));
         }
         self.planted.entry(address).or_default().insert(owner);
-        Ok(())
+        Ok(true)
     }
 
     /// Counts up a 16-bit semaphore for an owner, once; `code` is the first address of the code it belongs to.

@@ -63,8 +63,14 @@ impl Calls {
     /// # Errors
     /// A pattern that is no regular expression.
     pub(super) fn new(points: &[Point], outputs: [&OwnedFd; 2]) -> crate::error::Result<Self> {
+        // Nobody else asks which file a call writes to.
+        let is_output = |point: &Point| matches!(point.at, At::Output { .. });
         Ok(Self {
-            outputs: outputs.map(|file| FileId::of(&format!("/proc/self/fd/{}", file.as_raw_fd()))),
+            outputs: if points.iter().any(is_output) {
+                outputs.map(|file| FileId::of(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+            } else {
+                [None; 2]
+            },
             counted: points.iter().any(|point| matches!(point.at, At::Syscall(_))),
             lines: Lines::new(points)?,
             ..Self::default()

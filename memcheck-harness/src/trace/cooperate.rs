@@ -102,7 +102,7 @@ impl Cooperating {
         // The child's copy of the writing end is closed when it has become the program (close-on-exec), or when it ends.
         let (became, alive) = io::pipe().map_err(|error| machine("make a pipe for the start", error))?;
         let alive = process::above_standard(OwnedFd::from(alive)).map_err(|error| machine("make a pipe for the start", error))?;
-        let mut child = clone::create(plan).map_err(|error| machine("start a process", error))?;
+        let child = clone::create(plan).map_err(|error| machine("start a process", error))?;
         drop(alive);
         let output = Output::drain(stdout, stderr, launch.output_tail_bytes, OUTPUT_GRACE)
             .map_err(|error| machine("start to read the target's output", error))?;

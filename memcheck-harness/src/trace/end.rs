@@ -40,6 +40,9 @@ impl Session {
             self.remark(format!("a child process ({pid}, {name}) was still running: killed"));
         }
         let unseen = self.unseen_lines();
+        if self.end.is_none() {
+            self.output.hold();
+        }
         self.kill_tree();
         let drained = self.output.finish();
         if let Some(remark) = drained.remark() {

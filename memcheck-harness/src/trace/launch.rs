@@ -82,7 +82,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         plan.filter = seccomp::filter(&rules);
     }
     let thp_off = if launch.fixed { Some(thp::Off::new()) } else { None };
-    let mut child = clone::create(plan).map_err(|error| Error::machine(format!("could not start a process: {error}")))?;
+    let child = clone::create(plan).map_err(|error| Error::machine(format!("could not start a process: {error}")))?;
     ptrace::seize(child.pid(), ptrace::OPTIONS).map_err(|error| not_permitted(&error))?;
     let output = Output::drain(stdout, stderr, launch.output_tail_bytes, OUTPUT_GRACE)
         .map_err(|error| Error::machine(format!("could not start to read the target's output: {error}")))?;
@@ -143,7 +143,7 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         images: Images::default(),
         main_image: 0,
         family: Family::default(),
-        comm: RefCell::default(),
+        leader: RefCell::default(),
         pages: Pages::default(),
         clock,
         output,
@@ -243,7 +243,11 @@ fn stdin(stdin: &Stdin) -> Result<OwnedFd> {
 }
 
 fn text(value: &OsStr, what: &str) -> Result<CString> {
-    CString::new(value.as_bytes()).map_err(|_| Error::config(format!("{what} contains a NUL byte")))
+    without_nul(value.as_bytes().to_vec(), what)
+}
+
+fn without_nul(bytes: Vec<u8>, what: &str) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::config(format!("{what} contains a NUL byte")))
 }
 
 fn arguments(launch: &Launch) -> Result<Vec<CString>> {
@@ -263,10 +267,12 @@ fn environment(launch: &Launch, settings: &mut Vec<AppliedSetting>) -> Result<Ve
         if launch.fixed && name == pad::VARIABLE {
             continue;
         }
-        let mut one = name.as_bytes().to_vec();
+        // With room for the NUL.
+        let mut one = Vec::with_capacity(name.len() + value.len() + 2);
+        one.extend_from_slice(name.as_bytes());
         one.push(b'=');
         one.extend_from_slice(value.as_bytes());
-        strings.push(text(OsStr::from_bytes(&one), "an environment variable")?);
+        strings.push(without_nul(one, "an environment variable")?);
     }
     if launch.fixed {
         let (length, total) = pad::padding(&pad::Image {

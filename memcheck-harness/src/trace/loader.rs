@@ -18,6 +18,8 @@ type Mapping = (u64, u64, (u32, u32), u64);
 /// See the module. All of it belongs to one program image.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
+    /// Where the program begins.
+    pub(super) entry: u64,
     /// Address and bytes of the program's dynamic section; absent for static programs.
     dynamic: Option<(u64, u64)>,
     /// Executable mappings that were searched.
@@ -43,6 +45,7 @@ impl Loader {
     pub(super) fn new(facts: &ElfFacts, bias: u64) -> Self {
         let dynamic = facts.segments.iter().find(|segment| segment.kind == SegmentKind::Dynamic);
         Self {
+            entry: facts.entry.wrapping_add(bias),
             dynamic: dynamic.map(|segment| (segment.vaddr.wrapping_add(bias), segment.memsz)),
             ..Self::default()
         }

@@ -35,6 +35,8 @@ pub(super) struct Output {
     reader: &'static Reader,
     number: u64,
     pipes: Arc<Mutex<Pipes>>,
+    /// Nobody else reads them any more.
+    taken: Option<Pipes>,
     limit: usize,
     grace: Duration,
 }
@@ -221,6 +223,7 @@ impl Output {
             reader,
             number,
             pipes,
+            taken: None,
             limit,
             grace,
         };
@@ -232,9 +235,18 @@ impl Output {
         Ok(output)
     }
 
+    /// The target is about to be killed: what it has written waits in the pipes for [`Output::finish`], and nobody has to be woken
+    /// for their ends.
+    pub(super) fn hold(&mut self) {
+        if self.taken.is_none() {
+            self.taken = Some(self.reader.release(self.number, &self.pipes));
+        }
+    }
+
     /// The target is gone: reads what is left and gives it back.
     pub(super) fn finish(&mut self) -> Drained {
-        let mut pipes = self.reader.release(self.number, &self.pipes);
+        self.hold();
+        let mut pipes = self.taken.take().unwrap_or_default();
         let held_open = read_rest(&mut pipes, self.limit, self.grace);
         let limit = self.limit;
         let [stdout, stderr] = pipes.tails.map(|mut tail| {
@@ -256,14 +268,14 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        self.reader.release(self.number, &self.pipes);
+        self.hold();
     }
 }
 
 /// Reads to the end of each pipe, or as long as the grace lasts. True when one is still open then.
 fn read_rest(pipes: &mut Pipes, limit: usize, grace: Duration) -> bool {
     let deadline = Instant::now() + grace;
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut buffer = Vec::new();
     while pipes.files.iter().any(Option::is_some) {
         let Some(left) = deadline.checked_duration_since(Instant::now()) else {
             return true;
@@ -274,6 +286,7 @@ fn read_rest(pipes: &mut Pipes, limit: usize, grace: Duration) -> bool {
         let Ok(ready) = process::readable(&files, left) else {
             continue;
         };
+        buffer.resize(CHUNK_BYTES, 0);
         for (&index, _) in open.iter().zip(&ready).filter(|(_, ready)| **ready) {
             drop(pipes.read(index, limit, &mut buffer));
         }

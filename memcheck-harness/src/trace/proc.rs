@@ -2,14 +2,16 @@
 //! files. Parsers take bytes; reading is another function.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 use crate::elf::Stamp;
 use crate::model::Name;
-use crate::sys::process;
+use crate::sys::{process, procmap};
 
 use super::maps;
 
@@ -97,13 +99,6 @@ pub(super) fn is_alive(pid: i32) -> bool {
     threads(pid).iter().any(runs)
 }
 
-/// A file of `/proc`, whole. Such a file says that it is empty, so there is no use in asking for its size.
-fn whole(path: String) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(SMALL_FILE);
-    File::open(path).ok()?.take(u64::MAX).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
 /// A file of `/proc` that is one record: the kernel hands it out at once to whoever has room for all of it.
 fn small(path: String) -> Option<Vec<u8>> {
     let mut file = File::open(path).ok()?;
@@ -173,10 +168,40 @@ pub(super) fn first_used_page(tid: i32, start: u64, end: u64, page_bytes: u64) -
     (start..end).step_by(usize::try_from(page_bytes).ok()?).find(is_used)
 }
 
-/// True when a process has no thread but its first: its directory of threads has as many links as there are threads, and two
-/// (kernel `fs/proc/base.c`, `proc_task_getattr`).
-pub(super) fn is_alone(pid: i32) -> bool {
-    fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|found| found.nlink() == 3)
+/// What is asked of a process at every stop: opening these files costs more than all else there. They stay about that process,
+/// whatever it runs, and know nothing when it is gone.
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// Whose.
+    pub(super) pid: i32,
+    comm: File,
+    threads: File,
+}
+
+impl Leader {
+    /// Opens the files of a process.
+    pub(super) fn open(pid: i32) -> io::Result<Self> {
+        let threads = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits())
+            .open(format!("/proc/{pid}/task"))?;
+        Ok(Self {
+            pid,
+            comm: comm(pid)?,
+            threads,
+        })
+    }
+
+    /// The name of its first thread.
+    pub(super) fn name(&self) -> Option<Name> {
+        name_in(&self.comm)
+    }
+
+    /// True when it has no thread but its first: its directory of threads has as many links as there are threads, and two (kernel
+    /// `fs/proc/base.c`, `proc_task_getattr`).
+    pub(super) fn is_alone(&self) -> bool {
+        self.threads.metadata().is_ok_and(|found| found.nlink() == 3)
+    }
 }
 
 /// Thread ids of a process; empty when it is gone.
@@ -200,13 +225,13 @@ pub(super) fn name(pid: i32, tid: i32) -> Option<Name> {
     name_in(&file.ok()?)
 }
 
-/// The file with the name of the first thread of a process; it stays about that process, whatever it runs.
-pub(super) fn comm(pid: i32) -> io::Result<File> {
+/// The file with the name of the first thread of a process.
+fn comm(pid: i32) -> io::Result<File> {
     File::open(format!("/proc/{pid}/comm"))
 }
 
 /// The name that such a file has now: the kernel writes its text anew each time it is read from its beginning.
-pub(super) fn name_in(comm: &File) -> Option<Name> {
+fn name_in(comm: &File) -> Option<Name> {
     let mut text = [0; MAX_COMM];
     let count = comm.read_at(&mut text, 0).ok()?;
     let mut bytes = text.get(..count)?.to_vec();
@@ -269,8 +294,54 @@ fn find_auxiliary(bytes: &[u8], kind: u64) -> Option<u64> {
 
 /// Executable mappings of files, in address order; empty when the process is gone.
 pub(super) fn executable_files(tid: i32) -> Vec<MappedFile> {
-    let bytes = whole(format!("/proc/{tid}/maps")).unwrap_or_default();
-    bytes.split(|&byte| byte == b'\n').filter_map(parse_mapping).collect()
+    let Ok(maps) = File::open(format!("/proc/{tid}/maps")) else {
+        return Vec::new();
+    };
+    match procmap::executable_files(&maps) {
+        Ok(found) => found.into_iter().filter_map(of_query).collect(),
+        Err(_) => of_text(maps),
+    }
+}
+
+/// As the text of the mappings tells it; absent when it is no file.
+fn of_query(found: procmap::Mapping) -> Option<MappedFile> {
+    let is_file = found.inode != 0 && found.path.first() == Some(&b'/');
+    // The text escapes the character that ends its lines, and no other (kernel `fs/proc/task_mmu.c`).
+    let path = if found.path.contains(&b'\n') {
+        found
+            .path
+            .split(|&byte| byte == b'\n')
+            .collect::<Vec<_>>()
+            .join(&b"\\012"[..])
+    } else {
+        found.path
+    };
+    is_file.then(|| MappedFile {
+        start: found.start,
+        end: found.end,
+        offset: found.offset,
+        dev: found.dev,
+        inode: found.inode,
+        path: Name::new(path),
+    })
+}
+
+/// Where the kernel cannot be asked for one mapping.
+fn of_text(maps: File) -> Vec<MappedFile> {
+    let mut bytes = Vec::with_capacity(SMALL_FILE);
+    if maps.take(u64::MAX).read_to_end(&mut bytes).is_err() {
+        return Vec::new();
+    }
+    // Most mappings are not executable, and need not be understood.
+    let is_code = |line: &&[u8]| {
+        let access = line.iter().position(|&byte| byte == b' ');
+        access.is_some_and(|at| line.get(at + 3) == Some(&b'x'))
+    };
+    bytes
+        .split(|&byte| byte == b'\n')
+        .filter(is_code)
+        .filter_map(parse_mapping)
+        .collect()
 }
 
 /// One line of `/proc/PID/maps`; absent when it is no executable mapping of a file.
@@ -374,6 +445,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_answers_is_told_as_in_its_text() {
+        let found = |inode, path: &[u8]| procmap::Mapping {
+            start: 0x7f00,
+            end: 0x8f00,
+            offset: 0x2000,
+            dev: (0xfe, 1),
+            inode,
+            path: path.to_vec(),
+        };
+        let text = parse_mapping(b"7f00-8f00 r-xp 00002000 fe:01 42                 /a\\012\\012b\\x");
+        assert_eq!(of_query(found(42, b"/a\n\nb\\x")), text);
+        assert!(text.is_some());
+        assert_eq!(of_query(found(0, b"/a")), None);
+        assert_eq!(of_query(found(3, b"anon_inode:x")), None);
+    }
+
+    #[test]
     fn a_blocked_thread_shows_its_stack_pointer() {
         assert_eq!(
             parse_syscall("56 0x1 0x2 0x3 0x4 0x5 0x6 0x7ffc 0x401000\n"),
@@ -392,14 +480,16 @@ mod tests {
                 go.wait();
             });
             ready.wait();
-            assert!(!is_alone(i32::try_from(std::process::id()).unwrap()));
+            assert!(!Leader::open(i32::try_from(std::process::id()).unwrap()).unwrap().is_alone());
             go.wait();
         });
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        assert!(is_alone(i32::try_from(child.id()).unwrap()));
+        let leader = Leader::open(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(leader.is_alone());
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(!is_alone(0));
+        assert!(!leader.is_alone(), "it is gone");
+        assert!(Leader::open(0).is_err());
     }
 
     #[test]
@@ -413,6 +503,9 @@ mod tests {
             .into_iter()
             .find(|file| file.inode == exe.ino())
             .unwrap();
+        let text = of_text(File::open("/proc/self/maps").unwrap());
+        assert!(text.len() > 1, "{text:?}");
+        assert_eq!(executable_files(pid), text);
         assert_eq!(open_mapped(pid, &mapped).unwrap().metadata().unwrap().ino(), exe.ino());
         assert!(!is_zombie(pid));
     }

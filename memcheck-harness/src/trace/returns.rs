@@ -60,7 +60,9 @@ impl Session {
         };
         let page_bytes = self.page_bytes;
         let image = self.image(tid);
-        let planted = image.breakpoints.plant(tid, address, Owner::Return(point), page_bytes);
+        let planted = image
+            .breakpoints
+            .plant(tid, address, Owner::Return(point), page_bytes, |_| true);
         planted.map_err(|error| Error::machine(format!("could not plant a breakpoint at a return to {address:#x}: {error}")))?;
         self.image(tid).returns.enter(tid, Call { point, address, stack });
         Ok(())

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -81,9 +80,8 @@ pub(super) struct Session {
     pub(super) main_image: u64,
     /// Names of the processes; without points in children of the main process alone.
     pub(super) family: Family,
-    /// The file with the name of a process' first thread, of the process that was stopped last: opening it costs more than all
-    /// else at a stop.
-    pub(super) comm: RefCell<Option<(i32, File)>>,
+    /// Of the process that was stopped last.
+    pub(super) leader: RefCell<Option<proc::Leader>>,
     pub(super) clock: Clock,
     pub(super) output: Output,
     pub(super) settings: Vec<AppliedSetting>,
@@ -274,6 +272,8 @@ impl Session {
     pub(super) fn forget(&mut self, tid: i32) {
         self.tasks.remove(tid);
         self.makers.remove(&tid);
+        // The id may be that of another process from now on.
+        self.leader.get_mut().take_if(|leader| leader.pid == tid);
         self.forget_call(tid);
         self.pages.forget(tid);
         self.images.forget(tid);
@@ -298,14 +298,8 @@ impl Session {
 
     /// As `wait_any`, without the clock; `None` when nothing is there yet.
     pub(super) fn poll_any(&mut self, block: bool) -> io::Result<Option<(i32, Status)>> {
-        // To wait for the only one we know would be for ever where its end is held back by a thread that we do not know: one whose
-        // maker was killed before it told us of the birth.
-        if self.tasks.len() == 1
-            && let Some((tid, _)) = self.tasks.iter().next()
-            && let Some(status) = wait::one(tid, false)?
-        {
-            return Ok(Some((tid, status)));
-        }
+        // Also where we know of one thread alone: its end may be held back by one that we do not know, whose maker was killed before it
+        // told us of the birth.
         let Some(tid) = wait::peek(block)? else {
             return Ok(None);
         };

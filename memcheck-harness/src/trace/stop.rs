@@ -79,7 +79,7 @@ impl Session {
             let mut found = false;
             // The id of a process that is gone may be a stranger's.
             for pid in pids.iter().filter(|pid| self.tasks.has(**pid)).copied().collect::<Vec<_>>() {
-                if self.is_lone_leader(pid) && proc::is_alone(pid) {
+                if self.is_lone_leader(pid) && self.leader(pid, proc::Leader::is_alone) == Some(true) {
                     continue;
                 }
                 for tid in proc::threads(pid) {
@@ -180,11 +180,16 @@ impl Session {
         if pid != tid {
             return proc::name(pid, tid);
         }
-        let mut comm = self.comm.borrow_mut();
-        if comm.as_ref().is_none_or(|(of, _)| *of != pid) {
-            *comm = Some((pid, proc::comm(pid).ok()?));
+        self.leader(pid, proc::Leader::name).flatten()
+    }
+
+    /// Asks something of a process; absent when it is gone.
+    fn leader<T>(&self, pid: i32, ask: impl FnOnce(&proc::Leader) -> T) -> Option<T> {
+        let mut leader = self.leader.borrow_mut();
+        if leader.as_ref().is_none_or(|leader| leader.pid != pid) {
+            *leader = Some(proc::Leader::open(pid).ok()?);
         }
-        proc::name_in(&comm.as_ref()?.1)
+        leader.as_ref().map(ask)
     }
 
     /// The threads of a process with their registers.
