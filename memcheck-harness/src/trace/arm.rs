@@ -280,37 +280,33 @@ impl Session {
     /// The program's entry point is reached, or was (`starts` is false then): the loader has mapped the libraries.
     pub(super) fn arm_libraries(&mut self, tid: i32, starts: bool) -> Result<()> {
         self.watch_touched(tid)?;
-        if !self.image(tid).loader.is_there() || self.may_be_in_libraries(tid).is_empty() {
+        let open = self.may_be_in_libraries(tid);
+        if !self.image(tid).loader.is_there() || open.is_empty() {
             return Ok(());
         }
-        let main_armed = self.search_libraries(tid)?;
-        if starts
-            && !main_armed
-            && self
-                .open_points(tid)
-                .iter()
-                .any(|(index, at)| *at == At::Main && !self.image(tid).loader.in_program.contains(index))
-        {
+        let main_armed = self.search_libraries(tid, &open)?;
+        if starts && !main_armed && open.iter().any(|(_, at)| *at == At::Main) {
             return Err(no_main(
                 "it has no symbol of that name, and its libc has no __libc_start_main",
             ));
         }
-        self.watch_loader(tid)
+        self.watch_loader(tid, &open)
     }
 
     /// The loader has mapped or unmapped libraries.
     pub(super) fn libraries_changed(&mut self, tid: i32) -> Result<()> {
-        if self.may_be_in_libraries(tid).is_empty() {
+        let open = self.may_be_in_libraries(tid);
+        if open.is_empty() {
             let retired = self.image(tid).breakpoints.retire(tid, Owner::Loader);
             return retired.map_err(|error| Error::tool(format!("could not take a breakpoint out of the target: {error}")));
         }
-        self.search_libraries(tid).map(drop)
+        self.search_libraries(tid, &open).map(drop)
     }
 
     /// Stops at the loader's own place for debuggers whenever it maps or unmaps a library, as long as a point may be in one.
-    fn watch_loader(&mut self, tid: i32) -> Result<()> {
+    fn watch_loader(&mut self, tid: i32, open: &[(usize, At)]) -> Result<()> {
         // `main` is called by a libc that is there from the beginning.
-        if self.may_be_in_libraries(tid).iter().all(|(_, at)| *at == At::Main) {
+        if open.iter().all(|(_, at)| *at == At::Main) {
             return Ok(());
         }
         match self.image(tid).loader.breakpoint(tid) {
@@ -337,8 +333,7 @@ impl Session {
 
     /// Arms the libraries that were mapped since the last time; forgets those that are gone. True when among them is the libc
     /// that will call `main`.
-    fn search_libraries(&mut self, tid: i32) -> Result<bool> {
-        let open = self.may_be_in_libraries(tid);
+    fn search_libraries(&mut self, tid: i32, open: &[(usize, At)]) -> Result<bool> {
         let entry = self.image(tid).loader.entry;
         let mut mapped = proc::executable_files(tid);
         let program: Vec<((u32, u32), u64)> = mapped
@@ -355,20 +350,21 @@ impl Session {
         for one in mapped.into_iter().filter(|one| self.image(tid).loader.take_new(one)) {
             files.entry((one.dev, one.inode)).or_default().push(one);
         }
+        let question = format!("none of {:?}", open.iter().map(|(_, at)| at).collect::<Vec<_>>());
         let mut main_armed = false;
         for mappings in files.values() {
-            main_armed |= self.arm_library(tid, mappings, &open)?;
+            main_armed |= self.arm_library(tid, mappings, open, &question)?;
         }
         Ok(main_armed)
     }
 
-    /// Arms one library. True when it is the libc that will call `main`.
-    fn arm_library(&mut self, tid: i32, mappings: &[MappedFile], open: &[(usize, At)]) -> Result<bool> {
+    /// Arms one library. True when it is the libc that will call `main`. `question` names the points: what is remembered under it is
+    /// that a file has none of them.
+    fn arm_library(&mut self, tid: i32, mappings: &[MappedFile], open: &[(usize, At)], question: &str) -> Result<bool> {
         let Some(first) = mappings.first() else {
             return Ok(false);
         };
-        let question = format!("none of {:?}", open.iter().map(|(_, at)| at).collect::<Vec<_>>());
-        if proc::stamp_of(tid, first).is_some_and(|stamp| elf::known::<()>(stamp, &question).is_some()) {
+        if proc::stamp_of(tid, first).is_some_and(|stamp| elf::known::<()>(stamp, question).is_some()) {
             return Ok(false);
         }
         let mut has_none = true;
@@ -423,7 +419,7 @@ impl Session {
             }
         }
         if has_none {
-            let _ = elf::remembered(&library.file, &question, || Ok(()));
+            let _ = elf::remembered(&library.file, question, || Ok(()));
         }
         Ok(starts_main)
     }
