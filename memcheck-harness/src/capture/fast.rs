@@ -16,14 +16,22 @@ use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, PageRegion, SWAPP
 /// The smallest huge page: 2 MiB on x86-64, 64 KiB elsewhere (Documentation/admin-guide/mm/hugetlbpage.rst).
 const SMALLEST_HUGE: u64 = if cfg!(target_arch = "x86_64") { 2 << 20 } else { 64 << 10 };
 
+/// Bytes of memory of no file that are scanned as if they could be of one.
+const SMALL: u64 = 192 << 10;
+
 /// Fills in the figures, and gives all runs of pages there are, in order. Fails where the kernel has no such call (before Linux
 /// 6.7), and where it cannot tell what `smaps` would say: the regions are then as they were.
 pub(super) fn measure(pagemap: &File, regions: &mut [Region]) -> io::Result<Vec<PageRegion>> {
-    if regions.iter().any(may_be_huge) {
-        return Err(io::Error::from(io::ErrorKind::Unsupported));
+    let mut is_huge = false;
+    for region in regions.iter_mut() {
+        is_huge |= may_be_huge(region);
+        region.usage = Some(Usage::default());
     }
-    regions.iter_mut().for_each(|region| region.usage = Some(Usage::default()));
-    let measured = scan_all(pagemap, regions);
+    let measured = if is_huge {
+        Err(io::Error::from(io::ErrorKind::Unsupported))
+    } else {
+        scan_all(pagemap, regions)
+    };
     if measured.is_err() {
         regions.iter_mut().for_each(|region| region.usage = None);
     }
@@ -35,9 +43,11 @@ fn scan_all(pagemap: &File, regions: &mut [Region]) -> io::Result<Vec<PageRegion
     let mut all: Vec<PageRegion> = Vec::new();
     let mut guard = GUARD;
     let countable = regions.partition_point(|region| region.start < 1 << 63);
-    for group in regions[..countable].chunk_by_mut(|a, b| needs_file(a) == needs_file(b)) {
+    let mut rest = regions.get_mut(..countable).unwrap_or_default();
+    for (count, extra) in groups(rest) {
+        let group;
+        (group, rest) = rest.split_at_mut(count);
         if let (Some(from), Some(to)) = (group.first(), group.last()) {
-            let extra = if needs_file(from) { FILE } else { 0 };
             let wanted = PRESENT | SWAPPED;
             let before = all.len();
             let mut scan = |guard| {
@@ -61,6 +71,24 @@ fn scan_all(pagemap: &File, regions: &mut [Region]) -> io::Result<Vec<PageRegion
         }
     }
     Ok(all)
+}
+
+/// How many regions are scanned together, and what is asked of their pages besides. A call costs as much as that question of some
+/// fifty pages: less memory of no file than that is scanned with its neighbours.
+fn groups(regions: &[Region]) -> Vec<(usize, u64)> {
+    let mut groups: Vec<(usize, u64)> = Vec::new();
+    for group in regions.chunk_by(|a, b| needs_file(a) == needs_file(b)) {
+        let is_file = group.first().is_some_and(needs_file);
+        let bytes = group
+            .last()
+            .zip(group.first())
+            .map_or(0, |(last, first)| last.end - first.start);
+        match groups.last_mut() {
+            Some((count, FILE)) if is_file || bytes <= SMALL => *count += group.len(),
+            _ => groups.push((group.len(), if is_file { FILE } else { 0 })),
+        }
+    }
+    groups
 }
 
 /// Pages of a file or of shared memory can be here. The kernel's own pages (`[vdso]`) look like those of a file.
@@ -126,6 +154,15 @@ mod tests {
             .map(|usage| (usage.resident_bytes, usage.anon_bytes, usage.swap_bytes))
             .collect();
         assert_eq!(got, [(0x1000, 0x1000, 0), (0x1000, 0x1000, 0), (0, 0, 0x800)]);
+    }
+
+    #[test]
+    fn a_little_memory_between_files_is_scanned_with_them() {
+        let text = b"1000-3000 rw-p 00000000 00:00 0 \n3000-4000 r--p 00000000 fe:00 7  /a\n4000-9000 rw-p 00000000 00:00 0 \n\
+            9000-a000 rw-p 00000000 00:00 0 \nb000-c000 r--p 00000000 fe:00 7  /a\n100000-140000 rw-p 00000000 00:00 0 \n\
+            150000-151000 rw-s 00000000 00:00 0 \n";
+        assert_eq!(groups(&parse_maps(text).unwrap()), [(1, 0), (4, FILE), (1, 0), (1, FILE)]);
+        assert_eq!(groups(&[]), []);
     }
 
     #[test]

@@ -42,7 +42,25 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8]>> {
         .map(|line| line.strip_suffix(b"\n").ok_or_else(|| torn("maps", "the last line is cut")))
 }
 
+/// Where the first newline is. A head line has some eighty bytes, and they are looked at eight at a time.
+#[inline]
+pub(super) fn newline(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        // Zero where the newline is; the lowest byte that borrows is the first that is zero.
+        let word = u64::from_le_bytes(*word) ^ (ONES * u64::from(b'\n'));
+        let zero = word.wrapping_sub(ONES) & !word & (ONES << 7);
+        if zero != 0 {
+            return Some(8 * index + zero.trailing_zeros() as usize / 8);
+        }
+    }
+    let after = rest.iter().position(|&b| b == b'\n')?;
+    Some(8 * words.len() + after)
+}
+
 /// One head line, without its newline.
+#[inline]
 pub(super) fn head(line: &[u8]) -> Option<Region> {
     let (start, rest) = hex(line, b'-')?;
     let (end, rest) = hex(rest, b' ')?;
@@ -175,6 +193,20 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         }
         let raw = parse_maps(b"1000-2000 rw-p 00000000 00:00 7 /\xff\x1b[31m\n").unwrap();
         assert_eq!(raw[0].name, Name::new(&b"/\xff\x1b[31m"[..]));
+    }
+
+    #[test]
+    fn the_first_newline_is_found_wherever_it_is() {
+        for len in 0..30 {
+            for at in 0..len {
+                for other in [0, b'\n' - 1, b'\n' + 1, 0x8a, 0xff] {
+                    let mut bytes = vec![other; len];
+                    assert_eq!(newline(&bytes), None);
+                    (bytes[at], bytes[len - 1]) = (b'\n', b'\n');
+                    assert_eq!(newline(&bytes), Some(at));
+                }
+            }
+        }
     }
 
     #[test]

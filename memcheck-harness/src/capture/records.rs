@@ -6,6 +6,9 @@ use std::rc::Rc;
 
 use crate::model::Region;
 
+/// More than a text has that is taken at once: of longer ones nothing is kept.
+const MAX_RECORDS: usize = 1024;
+
 /// The records of a text, in order, and how far the next text has come.
 #[derive(Debug, Default)]
 pub(super) struct Records {
@@ -13,7 +16,7 @@ pub(super) struct Records {
     known: Vec<(Range<usize>, Rc<Region>)>,
     /// The first that may still come.
     next: usize,
-    /// Those of the text that is read: where each begins, and which of `known` it is.
+    /// Those of the text that is read: where each begins, and which of `known` it is. No more than a short text has.
     now: Vec<(usize, Option<Rc<Region>>)>,
 }
 
@@ -42,15 +45,16 @@ impl Records {
     pub(super) fn skip_to(&mut self, start: u64, at: usize) {
         let left = self.known.get(self.next..).unwrap_or_default();
         self.next += left.iter().take_while(|(_, region)| region.start <= start).count();
-        self.now.push((at, None));
+        if self.now.len() < MAX_RECORDS {
+            self.now.push((at, None));
+        }
     }
 
     /// Keeps a text of so many bytes that was read at once, of which these are the regions, and gives the room of that before. Of 0
     /// bytes: nothing is known of the next.
     pub(super) fn keep(&mut self, text: &mut Vec<u8>, bytes: usize, regions: &[Region]) {
         self.known.clear();
-        if bytes == 0 {
-            self.now = Vec::new();
+        if bytes == 0 || self.now.len() != regions.len() {
             return;
         }
         std::mem::swap(&mut self.text, text);

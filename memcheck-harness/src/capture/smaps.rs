@@ -6,7 +6,7 @@
 //! where that does not fit (a larger number, another kernel) the line is read by its key. A record that stands there as it did in
 //! the text before is not read at all.
 
-use super::maps::{check_order, decimal, head, torn};
+use super::maps::{check_order, decimal, head, newline, torn};
 use super::records::Records;
 use crate::error::Result;
 use crate::model::{Region, Usage, UsageDetail, VmFlags};
@@ -77,8 +77,8 @@ pub(super) struct Parser {
     flags: Vec<(Vec<u8>, VmFlags)>,
     /// Which line of the record comes next.
     line: usize,
-    /// Those of the text before.
-    records: Records,
+    /// Those of the text before; a text of `maps` is read as fast as it could be compared.
+    records: Option<Records>,
 }
 
 impl Parser {
@@ -91,7 +91,7 @@ impl Parser {
             layout: Vec::new(),
             flags: Vec::new(),
             line: 0,
-            records: Records::default(),
+            records: (file == "smaps").then(Records::default),
         }
     }
 
@@ -99,7 +99,7 @@ impl Parser {
     pub(super) fn again(mut self, likely: usize) -> Self {
         self.regions = Vec::with_capacity(likely);
         self.line = 0;
-        self.records.begin();
+        self.records.iter_mut().for_each(Records::begin);
         self
     }
 
@@ -110,7 +110,8 @@ impl Parser {
             // Addresses are printed in lower case, keys begin with a capital letter.
             let is_figure = first.is_ascii_uppercase();
             let at = all - bytes.len();
-            if !is_figure && let Some((region, rest)) = self.records.known(bytes, at) {
+            let again = |records: &mut Records| records.known(bytes, at);
+            if !is_figure && let Some((region, rest)) = self.records.as_mut().and_then(again) {
                 check_order(self.regions.last(), &region, self.file)?;
                 self.regions.push(region);
                 // All its lines are read.
@@ -126,10 +127,7 @@ impl Parser {
                 bytes = &bytes[LINE..];
                 continue;
             }
-            let end = bytes
-                .iter()
-                .position(|&b| b == b'\n')
-                .ok_or_else(|| torn(self.file, "the last line is cut"))?;
+            let end = newline(bytes).ok_or_else(|| torn(self.file, "the last line is cut"))?;
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             if is_figure {
                 self.by_key(line)?;
@@ -137,7 +135,9 @@ impl Parser {
             } else {
                 let region = head(line).ok_or_else(|| torn(self.file, "a line that is neither region nor figure"))?;
                 check_order(self.regions.last(), &region, self.file)?;
-                self.records.skip_to(region.start, at);
+                if let Some(records) = &mut self.records {
+                    records.skip_to(region.start, at);
+                }
                 self.regions.push(region);
                 self.line = 0;
             }
@@ -150,7 +150,9 @@ impl Parser {
     /// room given for it.
     pub(super) fn finish(&mut self, text: &mut Vec<u8>, bytes: usize) -> Vec<Region> {
         let regions = std::mem::take(&mut self.regions);
-        self.records.keep(text, bytes, &regions);
+        if let Some(records) = &mut self.records {
+            records.keep(text, bytes, &regions);
+        }
         regions
     }
 

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::model::{Confidence, Evidence, Item, Name, Role};
+use crate::model::{Confidence, Evidence, Item, Name, Piece, Role};
 
-use super::process::Process;
+use super::process::{Area, Process};
 
 /// Strength of a claim, weakest first. A stack lies inside a chunk or a heap and not the other way round, so it is
 /// stronger; what the kernel or a file says of a whole region is weaker than a structure found inside it.
@@ -58,17 +58,17 @@ pub(super) struct Claims {
     items: Vec<Item>,
 }
 
-/// A range of one area with its role.
-pub(super) struct Cut {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// Index into the process's areas.
-    pub(super) area: usize,
-    pub(super) role: Role,
-    /// Index into the final items.
-    pub(super) item: usize,
-    pub(super) evidence: Evidence,
+/// Ranges of the areas with their roles, and the things they belong to.
+pub(super) struct Cuts {
+    /// Their figures are not known yet.
+    pub(super) pieces: Vec<Piece>,
+    /// Of each piece, the index of its area: in order.
+    pub(super) areas: Vec<usize>,
+    pub(super) items: Vec<Item>,
 }
+
+/// The role of memory that nobody claims, and why; absent where that is not known.
+pub(super) type Floor = fn(&Area<'_>) -> Option<(Role, Evidence)>;
 
 /// Evidence that follows from a checked structure.
 pub(super) fn certain(text: impl Into<Cow<'static, str>>) -> Evidence {
@@ -87,12 +87,6 @@ pub(super) fn likely(text: impl Into<Cow<'static, str>>) -> Evidence {
 }
 
 impl Claims {
-    /// Makes room for one thing and one range of each region.
-    pub(super) fn reserve(&mut self, regions: usize) {
-        self.claims.reserve(regions);
-        self.items.reserve(regions);
-    }
-
     /// A new thing that ranges can belong to.
     pub(super) fn item(&mut self, role: Role, subject: Name, tid: Option<i32>) -> ItemId {
         self.items.push(Item { role, subject, tid });
@@ -139,80 +133,136 @@ impl Claims {
 
 /// Cuts every area by the strongest claim at each address: each byte of each area is in exactly one cut. Among equally
 /// strong claims the one that begins later, then the shorter one, wins. Items nobody kept are dropped; the others are
-/// numbered by address.
-pub(super) fn cut(process: &Process<'_>, claims: Claims) -> (Vec<Cut>, Vec<Item>) {
-    let Claims { mut claims, mut items } = claims;
+/// numbered by address. `floor`: what memory of an area is that nobody claims.
+pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor) -> Cuts {
+    let Claims { mut claims, items } = claims;
     claims.sort_by_key(|claim| claim.start);
-    let mut pending = claims.iter().enumerate().peekable();
+    let mut next = 0;
     // The strongest claim that began is on top; those that ended below it stay until they come up.
     let mut active: BinaryHeap<(Priority, u64, Reverse<u64>, usize)> = BinaryHeap::new();
-    // (start, end, area, claim)
-    let mut ranges: Vec<(u64, u64, usize, Option<usize>)> = Vec::with_capacity(process.areas.len());
+    let mut keeper = Keeper::new(process, floor, &claims, items);
+    let starts = |index: usize| claims.get(index).map_or(u64::MAX, |claim| claim.start);
     for (area_index, area) in process.areas.iter().enumerate() {
+        // Nearly all: one claim, of the whole area.
+        if active.is_empty()
+            && let Some(claim) = claims.get(next)
+            && (claim.start, claim.end) == (area.start, area.end)
+            && starts(next + 1) >= area.end
+        {
+            keeper.cut((area.start, area.end), area_index, Some(next));
+            next += 1;
+            continue;
+        }
         let mut at = area.start;
+        let mut before = None;
         while at < area.end {
-            while let Some((index, claim)) = pending.next_if(|(_, claim)| claim.start <= at) {
-                active.push((claim.priority, claim.start, Reverse(claim.end), index));
+            while let Some(claim) = claims.get(next).filter(|claim| claim.start <= at) {
+                active.push((claim.priority, claim.start, Reverse(claim.end), next));
+                next += 1;
             }
             while active.peek().is_some_and(|(_, _, end, _)| end.0 <= at) {
                 active.pop();
             }
             let best = active.peek().map(|(_, _, end, index)| (end.0, *index));
-            let next_claim = pending.peek().map_or(u64::MAX, |(_, claim)| claim.start);
-            let until = area.end.min(next_claim).min(best.map_or(u64::MAX, |(end, _)| end));
+            let until = area.end.min(starts(next)).min(best.map_or(u64::MAX, |(end, _)| end));
             let claim = best.map(|(_, index)| index);
-            match ranges.last_mut() {
-                Some(last) if last.2 == area_index && last.3 == claim => last.1 = until,
-                _ => ranges.push((at, until, area_index, claim)),
+            match keeper.cuts.pieces.last_mut() {
+                Some(last) if before == Some(claim) => last.end = until,
+                _ => keeper.cut((at, until), area_index, claim),
             }
+            before = Some(claim);
             at = until;
         }
     }
+    keeper.cuts
+}
 
-    let mut kept: Vec<Item> = Vec::with_capacity(items.len());
-    let mut numbers: Vec<Option<usize>> = vec![None; items.len()];
-    let mut cuts = Vec::with_capacity(ranges.len());
-    for (start, end, area, claim) in ranges {
-        let known = claim
-            .and_then(|index| claims.get(index))
-            .and_then(|claim| Some((claim, items.get_mut(claim.item.0)?)));
+/// Cuts ranges, and numbers the items that they are cut for.
+struct Keeper<'c> {
+    process: &'c Process<'c>,
+    floor: Floor,
+    claims: &'c [Claim],
+    items: Vec<Item>,
+    /// By the index of an item.
+    numbers: Vec<Option<usize>>,
+    /// An area, and the number of the item that is its floor.
+    last: Option<(usize, usize)>,
+    cuts: Cuts,
+}
+
+impl<'c> Keeper<'c> {
+    fn new(process: &'c Process<'c>, floor: Floor, claims: &'c [Claim], items: Vec<Item>) -> Self {
+        let likely = process.areas.len();
+        Self {
+            process,
+            floor,
+            claims,
+            last: None,
+            numbers: vec![None; items.len()],
+            cuts: Cuts {
+                pieces: Vec::with_capacity(likely),
+                areas: Vec::with_capacity(likely),
+                items: Vec::with_capacity(likely),
+            },
+            items,
+        }
+    }
+
+    /// A range of an area, for a claim or for none.
+    fn cut(&mut self, (start, end): (u64, u64), area: usize, claim: Option<usize>) {
+        let kept = &mut self.cuts.items;
+        let at = self.process.areas.get(area);
+        let known = claim.and_then(|index| self.claims.get(index));
+        let known = known.and_then(|claim| Some((claim, self.items.get_mut(claim.item.0)?)));
         let (role, item, evidence) = match known {
             Some((claim, item)) => {
-                let number = numbers.get(claim.item.0).copied().flatten().unwrap_or(kept.len());
+                let number = self.numbers.get(claim.item.0).copied().flatten().unwrap_or(kept.len());
                 if number == kept.len() {
                     let subject = std::mem::take(&mut item.subject);
                     kept.push(Item { subject, ..*item });
-                    if let Some(known) = numbers.get_mut(claim.item.0) {
+                    if let Some(known) = self.numbers.get_mut(claim.item.0) {
                         *known = Some(number);
                     }
                 }
                 (item.role, number, claim.evidence.clone())
             }
             None => {
-                kept.push(Item {
-                    role: Role::Unclassified,
-                    subject: Name::default(),
-                    tid: None,
-                });
-                let text = Cow::Borrowed("nobody knows");
-                (
-                    Role::Unclassified,
-                    kept.len() - 1,
-                    Evidence {
-                        text,
-                        confidence: Confidence::Unknown,
-                    },
-                )
+                let unknown = || {
+                    let text = Cow::Borrowed("nobody knows");
+                    let confidence = Confidence::Unknown;
+                    (Role::Unclassified, Evidence { text, confidence })
+                };
+                let (role, evidence) = at.and_then(self.floor).unwrap_or_else(unknown);
+                let number = match self.last {
+                    Some((last, number)) if last == area => number,
+                    _ => {
+                        let subject = Name::default();
+                        kept.push(Item {
+                            role,
+                            subject,
+                            tid: None,
+                        });
+                        kept.len() - 1
+                    }
+                };
+                self.last = Some((area, number));
+                (role, number, evidence)
             }
         };
-        cuts.push(Cut {
+        self.cuts.areas.push(area);
+        self.cuts.pieces.push(Piece {
             start,
             end,
-            area,
             role,
             item,
+            perms: at.map(|area| area.region.perms).unwrap_or_default(),
+            resident_bytes: None,
+            anon_bytes: None,
+            swap_bytes: None,
+            proportional_bytes: None,
+            committed: None,
+            noreserve: None,
             evidence,
         });
     }
-    (cuts, kept)
 }

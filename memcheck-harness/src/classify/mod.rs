@@ -74,8 +74,12 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         allocators::claim(&process, &present, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
     }
 
-    let (cuts, items) = interval::cut(&process, claims);
-    let pieces = usage::measure(&process, cuts, &mut notes);
+    let interval::Cuts {
+        mut pieces,
+        areas,
+        items,
+    } = interval::cut(&process, claims, names::floor);
+    usage::measure(&process, &mut pieces, &areas, &mut notes);
     let breakpoints = usage::breakpoint_pages(&process);
     let breakpoint_anon_bytes = (breakpoints.len() as u64).saturating_mul(process.page);
     let mut map = MemoryMap {

@@ -6,9 +6,8 @@ use crate::model::{Confidence, Evidence, Name, Role};
 use super::interval::{Claims, Priority, certain, likely};
 use super::process::{Area, Process};
 
-/// Claims every area once or more: kernel regions, the brk heap, the main stack, files, shared and anonymous memory.
+/// Claims every area that has no [`floor`], once or more: kernel regions, the brk heap, the main stack, files, shared memory.
 pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) {
-    claims.reserve(process.areas.len() + 1);
     let heap = claims.item(Role::MainHeap, Name::default(), None);
     let main_stack = claims.item(Role::MainStack, Name::default(), None);
     let main_stack_at = main_stack_address(process);
@@ -40,12 +39,27 @@ pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) {
                 main_stack,
                 certain("holds the stack of the main thread"),
             );
-        } else {
+        } else if floor(area).is_none() {
             let (role, subject, evidence, priority) = by_name(area);
             let item = claims.item(role, subject, None);
             claims.add((area.start, area.end), priority, item, evidence);
         }
     }
+}
+
+/// What private memory of no file and no name is where nobody claims it: most regions of a process with many, so that they are not
+/// claimed one by one.
+pub(super) fn floor(area: &Area<'_>) -> Option<(Role, Evidence)> {
+    let is_plain = area.region.name.is_empty() && area.private_anonymous() && !area.flag(b"dp");
+    is_plain.then(|| (Role::AnonMap, ownerless(area)))
+}
+
+fn ownerless(area: &Area<'_>) -> Evidence {
+    likely(if area.inaccessible() {
+        "private memory without access: address space only"
+    } else {
+        "private memory of no file and of no known owner"
+    })
 }
 
 /// An address of the main stack: `startstack` of `/proc/PID/stat`, else the region named `[stack]`, else the stack pointer
@@ -101,13 +115,11 @@ fn by_name(area: &Area<'_>) -> Label {
         );
     }
     if area.private_anonymous() {
-        return if area.inaccessible() {
-            plain(Role::AnonMap, likely("private memory without access: address space only"))
-        } else if area.flag(b"dp") {
+        return if area.flag(b"dp") && !area.inaccessible() {
             // MAP_DROPPABLE exists for the random state of vgetrandom, which libc allocates (glibc 2.41).
             plain(Role::Platform, likely("droppable memory, as libc's random state"))
         } else {
-            plain(Role::AnonMap, likely("private memory of no file and of no known owner"))
+            plain(Role::AnonMap, ownerless(area))
         };
     }
     let file = region.name.file_name();

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use crate::model::{Evidence, MemoryMap, PageRun, Piece, Usage};
+use crate::model::{MemoryMap, PageRun, Piece, Usage};
 
-use super::interval::Cut;
 use super::process::{Notes, Process};
 
 /// Resident, anonymous and swapped bytes.
@@ -17,11 +16,12 @@ struct Figures {
     swap: Option<u64>,
 }
 
-/// Makes pieces of cuts.
-pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Notes) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(cuts.len());
-    for cuts in cuts.chunk_by_mut(|a, b| a.area == b.area) {
-        let Some(area) = cuts.first().and_then(|cut| process.areas.get(cut.area)) else {
+/// Gives the pieces their figures. `areas`: the area of each.
+pub(super) fn measure(process: &Process<'_>, mut pieces: &mut [Piece], areas: &[usize], notes: &mut Notes) {
+    for of_area in areas.chunk_by(|a, b| a == b) {
+        let (cuts, rest) = pieces.split_at_mut(of_area.len().min(pieces.len()));
+        pieces = rest;
+        let Some(area) = of_area.first().and_then(|area| process.areas.get(*area)) else {
             continue;
         };
         let usage = area.region.usage;
@@ -50,32 +50,20 @@ pub(super) fn measure(process: &Process<'_>, mut cuts: Vec<Cut>, notes: &mut Not
         let flag = |code| area.region.flags.as_ref().map(|flags| flags.has(code));
         let whole = cuts.len() == 1;
         for (cut, figures) in cuts.iter_mut().zip(figures) {
-            pieces.push(Piece {
-                start: cut.start,
-                end: cut.end,
-                role: cut.role,
-                item: cut.item,
-                perms: area.region.perms,
-                resident_bytes: figures.resident,
-                anon_bytes: figures.anon,
-                swap_bytes: figures.swap.filter(|_| tells_swap),
-                proportional_bytes: usage
-                    .and_then(|usage| Some(usage.detail?.proportional_bytes))
-                    .filter(|bytes| whole || *bytes == 0),
-                committed: flag(b"ac"),
-                noreserve: flag(b"nr"),
-                evidence: Evidence {
-                    text: std::mem::take(&mut cut.evidence.text),
-                    confidence: cut.evidence.confidence,
-                },
-            });
+            cut.resident_bytes = figures.resident;
+            cut.anon_bytes = figures.anon;
+            cut.swap_bytes = figures.swap.filter(|_| tells_swap);
+            cut.proportional_bytes = usage
+                .and_then(|usage| Some(usage.detail?.proportional_bytes))
+                .filter(|bytes| whole || *bytes == 0);
+            cut.committed = flag(b"ac");
+            cut.noreserve = flag(b"nr");
         }
     }
-    pieces
 }
 
 /// `runs` asks the kernel, once; only where neither nothing nor everything is of a kind.
-fn apportion(cuts: &[Cut], usage: &Usage, runs: &dyn Fn() -> Option<Rc<[PageRun]>>, notes: &mut Notes) -> Vec<Figures> {
+fn apportion(cuts: &[Piece], usage: &Usage, runs: &dyn Fn() -> Option<Rc<[PageRun]>>, notes: &mut Notes) -> Vec<Figures> {
     let mut share = |total: u64, what: &str, kind: fn(&PageRun) -> bool| -> Vec<Option<u64>> {
         let size: u64 = cuts.iter().map(|cut| cut.end - cut.start).sum();
         if total == 0 {

@@ -212,16 +212,11 @@ impl Session {
         if !needs_code {
             return Ok(());
         }
-        let auxv = proc::auxiliary_vector(tid).unwrap_or_default();
-        let entry = proc::find_auxiliary(&auxv, proc::AT_ENTRY)
-            .ok_or_else(|| Error::machine("could not read the target's auxiliary vector"))?;
+        let entry =
+            proc::auxiliary(tid, proc::AT_ENTRY).ok_or_else(|| Error::machine("could not read the target's auxiliary vector"))?;
         let bias = entry.wrapping_sub(facts.entry);
         let is_dynamic = facts.interpreter.is_some();
-        let image = self.image(tid);
-        image.loader = Loader::new(facts, bias);
-        if starts {
-            image.auxv = auxv;
-        }
+        self.image(tid).loader = Loader::new(facts, bias);
         let mut libraries = false;
         for (index, at) in open {
             let found = exe.find(&at)?;

@@ -134,8 +134,7 @@ impl Session {
 
     /// A process has loaded a program.
     pub(super) fn process_loads(&mut self, pid: i32) -> Result<(), Halt> {
-        // Where no point is in a child, nobody asks for names.
-        if !self.follows() {
+        if pid != self.main && !self.follows() {
             return Ok(());
         }
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
