@@ -62,7 +62,8 @@ pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
 /// As [`read`].
 pub fn look(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> Result<(Capture, LiveMemory)> {
     let how = (reading, stopped.image());
-    let seen = see(stopped.pid(), stopped.threads(), stopped.patched(), how, objects)?;
+    objects.auxv = stopped.auxv().map(<[u8]>::to_vec);
+    let seen = see(stopped.pid(), stopped.unnamed(), stopped.patched(), how, objects)?;
     let capture = Capture {
         finished_stacks: stopped.finished_stacks(),
         joined_mappings: stopped.joined_mappings(),
@@ -195,13 +196,16 @@ fn see(
 ) -> Result<Seen> {
     let (dir, task) = opened(pid, threads, image, cache)?;
     // The figures of smaps come first: nothing that follows may change them.
-    let (regions, known, status) = consistent(pid, &dir, reading.level)?;
+    let (regions, known, (status, text)) = consistent(pid, &dir, reading.level)?;
     let stack_limit_bytes = stack_limit(pid, &dir)?;
     let start = match cache.start.take() {
         Some(known) if image.is_some() && known.of == (pid, image) => known,
         _ => Start {
             of: (pid, image),
-            auxv: status::parse_auxv(&dir.read("auxv")?, class(&regions)),
+            auxv: match cache.auxv.take() {
+                Some(read) => status::parse_auxv(&read, class(&regions)),
+                None => status::parse_auxv(&dir.read("auxv")?, class(&regions)),
+            },
             stat: status::parse_stat(&dir.read("stat")?)?,
             exe: Name::new(dir.link("exe")?.into_vec()),
         },
@@ -228,7 +232,7 @@ fn see(
         auxv,
         start_brk: stat.start_brk,
         start_stack: stat.start_stack,
-        threads: threads.to_vec(),
+        threads: named(threads, task, &text),
         patched,
         finished_stacks: None,
         joined_mappings: 0,
@@ -328,14 +332,28 @@ fn stack_limit(pid: i32, dir: &ProcDir) -> Result<Option<u64>> {
     }
 }
 
-/// Regions that add up to what `status` says. The process is stopped, so a difference means that the text was torn or that
+/// The threads, with the name of the one that this is the `status` of, where nobody has told it.
+fn named(threads: &[Thread], task: i32, status: &[u8]) -> Vec<Thread> {
+    let mut threads = threads.to_vec();
+    let unnamed = threads.iter_mut().find(|thread| thread.tid == task && thread.name.is_empty());
+    if let Some(thread) = unnamed {
+        thread.name = status::name(status).unwrap_or_default();
+    }
+    threads
+}
+
+/// What `status` says, and its text.
+type Told = (Status, Vec<u8>);
+
+/// What `status` says, and regions that add up to that. The process is stopped, so a difference means that the text was torn or that
 /// somebody else changes the map: one more try tells.
-fn consistent(pid: i32, dir: &ProcDir, level: CaptureLevel) -> Result<(Vec<Region>, Known, Status)> {
+fn consistent(pid: i32, dir: &ProcDir, level: CaptureLevel) -> Result<(Vec<Region>, Known, Told)> {
     for _ in 0..2 {
         let (regions, known) = dir.regions(level)?;
-        let status = status::parse_status(&dir.status()?)?;
+        let text = dir.status()?;
+        let status = status::parse_status(&text)?;
         if status.reserved_bytes == sum_of(&regions) {
-            return Ok((regions, known, status));
+            return Ok((regions, known, (status, text)));
         }
     }
     Err(Error::not_judged(format!(

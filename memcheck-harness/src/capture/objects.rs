@@ -76,6 +76,8 @@ pub struct ObjectCache {
     files: BTreeMap<FileId, Cached>,
     /// Of the program that was read last.
     pub(super) start: Option<super::Start>,
+    /// The auxiliary vector of the process that is read now, where the tracer knows it.
+    pub(super) auxv: Option<Vec<u8>>,
     /// That of the process that was read last.
     pub(super) opened: Option<super::Opened>,
     /// Pages that were asked for at the last stop: of a process with a program, and their addresses.

@@ -4,7 +4,7 @@
 
 use super::maps::decimal;
 use crate::error::{Error, Result};
-use crate::model::{Class, Status};
+use crate::model::{Class, Name, Status};
 
 /// What we take from `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,24 @@ pub(crate) fn parse_status(bytes: &[u8]) -> Result<Status> {
         );
     }
     Ok(status)
+}
+
+/// The name of the thread that a `status` is of. The kernel escapes newlines and backslashes in it, and nothing else
+/// (`fs/proc/array.c`, `proc_task_name`).
+pub(crate) fn name(bytes: &[u8]) -> Option<Name> {
+    let escaped = bytes.strip_prefix(b"Name:\t")?.split(|&b| b == b'\n').next()?;
+    let mut name = Vec::with_capacity(escaped.len());
+    let mut rest = escaped.iter();
+    while let Some(&byte) = rest.next() {
+        match byte {
+            b'\\' => name.push(match rest.next()? {
+                b'n' => b'\n',
+                other => *other,
+            }),
+            byte => name.push(byte),
+        }
+    }
+    Some(Name::new(name))
 }
 
 /// The soft stack limit of `limits` in bytes; `None` when unlimited.
@@ -141,6 +159,21 @@ mod tests {
             (ours.start_stack, ours.start_brk),
             (Some(theirs.startstack), theirs.start_brk)
         );
+    }
+
+    #[test]
+    fn a_name_is_that_of_comm_whatever_it_holds() {
+        for set in ["a b", "a\\b\nc", "\\n\\\\", "\t) x\u{7f}", "é"] {
+            let read = move || {
+                let dir = "/proc/thread-self";
+                ["comm", "status"].map(|file| std::fs::read(format!("{dir}/{file}")).unwrap())
+            };
+            let thread = std::thread::Builder::new().name(set.to_owned()).spawn(read).unwrap();
+            let [comm, status] = thread.join().unwrap();
+            assert_eq!(comm, format!("{set}\n").into_bytes());
+            assert_eq!(name(&status), Some(Name::from(set)));
+        }
+        assert_eq!(name(b"State:\tR\n"), None);
     }
 
     #[test]

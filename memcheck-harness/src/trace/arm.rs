@@ -212,11 +212,16 @@ impl Session {
         if !needs_code {
             return Ok(());
         }
-        let entry =
-            proc::auxiliary(tid, proc::AT_ENTRY).ok_or_else(|| Error::machine("could not read the target's auxiliary vector"))?;
+        let auxv = proc::auxiliary_vector(tid).unwrap_or_default();
+        let entry = proc::find_auxiliary(&auxv, proc::AT_ENTRY)
+            .ok_or_else(|| Error::machine("could not read the target's auxiliary vector"))?;
         let bias = entry.wrapping_sub(facts.entry);
         let is_dynamic = facts.interpreter.is_some();
-        self.image(tid).loader = Loader::new(facts, bias);
+        let image = self.image(tid);
+        image.loader = Loader::new(facts, bias);
+        if starts {
+            image.auxv = auxv;
+        }
         let mut libraries = false;
         for (index, at) in open {
             let found = exe.find(&at)?;

@@ -134,7 +134,8 @@ impl Session {
 
     /// A process has loaded a program.
     pub(super) fn process_loads(&mut self, pid: i32) -> Result<(), Halt> {
-        if pid != self.main && !self.follows() {
+        // Where no point is in a child, nobody asks for names.
+        if !self.follows() {
             return Ok(());
         }
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();

@@ -17,6 +17,8 @@ pub(super) struct Image {
     pub(super) process: i32,
     /// The number of the image whose memory fork has copied first; its own if there was no other.
     pub(super) family: u64,
+    /// Its auxiliary vector, as it was read before the program ran; empty: it was not.
+    pub(super) auxv: Vec<u8>,
     pub(super) breakpoints: Breakpoints,
     pub(super) loader: Loader,
     pub(super) returns: Returns,

@@ -84,11 +84,12 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
     let thp_off = if launch.fixed { Some(thp::Off::new()) } else { None };
     let child = clone::create(plan).map_err(|error| Error::machine(format!("could not start a process: {error}")))?;
     ptrace::seize(child.pid(), ptrace::OPTIONS).map_err(|error| not_permitted(&error))?;
-    let output = Output::drain(stdout, stderr, launch.output_tail_bytes, OUTPUT_GRACE)
-        .map_err(|error| Error::machine(format!("could not start to read the target's output: {error}")))?;
     child
         .release()
         .map_err(|error| Error::tool(format!("could not start the target: {error}")))?;
+    // What it writes meanwhile waits in the pipes.
+    let output = Output::drain(stdout, stderr, launch.output_tail_bytes, OUTPUT_GRACE)
+        .map_err(|error| Error::machine(format!("could not start to read the target's output: {error}")))?;
 
     let mut tasks = Tasks::default();
     let mut clock = clock;
@@ -505,8 +506,10 @@ fn refuse_calls(points: &[Point], error: i32) -> Result<()> {
 
 /// The kernel ignores set-user-ID bits of traced programs unless the tracer is privileged (execve(2)).
 fn set_id_note(program: &Path) -> Option<String> {
+    if process::is_root() {
+        return None;
+    }
     let found = program.metadata().ok()?;
-    let ours = process::is_root();
-    (found.mode() & 0o6000 != 0 && !ours)
+    (found.mode() & 0o6000 != 0)
         .then(|| "the program's set-user-ID bit was ignored, as it is for every traced program".to_owned())
 }

@@ -45,6 +45,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::marker::PhantomData;
@@ -157,6 +158,8 @@ pub struct Stopped {
     session: Box<Session>,
     pid: i32,
     threads: Vec<Thread>,
+    /// Once somebody asked.
+    named: OnceCell<Vec<Thread>>,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -230,6 +233,7 @@ impl Running {
                     session: self.session,
                     pid,
                     threads,
+                    named: OnceCell::new(),
                     _not_send: PhantomData,
                 },
                 point,
@@ -276,6 +280,12 @@ impl Stopped {
     /// All threads with their registers, by id.
     #[must_use]
     pub fn threads(&self) -> &[Thread] {
+        self.named.get_or_init(|| self.session.named(self.pid, &self.threads))
+    }
+
+    /// The same. The first thread has no name here, unless it has ended: `status` of the process tells it, too.
+    #[must_use]
+    pub fn unnamed(&self) -> &[Thread] {
         &self.threads
     }
 
@@ -296,6 +306,13 @@ impl Stopped {
     #[must_use]
     pub fn image(&self) -> Option<u64> {
         self.session.tasks.image_of(self.pid)
+    }
+
+    /// The auxiliary vector of that program, if it was read before the program ran.
+    #[must_use]
+    pub fn auxv(&self) -> Option<&[u8]> {
+        let image = self.session.image_of_process(self.pid)?;
+        (!image.auxv.is_empty()).then_some(&*image.auxv)
     }
 
     /// Stacks of threads that ended, by TLS base; absent when the launch does not watch them.

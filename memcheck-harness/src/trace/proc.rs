@@ -168,33 +168,23 @@ pub(super) fn first_used_page(tid: i32, start: u64, end: u64, page_bytes: u64) -
     (start..end).step_by(usize::try_from(page_bytes).ok()?).find(is_used)
 }
 
-/// What is asked of a process at every stop: opening these files costs more than all else there. They stay about that process,
-/// whatever it runs, and know nothing when it is gone.
+/// What is asked of a process at every stop: opening the file costs more than all else there. It stays about that process, whatever it
+/// runs, and knows nothing when it is gone.
 #[derive(Debug)]
 pub(super) struct Leader {
     /// Whose.
     pub(super) pid: i32,
-    comm: File,
     threads: File,
 }
 
 impl Leader {
-    /// Opens the files of a process.
+    /// Opens the file of a process.
     pub(super) fn open(pid: i32) -> io::Result<Self> {
         let threads = OpenOptions::new()
             .read(true)
             .custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits())
             .open(format!("/proc/{pid}/task"))?;
-        Ok(Self {
-            pid,
-            comm: comm(pid)?,
-            threads,
-        })
-    }
-
-    /// The name of its first thread.
-    pub(super) fn name(&self) -> Option<Name> {
-        name_in(&self.comm)
+        Ok(Self { pid, threads })
     }
 
     /// True when it has no thread but its first: its directory of threads has as many links as there are threads, and two (kernel
@@ -281,10 +271,16 @@ fn parse_syscall(text: &str) -> Option<(u64, u64)> {
 
 /// A value of the auxiliary vector of a 64-bit process.
 pub(super) fn auxiliary(pid: i32, kind: u64) -> Option<u64> {
-    find_auxiliary(&small(format!("/proc/{pid}/auxv"))?, kind)
+    find_auxiliary(&auxiliary_vector(pid)?, kind)
 }
 
-fn find_auxiliary(bytes: &[u8], kind: u64) -> Option<u64> {
+/// The auxiliary vector of a process.
+pub(super) fn auxiliary_vector(pid: i32) -> Option<Vec<u8>> {
+    small(format!("/proc/{pid}/auxv"))
+}
+
+/// A value of such a vector.
+pub(super) fn find_auxiliary(bytes: &[u8], kind: u64) -> Option<u64> {
     let (pairs, _) = bytes.as_chunks::<16>();
     pairs.iter().find_map(|pair| {
         let (key, value) = pair.split_at(8);

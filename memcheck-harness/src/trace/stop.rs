@@ -175,12 +175,16 @@ impl Session {
         }
     }
 
-    /// The name of a thread as it is now.
-    fn name(&self, pid: i32, tid: i32) -> Option<Name> {
-        if pid != tid {
-            return proc::name(pid, tid);
+    /// These threads of a process with the name of its first, which [`Session::threads`] leaves out.
+    pub(super) fn named(&self, pid: i32, threads: &[Thread]) -> Vec<Thread> {
+        let mut threads = threads.to_vec();
+        let first = threads.iter_mut().find(|thread| thread.tid == pid && thread.name.is_empty());
+        if let Some(first) = first
+            && let Some(name) = proc::name(pid, pid)
+        {
+            first.name = name;
         }
-        self.leader(pid, proc::Leader::name).flatten()
+        threads
     }
 
     /// Asks something of a process; absent when it is gone.
@@ -192,7 +196,7 @@ impl Session {
         leader.as_ref().map(ask)
     }
 
-    /// The threads of a process with their registers.
+    /// The threads of a process with their registers. The first is not named as long as it lives.
     pub(super) fn threads(&self, pid: i32) -> Vec<Thread> {
         let of_process = self.tasks.iter().filter(|(_, task)| task.process == pid);
         of_process
@@ -206,7 +210,11 @@ impl Session {
                 };
                 Thread {
                     tid,
-                    name: self.name(pid, tid).unwrap_or_else(|| Name::from("")),
+                    name: if tid == pid && held {
+                        Name::default()
+                    } else {
+                        proc::name(pid, tid).unwrap_or_default()
+                    },
                     stack_pointer: registers.map(|all| all.sp()).or(blocked.map(|(sp, _)| sp)),
                     program_counter: registers.map(|all| all.pc()).or(blocked.map(|(_, pc)| pc)),
                     tls_base: registers.and_then(|all| arch::tls_base(tid, &all)),
