@@ -220,7 +220,7 @@ fn hazard_29_a_32_bit_target_is_refused_by_name() {
 #[test]
 fn hazard_31_a_flood_of_output_in_little_memory() {
     let project = built();
-    let args = ["show", "--at", "exit", "--timeout", "300", "--", "./hazards", "flood", "1024"];
+    let args = ["show", "--at", "exit", "--timeout", "300", "--", "./hazards", "flood", "4096"];
     let mut child = command(&project, &args).spawn().unwrap();
     let peak = || -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
@@ -236,7 +236,7 @@ fn hazard_31_a_flood_of_output_in_little_memory() {
         }
     }
     assert!(child.wait().unwrap().success());
-    assert!(most > 0 && most < 64 << 10, "{most} KiB for 1 GiB of output");
+    assert!(most > 0 && most < 64 << 10, "{most} KiB for 4 GiB of output");
 }
 
 /// The options of unshare(1) for a pid namespace of one's own, in which one says which number comes next. Absent, and said so, on a
