@@ -154,6 +154,11 @@ fn not_reached(
     let unsettled = ended.unsettled.as_ref().filter(|unsettled| unsettled.point == index);
     if let Some(unsettled) = unsettled {
         details.extend(restless(spec, unsettled));
+    } else if passes >= spec.hit {
+        details.push(format!(
+            "`{}` was passed, but the target was gone before it stood there",
+            spec.at_text()
+        ));
     } else if passes > 0 {
         details.push(format!(
             "`{}` was passed {}, hit = {} was asked for",
@@ -545,15 +550,20 @@ mod tests {
 
     #[test]
     fn a_hit_count_that_was_not_reached_is_told() {
-        let problem = problem(&case(ExpectedEnd::Any), &[0], &ended(End::TimedOut, &[1, 2, 0]), &|_| {
-            Suggestions::default()
-        })
-        .unwrap();
-        assert!(
-            problem.details.iter().any(|line| line.contains("passed 2 times")),
-            "{:?}",
-            problem.details
-        );
+        for (hit, words) in [
+            (3, "was passed 2 times, hit = 3 was asked for"),
+            (2, "was passed, but the target was gone before it stood there"),
+        ] {
+            let mut case = case(ExpectedEnd::Any);
+            case.checkpoints[1].hit = hit;
+            let ended = ended(End::TimedOut, &[1, 2, 0]);
+            let problem = problem(&case, &[0], &ended, &|_| Suggestions::default()).unwrap();
+            assert!(
+                problem.details.iter().any(|line| line.contains(words)),
+                "{:?}",
+                problem.details
+            );
+        }
     }
 
     #[test]

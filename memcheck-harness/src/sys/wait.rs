@@ -162,6 +162,21 @@ pub(crate) fn stopped(pid: i32) -> io::Result<Option<i32>> {
     Ok(matches!(code, libc::CLD_TRAPPED | libc::CLD_STOPPED).then_some(status & 0x7f))
 }
 
+/// Collects a tracee of any thread of ours if it has ended. Its stops are left alone.
+pub(crate) fn collect_ended(tid: i32) {
+    let Ok(id) = libc::id_t::try_from(tid) else { return };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::__WALL;
+    // SAFETY: `info` is a valid place for the results; zeroed bytes are a valid siginfo_t.
+    unsafe {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let found = libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags | libc::WNOWAIT) == 0;
+        let code = info.assume_init().si_code;
+        if found && matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED) {
+            libc::waitid(libc::P_PID, id, info.as_mut_ptr(), flags);
+        }
+    }
+}
+
 /// The id of any child or tracee of this thread that has a status to collect, without collecting it: a status that belongs
 /// to somebody else on this thread stays theirs. `None`: nothing yet (only with `block` false).
 ///

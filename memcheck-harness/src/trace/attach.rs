@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::marker::PhantomData;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -21,6 +23,13 @@ const NO_OPTIONS: usize = 0;
 /// How long a thread that sleeps in the kernel and cannot be interrupted (state `D`, as one that waits for its vfork child)
 /// is waited for. It changes no memory of its process meanwhile.
 const DEEP_SLEEP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a refusal is taken for that of a thread which is no more, and how far apart.
+const MOST_REFUSALS: u32 = 20;
+const REFUSAL_NAP: Duration = Duration::from_millis(1);
+
+/// How often ends are looked for.
+const EXEC_NAP: Duration = Duration::from_millis(20);
 
 /// A process of somebody else, all of whose threads are stopped. Dropping it lets the process go on: what was stopped by a
 /// signal before stays stopped, signals that came meanwhile are delivered.
@@ -97,7 +106,17 @@ pub fn attach(pid: i32, timeout: Duration, cancel: &Cancel) -> Result<Attached> 
         asleep: BTreeSet::new(),
         group_stop: false,
     };
-    match stopping.stop_all(&clock) {
+    let asked = &Mutex::new(Vec::new());
+    let (over, is_over) = mpsc::channel();
+    let stopped = std::thread::scope(|scope| {
+        let helper = std::thread::Builder::new().name("memcheck-attach".to_owned());
+        let helper = helper.spawn_scoped(scope, move || free_execs(asked, &is_over));
+        helper.map_err(|error| Error::machine(format!("could not start a thread: {error}")))?;
+        let stopped = stopping.stop_all(&clock, asked);
+        drop(over);
+        stopped
+    });
+    match stopped {
         Ok(()) => Ok(stopping.finish()),
         Err(Halt::Failed(error)) => Err(error),
         Err(Halt::Cancelled(signal)) => Err(Error::interrupted(signal)),
@@ -105,6 +124,16 @@ pub fn attach(pid: i32, timeout: Duration, cancel: &Cancel) -> Result<Attached> 
             "process {pid} could not be stopped within {} s",
             timeout.as_secs()
         ))),
+    }
+}
+
+/// Collects the ends of threads that we trace while others of their process are still to be: a thread that loads a program waits for
+/// that, and whoever attaches to another of its process waits for it, in the kernel, where neither a time limit nor Ctrl-C ends the
+/// wait (`ptrace_attach` and `de_thread`: both want `cred_guard_mutex`; kernel `kernel/ptrace.c`, `fs/exec.c`).
+fn free_execs(asked: &Mutex<Vec<i32>>, is_over: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = is_over.recv_timeout(EXEC_NAP) {
+        let asked = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        asked.into_iter().for_each(wait::collect_ended);
     }
 }
 
@@ -190,9 +219,13 @@ struct Stopping {
 
 impl Stopping {
     /// Only a running thread makes another: when a listing shows nothing that is not stopped, nothing runs.
-    fn stop_all(&mut self, clock: &Clock) -> std::result::Result<(), Halt> {
+    fn stop_all(&mut self, clock: &Clock, all: &Mutex<Vec<i32>>) -> std::result::Result<(), Halt> {
+        let mut refusals = 0;
         loop {
+            clock.check()?;
             let mut open = proc::threads(self.pid);
+            // A thread that has loaded a program has the id of the leader now, which was killed where it stood.
+            self.stopped.0.retain(|tid, _| ptrace::signal_mask(*tid).is_ok());
             open.retain(|tid| !self.stopped.0.contains_key(tid) && !self.asleep.contains(tid) && !proc::is_zombie(*tid));
             if open.is_empty() {
                 break;
@@ -200,9 +233,21 @@ impl Stopping {
             let mut asked = Vec::new();
             // All are asked before the first is waited for.
             for tid in open {
-                match ptrace::seize(tid, NO_OPTIONS).and_then(|()| ptrace::interrupt(tid)) {
-                    Ok(()) => asked.push(tid),
+                let seized = ptrace::seize(tid, NO_OPTIONS).or_else(|error| {
+                    // One that is ours has got the id of another, by loading a program.
+                    if wait::is_ours(tid) { Ok(()) } else { Err(error) }
+                });
+                match seized.and_then(|()| ptrace::interrupt(tid)) {
+                    Ok(()) => {
+                        asked.push(tid);
+                        all.lock().unwrap_or_else(PoisonError::into_inner).push(tid);
+                    }
                     Err(_) if proc::kin(tid).is_none_or(|kin| matches!(kin.state, b'Z' | b'X')) => {}
+                    // One that is about to end, or to be another, is refused as well as one that we may not trace.
+                    Err(_) if refusals < MOST_REFUSALS => {
+                        refusals += 1;
+                        std::thread::sleep(REFUSAL_NAP);
+                    }
                     Err(error) => {
                         // Those that were asked are let go when they have stopped.
                         self.collect(&asked, clock)?;
@@ -221,23 +266,46 @@ impl Stopping {
     fn collect(&mut self, asked: &[i32], clock: &Clock) -> std::result::Result<(), Halt> {
         let began = Instant::now();
         for &tid in asked {
-            self.await_stop(tid, began, clock)?;
+            self.await_stop(tid, (asked, began), clock)?;
         }
         Ok(())
     }
 
-    fn await_stop(&mut self, tid: i32, began: Instant, clock: &Clock) -> std::result::Result<(), Halt> {
+    /// A thread that loads a program is held back by the kernel until the ends of all others are collected.
+    fn take_all(&mut self, asked: &[i32]) {
+        for &tid in asked {
+            if !self.stopped.0.contains_key(&tid)
+                && let Ok(Some(status)) = wait::one(tid, false)
+            {
+                self.take(tid, status);
+            }
+        }
+    }
+
+    fn take(&mut self, tid: i32, status: Status) {
+        let signal = match status {
+            Status::Exited(_) | Status::Killed(_) => return,
+            Status::Signal(signal) => signal,
+            _ => 0,
+        };
+        self.group_stop |= status == Status::Group;
+        self.stopped.0.insert(tid, signal);
+    }
+
+    fn await_stop(&mut self, tid: i32, (asked, began): (&[i32], Instant), clock: &Clock) -> std::result::Result<(), Halt> {
         loop {
+            if self.stopped.0.contains_key(&tid) {
+                return Ok(());
+            }
             match wait::one(tid, true) {
-                Ok(Some(Status::Exited(_) | Status::Killed(_))) | Ok(None) => return Ok(()),
                 Ok(Some(status)) => {
-                    self.group_stop |= status == Status::Group;
-                    let signal = if let Status::Signal(signal) = status { signal } else { 0 };
-                    self.stopped.0.insert(tid, signal);
+                    self.take(tid, status);
                     return Ok(());
                 }
+                Ok(None) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     clock.check()?;
+                    self.take_all(asked);
                     if began.elapsed() > DEEP_SLEEP_PATIENCE && proc::kin(tid).is_some_and(|kin| kin.state == b'D') {
                         self.asleep.insert(tid);
                         return Ok(());

@@ -167,8 +167,8 @@ impl Session {
                 waits_to_settle = !self.seems_settled(point, pid);
                 if !waits_to_settle {
                     self.stop_all(pid)?;
-                    if !self.tasks.has(pid) {
-                        self.due.pop_front();
+                    if self.tasks.get(tid).is_none() || self.tasks.loads(pid) {
+                        self.has_left(point, pid);
                         continue;
                     }
                     if self.is_settled(pid) {
@@ -203,6 +203,17 @@ impl Session {
                     return Ok(None);
                 }
             }
+        }
+    }
+
+    /// Whoever came to the first due point is gone before all had stopped there; in its place there may be another program.
+    fn has_left(&mut self, point: usize, pid: i32) {
+        self.due.pop_front();
+        if let (true, Some(counted)) = (self.tasks.loads(pid), self.points.get(point)) {
+            let at = &counted.point.at;
+            self.remark(format!(
+                "another program was loaded while the target was to be stopped at {at}"
+            ));
         }
     }
 

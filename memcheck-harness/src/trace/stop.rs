@@ -107,12 +107,17 @@ impl Session {
         self.tasks.count(pid) == 1 && self.tasks.get(pid).is_some_and(is_held)
     }
 
-    /// Waits until one thread has stopped or ended. False when it does neither: a leader that has ended before its threads,
-    /// or a thread that is not traced by us.
+    /// Waits until one thread has stopped or ended. False when it does neither: a leader that has ended before its threads, one that
+    /// has become the leader by loading a program, or a thread that is not traced by us.
     fn wait_stop(&mut self, tid: i32) -> Result<bool, Halt> {
         let is_leader = self.tasks.get(tid).is_some_and(|task| task.process == tid);
         let mut block = !is_leader;
         loop {
+            match self.tasks.get(tid).map(|task| task.state) {
+                None => return Ok(false),
+                Some(State::Held(..)) => return Ok(true),
+                Some(State::Running) => {}
+            }
             match wait::one(tid, block) {
                 Ok(Some(status)) => {
                     self.note(tid, status);
@@ -127,18 +132,34 @@ impl Session {
                 Ok(None) => block = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     self.clock.check()?;
+                    self.take_all()?;
                     block = !is_leader;
                 }
                 Err(error) if tid == self.main => {
                     return Err(Error::tool(format!("could not wait for the target: {error}")).into());
                 }
                 Err(_) => {
-                    self.remark(format!(
-                        "thread {tid} of the target is not traced (CLONE_UNTRACED) and was not stopped"
-                    ));
+                    if proc::kin(tid).is_some() {
+                        self.remark(format!(
+                            "thread {tid} of the target is not traced (CLONE_UNTRACED) and was not stopped"
+                        ));
+                    }
                     self.tasks.remove(tid);
                     return Ok(false);
                 }
+            }
+        }
+    }
+
+    /// Writes down what others have to say: a thread that loads a program is held back by the kernel until the ends of all others of
+    /// its process are collected (`de_thread`, kernel `fs/exec.c`).
+    fn take_all(&mut self) -> Result<(), Halt> {
+        loop {
+            match self.poll_any(false) {
+                Ok(Some((tid, status))) => self.note(tid, status),
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::tool(format!("could not wait for the target: {error}")).into()),
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::sys::wait::{self, Status};
+use crate::sys::wait::{self, Event, Status};
 
 use super::proc;
 
@@ -195,6 +195,13 @@ impl Tasks {
     /// True when a thread of the process is traced.
     pub(super) fn has(&self, process: i32) -> bool {
         self.spaces.contains_key(&process)
+    }
+
+    /// True when a process stands before the first instruction of another program, which was not looked at yet.
+    pub(super) fn loads(&self, process: i32) -> bool {
+        let exec = Some(Status::Event(Event::Exec));
+        let is_exec = |task: &Task| matches!(task.state, State::Held(event, _) if event == exec);
+        self.tasks.values().any(|task| task.process == process && is_exec(task))
     }
 
     /// Notes a stop.

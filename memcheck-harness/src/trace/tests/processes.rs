@@ -41,6 +41,61 @@ fn threads_that_ended_before_their_birth_was_told_are_forgotten() {
     assert_eq!(ended.notes, Vec::<String>::new());
 }
 
+/// The kernel holds an exec back until the ends of all other threads are collected: who waits for the one that loads a program alone
+/// waits for ever. What was to be stopped is gone then, and is not taken for the new program.
+#[test]
+fn a_program_that_is_loaded_during_a_stop_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("execs");
+    compile_file("execs.c", &[], &program);
+    let points: Vec<Point> = (1..=200).map(|pass| function("work", pass * 3)).collect();
+    let began = Instant::now();
+    let mut running = start(program, &["60"], &points);
+    let mut paused = 0;
+    let ended = loop {
+        match running.next().unwrap() {
+            Next::Paused(stopped, _) => {
+                paused += 1;
+                let main = stopped.pid();
+                let args = std::fs::read(format!("/proc/{main}/cmdline")).unwrap();
+                let left = args.split(|byte| *byte == 0).nth(1).unwrap();
+                assert_ne!(left, b"0", "a program that passes nothing");
+                assert!(stopped.threads().len() > 1, "{:?}", stopped.threads());
+                running = stopped.resume();
+            }
+            Next::Ended(ended) => break ended,
+        }
+    };
+    assert_eq!(ended.end, End::Exited(3), "{ended:?}");
+    assert!(
+        paused > 0 && began.elapsed() < Duration::from_secs(60),
+        "{paused}: {:?}",
+        began.elapsed()
+    );
+    let lost = "another program was loaded";
+    assert!(ended.notes.iter().all(|note| note.contains(lost)), "{:?}", ended.notes);
+}
+
+#[test]
+fn a_program_that_is_loaded_while_somebody_attaches_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("execs");
+    compile_file("execs.c", &[], &program);
+    #[expect(clippy::disallowed_methods, reason = "a process of somebody else")]
+    let mut child = Command::new(&program).arg("1000000").spawn().unwrap();
+    let pid = child.id().cast_signed();
+    let began = Instant::now();
+    let failed: Vec<String> = (0..20)
+        .filter_map(|_| attach(pid, Duration::from_secs(20), &Cancel::new()).err())
+        .map(|error| error.to_string())
+        .collect();
+    let took = began.elapsed();
+    assert_eq!(child.try_wait().unwrap(), None, "it goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(failed.is_empty() && took < Duration::from_secs(60), "{took:?}: {failed:?}");
+}
+
 #[test]
 fn twenty_threads_are_all_stopped() {
     let (stopped, _) = paused(zoo_with(&["sleepers"], &[probe("ready", 1)]));
