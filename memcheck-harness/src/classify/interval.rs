@@ -192,7 +192,8 @@ struct Keeper<'c> {
 
 impl<'c> Keeper<'c> {
     fn new(process: &'c Process<'c>, floor: Floor, claims: &'c [Claim], items: Vec<Item>) -> Self {
-        let likely = process.areas.len();
+        // One for each area, and for what cuts one: a large one that grew would be copied.
+        let likely = process.areas.len() + claims.len();
         Self {
             process,
             floor,

@@ -91,7 +91,10 @@ impl<'a> Process<'a> {
             .iter()
             .filter(|region| region.start < region.end && region.name.as_bytes() != b"[vsyscall]")
             .collect();
-        regions.sort_by_key(|region| (region.start, region.end, &region.name));
+        // The kernel's are in order; a capture may come from anywhere.
+        if !regions.is_sorted_by_key(|region| (region.start, region.end)) {
+            regions.sort_by_key(|region| (region.start, region.end, &region.name));
+        }
         let mut areas: Vec<Area<'a>> = Vec::with_capacity(regions.len());
         for region in regions {
             let free_from = areas.last().map_or(0, |area| area.end);
