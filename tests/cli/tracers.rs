@@ -107,6 +107,11 @@ fn hazard_11_what_is_refused_is_named() {
             "{mode}: {notes}"
         );
     }
+    // With a point at that very call, too, in whichever process it is made.
+    let points = "checkpoint = [{ name = \"ready\" }, { name = \"call\", at = { syscall = \"ptrace\" } }]\nafter_last = \"run\"";
+    for mode in ["gdb", "itself"] {
+        let _ = case(&project, &format!("\"{mode}\""), &format!("{points}\n{REFUSED}")).expect_stderr("tracer was not let trace");
+    }
 }
 
 /// Where no filter is in place nothing is seen; a program that fails and takes `ptrace` from libc is told what may be the reason.

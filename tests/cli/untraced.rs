@@ -43,6 +43,12 @@ fn hazard_05_where_a_filter_sees_it_the_flag_is_taken_off() {
         let run = ends_well(&project, &format!("\"{mode}\""), READY);
         assert!(!run.stderr.contains("CLONE_UNTRACED"), "{mode}: {}", run.stderr);
     }
+    // A point at the very call counts it, besides.
+    let (ready, made) = ("{ name = \"ready\" }", "{ name = \"made\", at = { syscall = \"clone\" } }");
+    for mode in ["untraced", "untraced-at-ready"] {
+        let run = ends_well(&project, &format!("\"{mode}\""), &format!("{made}, {ready}"));
+        assert!(!run.stderr.contains("CLONE_UNTRACED"), "{mode}: {}", run.stderr);
+    }
     let toml = "[[case]]\nname = \"case\"\ntarget = { path = \"hazards\" }\nargs = [\"untraced-lives\"]\nsnapshot = false\n\
                 checkpoint = [{ name = \"ready\", budget.tree.processes = 2 }, { name = \"end\", at = \"exit\" }]\n";
     project.write("memcheck.toml", toml);

@@ -194,6 +194,7 @@ fn see(
     (reading, image): (Reading, Option<u64>),
     cache: &mut ObjectCache,
 ) -> Result<Seen> {
+    let told = cache.auxv.take();
     let (dir, task) = opened(pid, threads, image, cache)?;
     // The figures of smaps come first: nothing that follows may change them.
     let (regions, known, (status, text)) = consistent(pid, &dir, reading.level)?;
@@ -202,7 +203,7 @@ fn see(
         Some(known) if image.is_some() && known.of == (pid, image) => known,
         _ => Start {
             of: (pid, image),
-            auxv: match cache.auxv.take() {
+            auxv: match told {
                 Some(read) => status::parse_auxv(&read, class(&regions)),
                 None => status::parse_auxv(&dir.read("auxv")?, class(&regions)),
             },

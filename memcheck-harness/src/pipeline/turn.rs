@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -112,11 +113,16 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// One of these files that an earlier case has left.
+    /// One of these files that an earlier case has left. What was removed meanwhile excludes nobody any more.
     fn left(&self, name: &str) -> Option<File> {
         let mut spare = self.spare();
-        let index = spare.iter().position(|(other, _)| *other == name)?;
-        Some(spare.swap_remove(index).1)
+        while let Some(index) = spare.iter().position(|(other, _)| *other == name) {
+            let (_, file) = spare.swap_remove(index);
+            if file.metadata().is_ok_and(|found| found.nlink() > 0) {
+                return Some(file);
+            }
+        }
+        None
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<(&'static str, File)>> {
@@ -284,6 +290,24 @@ mod tests {
         assert!(matches!(refused.kind(), ProblemKind::Interrupted(_)));
         drop(port);
         let _port = turns.take(&group("port"), &Cancel::new()).unwrap();
+    }
+
+    #[test]
+    fn files_that_were_removed_are_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = Mutex::new(0);
+        let cancel = Cancel::new();
+        let tell = |_: Event<'_>| {
+            *said.lock().unwrap() += 1;
+            cancel.cancel(2);
+        };
+        let (ours, others) = (turns(dir.path(), &tell), turns(dir.path(), &tell));
+        drop(ours.take(&case(Alone::Serial), &cancel).unwrap());
+        fs::remove_dir_all(dir.path().join("data")).unwrap();
+        let _turn = ours.take(&case(Alone::Serial), &cancel).unwrap();
+        let refused = others.take(&case(Alone::Serial), &cancel).err().unwrap();
+        assert!(matches!(refused.kind(), ProblemKind::Interrupted(_)));
+        assert_eq!(*said.lock().unwrap(), 1);
     }
 
     #[test]

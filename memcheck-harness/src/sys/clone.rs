@@ -111,7 +111,7 @@ pub(crate) struct Child {
 /// Makes the child; it waits to be released.
 ///
 /// # Errors
-/// `EAGAIN`, `ENOMEM`, `EMFILE`: no room for another process or pipe.
+/// `EAGAIN`, `ENOMEM`: no room for another process.
 pub(crate) fn create(plan: Plan) -> io::Result<Child> {
     let pointers = |strings: &[CString]| {
         let mut all: Vec<*const c_char> = strings.iter().map(|one| one.as_ptr()).collect();

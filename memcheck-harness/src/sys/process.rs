@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// `KCMP_VM` (kcmp(2)).
 const KCMP_VM: libc::c_long = 1;
@@ -79,7 +80,15 @@ impl Held {
 
     /// Waits until it has ended; false when the time is over first.
     pub(crate) fn ends_within(&self, milliseconds: i32) -> bool {
-        readable(&[self.0.as_fd()], milliseconds).is_ok_and(|ready| ready.first() == Some(&true))
+        let over = Instant::now() + Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+        loop {
+            let left = over.saturating_duration_since(Instant::now()).as_millis();
+            match readable(&[self.0.as_fd()], i32::try_from(left).unwrap_or(i32::MAX)) {
+                // A tick.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                ready => return ready.is_ok_and(|ready| ready.first() == Some(&true)),
+            }
+        }
     }
 }
 
@@ -191,6 +200,19 @@ pub(crate) fn platform_bytes() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process that nobody traces")]
+    fn an_end_is_awaited_through_all_ticks() {
+        let mut child = std::process::Command::new("sleep").arg("0.4").spawn().unwrap();
+        let held = hold(i32::try_from(child.id()).unwrap()).unwrap();
+        let ticker = crate::sys::timer::Ticker::new().unwrap();
+        ticker.every(10);
+        assert!(!held.ends_within(50));
+        assert!(held.ends_within(20_000));
+        drop(ticker);
+        assert!(child.wait().unwrap().success());
+    }
 
     #[test]
     fn facts_about_ourselves() {

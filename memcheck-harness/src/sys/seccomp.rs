@@ -62,11 +62,13 @@ pub(crate) fn discards() -> Rule {
     Rule::new(number, DISCARD).only(2, u32::MAX, libc::MADV_DONTNEED.cast_unsigned())
 }
 
+/// Requests by which somebody becomes a tracer: `PTRACE_TRACEME`, `PTRACE_ATTACH`, `PTRACE_SEIZE` (ptrace(2)).
+pub(crate) const TRACING: [u32; 3] = [libc::PTRACE_TRACEME, libc::PTRACE_ATTACH, libc::PTRACE_SEIZE];
+
 /// The rules that show a target which is a tracer itself: the requests of `ptrace` that every trace begins with.
 pub(crate) fn traces() -> [Rule; 3] {
     let number = u32::try_from(libc::SYS_ptrace).unwrap_or(u32::MAX);
-    [libc::PTRACE_TRACEME, libc::PTRACE_ATTACH, libc::PTRACE_SEIZE]
-        .map(|request| Rule::new(number, TRACE).only(0, u32::MAX, request))
+    TRACING.map(|request| Rule::new(number, TRACE).only(0, u32::MAX, request))
 }
 
 /// `CLONE_UNTRACED` (clone(2)).

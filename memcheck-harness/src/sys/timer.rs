@@ -171,9 +171,12 @@ mod tests {
 
     use super::*;
 
-    /// How long a sleep of five seconds lasts, and whether it was interrupted.
-    fn sleep() -> (Duration, bool) {
-        let wait = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+    /// How long a sleep of so many seconds lasts, and whether it was interrupted.
+    fn sleep(seconds: i64) -> (Duration, bool) {
+        let wait = libc::timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        };
         let began = Instant::now();
         // SAFETY: a sleep with a valid time.
         let result = unsafe { libc::nanosleep(&raw const wait, std::ptr::null_mut()) };
@@ -186,7 +189,7 @@ mod tests {
         for milliseconds in [50, 10, 50] {
             ticker.every(milliseconds);
             for _ in 0..3 {
-                let (lasted, interrupted) = sleep();
+                let (lasted, interrupted) = sleep(5);
                 assert!(interrupted && lasted < Duration::from_secs(4));
             }
         }
@@ -196,9 +199,9 @@ mod tests {
         let other = std::thread::spawn(|| {
             let ticker = Ticker::new().unwrap();
             ticker.every(10);
-            sleep().1
+            sleep(5).1
         });
-        assert!(!sleep().1);
+        assert!(!sleep(1).1);
         assert!(other.join().unwrap());
     }
 
@@ -208,6 +211,6 @@ mod tests {
         std::thread::sleep(LONGEST * (QUIET_LOOKS + 5));
         let ticker = Ticker::new().unwrap();
         ticker.every(20);
-        assert!(sleep().1);
+        assert!(sleep(5).1);
     }
 }

@@ -211,6 +211,9 @@ impl Session {
         } else {
             self.count_each(tid, |at| matches!(at, At::Syscall(wanted) if is_wanted(wanted, &call)));
         }
+        if let Some(how) = self.begins_besides(tid, &call) {
+            return how;
+        }
         // At its beginning: another thread may put another file there meanwhile.
         let stream = self.stream(tid, &call);
         if !self.waits_for_end(&call, stream) {

@@ -164,6 +164,7 @@ impl Session {
                 self.discard(tid);
                 return Ok(self.filtered_call(tid, pid, message));
             }
+            Event::Seccomp if message == seccomp::CALL => return Ok(self.call_of_any(tid)),
             Event::Seccomp => {}
             Event::Exit => {
                 let last = self.is_last(tid, pid);

@@ -341,7 +341,7 @@ impl Stopped {
         watch::attempt(self.pid)
     }
 
-    /// Lets the target run again, at once; what it comes to is told by [`Running::next`].
+    /// Lets the target run again, at once; what it comes to is told by [`Running::next`]. Its time counts from here on.
     #[must_use]
     pub fn resume(mut self) -> Running {
         self.session.set_off();

@@ -25,6 +25,23 @@ pub(super) fn give_flags_back(tid: i32, registers: &mut Registers, flags: u64) {
 }
 
 impl Session {
+    /// A thread of a process that no point is in stands before a call that points count elsewhere.
+    pub(super) fn call_of_any(&mut self, tid: i32) -> How {
+        let call = Registers::read(tid).map(|registers| registers.call());
+        let besides = call.ok().and_then(|call| self.begins_besides(tid, &call));
+        besides.unwrap_or(How::Continue(0))
+    }
+
+    /// The filter shows a call that a point counts as that alone: it may be one of those that are told apart here, too.
+    pub(super) fn begins_besides(&mut self, tid: i32, call: &Call) -> Option<How> {
+        if is_call(call, "clone") && call.args[0] & seccomp::CLONE_UNTRACED != 0 {
+            return Some(self.clone_begins(tid));
+        }
+        let becomes_tracer =
+            is_call(call, "ptrace") && seccomp::TRACING.iter().any(|request| u64::from(*request) == call.args[0]);
+        becomes_tracer.then(|| self.trace_begins(tid))
+    }
+
     /// A thread of any process stands before a call by which somebody becomes a tracer.
     pub(super) fn trace_begins(&mut self, tid: i32) -> How {
         if let Ok(registers) = Registers::read(tid) {
