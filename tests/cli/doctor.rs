@@ -417,3 +417,31 @@ fn the_tool_itself_can_be_a_program_that_cooperates() {
         .expect_all(&["checkpoint `never` was not reached", "no marker stopped by itself"])
         .expect_no_stderr("before the target could be started");
 }
+
+/// A case that cannot be launched as it asks leaves nothing behind while others go on: its target stood before its first instruction.
+#[test]
+fn a_case_whose_filter_is_refused_leaves_no_process() {
+    let [word, other] = ["refused-filter", "not-refused"].map(marker);
+    let source =
+        "#include <unistd.h>\n#include \"memcheck.h\"\nint main(void) { MEMCHECK_CHECKPOINT(ready); sleep(3); return 0; }\n";
+    let first =
+        format!("args = [\"{word}\"]\nsnapshot = false\ncheckpoint = [{{ name = \"here\", at = {{ syscall = \"getppid\" }} }}]");
+    let project = super::one("first", source, &first);
+    let toml = project.read("memcheck.toml");
+    let second = format!(
+        "[[case]]\nname = \"second\"\ntarget = {{ c = \"main.c\" }}\nargs = [\"{other}\"]\nsnapshot = false\nexit = 0\n\
+         budget.threads.count = 1\ncheckpoint = [{{ name = \"ready\" }}]\n"
+    );
+    project.write("memcheck.toml", &format!("{toml}\n{second}"));
+    project.write("refuse.c", REFUSE);
+    let _ = project.run("cc".as_ref(), &["-o", "refuse", "refuse.c"]).expect_code(0);
+    let refuse = project.path().join("refuse");
+    let tool = project.spawn(&refuse, &["seccomp", TOOL, "-j", "1"]).unwrap();
+    let seen = tests::until(std::time::Duration::from_secs(30), || {
+        !tests::processes_with(&other).is_empty()
+    });
+    let left = tests::processes_with(&word);
+    let run = tests::collect(tool);
+    assert!(seen && left.is_empty(), "{left:?}: {run:?}");
+    let _ = run.expect_all(&["need a seccomp filter, which this machine refuses"]);
+}

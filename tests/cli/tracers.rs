@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tests::{Project, Run, gone, marker};
 
-use super::memcheck;
+use super::{TOOL, memcheck};
 
 const SOURCE: &str = include_str!("../fixtures/tracer.c");
 
@@ -82,6 +82,10 @@ fn hazard_11_a_program_that_is_let_go_can_be_traced() {
     }
     // It asks its parent to trace it, which is us: it is let go once more.
     let _ = case(&project, "\"itself\"", &format!("{ready}\ndetach = true\n{WORKED}")).expect_code(0);
+    // Of a thread that asked for it the end is ours to collect, or its process never ends.
+    let toml = project.read("memcheck.toml").replace("itself", "thread-itself");
+    project.write("memcheck.toml", &toml);
+    let _ = project.run("timeout".as_ref(), &["-s", "KILL", "15", TOOL]).expect_code(0);
 }
 
 /// Where a filter is in place its calls are seen, and what was refused is named with what to do.

@@ -102,14 +102,15 @@ pub(super) fn start(launch: &Launch, points: &[Point], cancel: &Cancel) -> std::
         child.went_away();
         return Err(failed(launch, &report, status).into());
     }
+    if report.filter != 0 && for_points {
+        // It stands before its first instruction, and goes with `child`.
+        refuse_calls(points, report.filter)?;
+    }
     let main = child.pid();
     child.went_away();
     tasks.add(main, main);
     tasks.hold(main, Status::Event(Event::Exec));
     let exit_filter = for_points && report.filter == 0;
-    if report.filter != 0 && for_points {
-        refuse_calls(points, report.filter)?;
-    }
     if !exit_filter && points.iter().any(|point| point.at == At::Exit) {
         let _ = ptrace::set_options(main, ptrace::OPTIONS | ptrace::TRACE_EXIT);
     }

@@ -10,6 +10,7 @@ use crate::sys::wait::{self, Status};
 use crate::sys::{process, ptrace};
 
 use super::clock::Halt;
+use super::proc;
 use super::session::Session;
 use super::tasks::How;
 
@@ -87,8 +88,21 @@ impl Session {
                 self.decline();
                 Ok(false)
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.decline_threads();
+                Ok(false)
+            }
             Err(error) => Err(Error::tool(format!("could not wait for the target: {error}")).into()),
+        }
+    }
+
+    /// The same of threads beside the first: a process has ended when the ends of all its threads are collected.
+    fn decline_threads(&self) {
+        for tid in proc::threads(self.main).into_iter().filter(|tid| *tid != self.main) {
+            if let Ok(Some(signal)) = wait::stopped(tid) {
+                let _ = ptrace::detach(tid, signal);
+            }
+            wait::collect_ended(tid);
         }
     }
 
@@ -110,7 +124,10 @@ impl Session {
                 Ok(Some(Status::Exited(code))) => End::Exited(code),
                 Ok(Some(Status::Killed(signal))) => End::Signalled(signal_name(signal)),
                 Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.decline_threads();
+                    continue;
+                }
                 Err(error) => return Err(Error::tool(format!("could not wait for the target: {error}")).into()),
             };
             self.end = Some(end.clone());
