@@ -76,8 +76,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
 ];
 
-/// What `cargo-memcheck` may depend on: the library does the work, the command reads arguments.
-const COMMAND_CRATES: &[&str] = &["clap", "memcheck-harness"];
+/// What `cargo-memcheck` may depend on: the library does the work, the command reads arguments and says where memory comes from.
+const COMMAND_CRATES: &[&str] = &["clap", "memcheck-harness", "mimalloc"];
 
 /// Lines of code before a file is to be split by noun; comments, blank lines and tests are not counted.
 const CODE_LINES_MAX: usize = 500;
