@@ -28,6 +28,10 @@ const DEEP_SLEEP_PATIENCE: Duration = Duration::from_secs(1);
 const MOST_REFUSALS: u32 = 20;
 const REFUSAL_NAP: Duration = Duration::from_millis(1);
 
+/// How often the ends of killed threads are looked for when all others are let go, and how far apart.
+const END_LOOKS: u32 = 200;
+const END_NAP: Duration = Duration::from_millis(1);
+
 /// How often ends are looked for.
 const EXEC_NAP: Duration = Duration::from_millis(20);
 
@@ -50,12 +54,25 @@ struct Stops(BTreeMap<i32, i32>);
 
 impl Drop for Stops {
     fn drop(&mut self) {
+        let mut killed = Vec::new();
         for (&tid, &signal) in &self.0 {
             if signal == 0 {
                 Registers::restart_interrupted_call(tid);
             }
-            // ESRCH: it was killed meanwhile.
-            let _ = ptrace::detach(tid, signal);
+            if ptrace::detach(tid, signal).is_err() {
+                killed.push(tid);
+            }
+        }
+        // Perhaps by the exec of one that went first, which waits until we have collected them all.
+        for _ in 0..END_LOOKS {
+            killed.retain(|tid| {
+                wait::collect_ended(*tid);
+                wait::is_ours(*tid)
+            });
+            if killed.is_empty() {
+                break;
+            }
+            std::thread::sleep(END_NAP);
         }
     }
 }
@@ -131,9 +148,13 @@ pub fn attach(pid: i32, timeout: Duration, cancel: &Cancel) -> Result<Attached> 
 /// that, and whoever attaches to another of its process waits for it, in the kernel, where neither a time limit nor Ctrl-C ends the
 /// wait (`ptrace_attach` and `de_thread`: both want `cred_guard_mutex`; kernel `kernel/ptrace.c`, `fs/exec.c`).
 fn free_execs(asked: &Mutex<Vec<i32>>, is_over: &Receiver<()>) {
-    while let Err(RecvTimeoutError::Timeout) = is_over.recv_timeout(EXEC_NAP) {
+    loop {
+        let is_over = is_over.recv_timeout(EXEC_NAP) != Err(RecvTimeoutError::Timeout);
         let asked = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
         asked.into_iter().for_each(wait::collect_ended);
+        if is_over {
+            return;
+        }
     }
 }
 
@@ -237,11 +258,12 @@ impl Stopping {
                     // One that is ours has got the id of another, by loading a program.
                     if wait::is_ours(tid) { Ok(()) } else { Err(error) }
                 });
+                if seized.is_ok() {
+                    // One that is killed before it can be asked is ours to collect, too.
+                    all.lock().unwrap_or_else(PoisonError::into_inner).push(tid);
+                }
                 match seized.and_then(|()| ptrace::interrupt(tid)) {
-                    Ok(()) => {
-                        asked.push(tid);
-                        all.lock().unwrap_or_else(PoisonError::into_inner).push(tid);
-                    }
+                    Ok(()) => asked.push(tid),
                     Err(_) if proc::kin(tid).is_none_or(|kin| matches!(kin.state, b'Z' | b'X')) => {}
                     // One that is about to end, or to be another, is refused as well as one that we may not trace.
                     Err(_) if refusals < MOST_REFUSALS => {
