@@ -114,7 +114,8 @@ fn measure(plan: &Plan, program: &Path) {
     assert_eq!(measured, Ok(plan.cases.len() * 3));
 }
 
-/// Spawns and reaps the same processes, as many at a time as the line measures.
+/// Spawns and reaps the same processes, as many at a time as the line measures, in the environment that it gives them: cargo's own makes
+/// the loader look for libraries in more places.
 #[expect(clippy::disallowed_methods, reason = "the peer of the bench is a plain spawn")]
 fn spawn_all(program: &Path) {
     let started = AtomicUsize::new(0);
@@ -123,6 +124,8 @@ fn spawn_all(program: &Path) {
             scope.spawn(|| {
                 while started.fetch_add(1, Ordering::SeqCst) < CASES {
                     let status = Command::new(program)
+                        .env_clear()
+                        .env("LC_ALL", "C")
                         .stdin(Stdio::null())
                         .stdout(Stdio::piped())
                         .stderr(Stdio::piped())

@@ -151,6 +151,8 @@ fn launches(table: &mut Table, dir: &Path) -> Fallible<()> {
 #[expect(clippy::disallowed_methods, reason = "the peer of the bench is a plain spawn")]
 fn spawn(program: &Path) {
     let mut command = Command::new(program);
+    // As we give it: cargo's own makes the loader look for libraries in more places.
+    command.env_clear().env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     assert!(command.status().is_ok_and(|status| status.success()));
 }

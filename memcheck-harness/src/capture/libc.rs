@@ -28,20 +28,24 @@ pub fn libc_of<'a>(programs: impl Iterator<Item = &'a Path>) -> Option<String> {
 
 /// The loader that a program names, by its real path.
 fn loader(program: &Path) -> Option<PathBuf> {
-    let facts = elf::facts(&File::open(program).ok()?).ok()?;
-    Path::new(facts.interpreter?.as_str()?).canonicalize().ok()
+    let file = File::open(program).ok()?;
+    let facts = elf::remembered(&file, "facts", || elf::facts(&file)).ok()?;
+    Path::new(facts.interpreter.as_ref()?.as_str()?).canonicalize().ok()
 }
 
 /// What the loader says of itself (since glibc 2.33, for `ld.so --version`), else what the libc beside it says.
 fn version_of(loader: &Path) -> Option<String> {
     [loader.to_path_buf(), loader.with_file_name("libc.so.6")]
         .iter()
-        .find_map(|path| version_in(&read(path)?))
+        .find_map(|path| {
+            let file = File::open(path).ok()?;
+            let version = elf::remembered(&file, "release version", || Ok(read(&file).as_deref().and_then(version_in)));
+            Option::clone(&*version.ok()?)
+        })
 }
 
-fn read(path: &Path) -> Option<Vec<u8>> {
+fn read(file: &File) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).ok()?;
     file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }

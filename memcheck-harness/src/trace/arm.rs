@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use crate::elf::{self, Function, ProbeSite};
 use crate::error::{Error, Result};
 use crate::model::{At, Class, ElfFacts, Name, ProblemKind, Touched};
 
-use super::arch;
+use super::arch::{self, Registers};
 use super::breakpoint::{Owner, read_code};
 use super::debug;
 use super::loader::Loader;
@@ -199,18 +200,19 @@ impl Session {
         if !needs_code && tid != self.main {
             return Ok(());
         }
+        // Without a point in the code the registers tell as much: a program in compatibility mode has fewer.
+        if !needs_code {
+            return match Registers::read(tid) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(not_native()),
+                _ => Ok(()),
+            };
+        }
         let exe = File::open(format!("/proc/{tid}/exe"))
             .map_err(|error| Error::machine(format!("could not open the target's executable through /proc: {error}")))?;
         let mut exe = Searched::new(exe, PathBuf::from(format!("/proc/{tid}/exe")));
         let facts = exe.facts()?;
         if facts.class != Class::Elf64 || Some(facts.machine) != arch::MACHINE {
-            return Err(
-                Error::machine("the target is no 64-bit program of this machine's own architecture")
-                    .detail("programs in compatibility mode (32-bit) cannot be measured"),
-            );
-        }
-        if !needs_code {
-            return Ok(());
+            return Err(not_native());
         }
         let auxv = proc::auxiliary_vector(tid).unwrap_or_default();
         let entry = proc::find_auxiliary(&auxv, proc::AT_ENTRY)
@@ -509,6 +511,11 @@ fn watchable(name: &str, found: Option<(u64, u64)>) -> Result<(u64, u64)> {
 
 fn not_searched(path: &Name, why: &str) -> String {
     format!("{path} was not searched for checkpoints: {why}")
+}
+
+fn not_native() -> Error {
+    Error::machine("the target is no 64-bit program of this machine's own architecture")
+        .detail("programs in compatibility mode (32-bit) cannot be measured")
 }
 
 fn no_main(why: &str) -> Error {

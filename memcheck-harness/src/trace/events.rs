@@ -374,7 +374,11 @@ impl Session {
         if let Some(task) = self.tasks.get_mut(tid) {
             task.retry = None;
         }
-        if !is_passed(original) {
+        if is_passed(original) {
+            if let Some(task) = self.tasks.get_mut(tid) {
+                task.registers = Some(registers);
+            }
+        } else {
             registers.set_pc(address);
             // Fails only for a thread that was killed meanwhile.
             let _ = registers.write(tid);

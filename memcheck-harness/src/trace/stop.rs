@@ -223,7 +223,7 @@ impl Session {
         of_process
             .map(|(tid, task)| {
                 let held = matches!(task.state, State::Held(..));
-                let registers = held.then(|| Registers::read(tid).ok()).flatten();
+                let registers = task.registers.or_else(|| held.then(|| Registers::read(tid).ok()).flatten());
                 let blocked = if task.in_vfork && !held {
                     proc::blocked_at(pid, tid)
                 } else {

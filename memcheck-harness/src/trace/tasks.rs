@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sys::wait::{self, Event, Status};
 
+use super::arch::Registers;
 use super::proc;
 
 /// How a held thread goes on.
@@ -45,6 +46,8 @@ pub(super) struct Task {
     pub(super) in_vfork: bool,
     /// It is about to end or has ended, and its registers are lost.
     pub(super) leaving: bool,
+    /// Its registers, where they were read since it stopped and stay so; forgotten when it runs.
+    pub(super) registers: Option<Registers>,
     /// Its birth was noticed and counted.
     pub(super) born: bool,
     /// The event of the thread that made it is handled.
@@ -102,6 +105,7 @@ impl Tasks {
                 leaving: false,
                 born: false,
                 made: false,
+                registers: None,
                 awaits_maker: false,
                 made_last: None,
             });
@@ -208,6 +212,7 @@ impl Tasks {
     pub(super) fn hold(&mut self, tid: i32, event: Status) {
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.state = State::Held(Some(event), How::Continue(0));
+            task.registers = None;
             self.held.insert(tid);
             if let Entry::Vacant(place) = self.queued.entry(tid) {
                 self.arrivals += 1;
@@ -257,6 +262,7 @@ impl Tasks {
         self.held.remove(&tid);
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.state = State::Running;
+            task.registers = None;
         }
     }
 
