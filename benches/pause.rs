@@ -163,6 +163,7 @@ fn stops(table: &mut Table, dir: &Path) -> Fallible<()> {
         "marker, stop and go / gdb breakpoint",
         "full pause / gdb info proc mappings",
         "the same, first three",
+        "its capture alone: smaps, status, ELF headers / gdb",
     ];
     if !table.wants(&names, Reach::Near) {
         return Ok(());
@@ -170,14 +171,16 @@ fn stops(table: &mut Table, dir: &Path) -> Fallible<()> {
     let program = compile(dir, "passes", PASSES, &[])?;
     let points: Vec<Point> = (1..=PASS_COUNT).map(|hit| probe("again", hit)).collect();
     let arguments = [PASS_COUNT.to_string(), MAPPINGS.to_string()];
-    let mut seen: [Vec<(Duration, Duration)>; 4] = Default::default();
+    let mut seen: [Vec<(Duration, Duration)>; 5] = Default::default();
     for round in 0..=table.rounds(15) {
         let mut cache = ObjectCache::default();
         let stop_and_go = ours(&program, &arguments, &points, |_| (), |()| ())?;
         let full = ours(&program, &arguments, &points, |stopped| full(stopped, &mut cache), put_away)?;
+        let mut cache = ObjectCache::default();
+        let capture = ours(&program, &arguments, &points, |stopped| captured(stopped, &mut cache), drop)?;
         let breakpoint = gdb(dir, &program, "")?;
         let mappings = gdb(dir, &program, "info proc mappings\n")?;
-        for (seen, text) in seen.iter_mut().zip([stop_and_go, full, breakpoint, mappings]) {
+        for (seen, text) in seen.iter_mut().zip([stop_and_go, full, breakpoint, mappings, capture]) {
             let (felt, mappings) = felt(&text).ok_or_else(|| format!("the target did not tell its times: {text:?}"))?;
             if mappings != MAPPINGS {
                 return Err(format!("the target has {mappings} mappings and was to have {MAPPINGS}").into());
@@ -192,6 +195,7 @@ fn stops(table: &mut Table, dir: &Path) -> Fallible<()> {
     table.row(names[0], &column(0, |felt| felt.1), &column(2, |felt| felt.1), 0.15)?;
     table.row(names[1], &column(1, |felt| felt.1), &column(3, |felt| felt.1), 0.20)?;
     table.row(names[2], &column(1, |felt| felt.0), &column(3, |felt| felt.0), 0.30)?;
+    table.row(names[3], &column(4, |felt| felt.1), &column(3, |felt| felt.1), 0.20)?;
     Ok(())
 }
 
@@ -204,13 +208,19 @@ fn felt(text: &str) -> Option<((Duration, Duration), u64)> {
 
 /// What is done of a checkpoint while the target stands.
 fn full(stopped: &trace::Stopped, cache: &mut ObjectCache) -> (Capture, MemoryMap, LiveMemory) {
-    let Ok((captured, memory)) = capture::look(stopped, Reading::EVERYTHING, cache) else {
-        panic!("the capture failed");
-    };
+    let (captured, memory) = captured(stopped, cache);
     let mut map = classify(&captured, &memory, &|_| true);
     capture::note_pages(stopped, &memory, cache);
     assert!(capture::name_starts(&captured, &mut map, cache).is_ok());
     (captured, map, memory)
+}
+
+/// What is read before anything is understood.
+fn captured(stopped: &trace::Stopped, cache: &mut ObjectCache) -> (Capture, LiveMemory) {
+    let Ok(seen) = capture::look(stopped, Reading::EVERYTHING, cache) else {
+        panic!("the capture failed");
+    };
+    seen
 }
 
 /// And what when it was let go.
