@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::elf;
+use crate::error::{Error, Result};
 
 /// A larger file is no loader, and no C library.
 const MAX_BYTES: u64 = 16 << 20;
@@ -39,15 +40,16 @@ fn version_of(loader: &Path) -> Option<String> {
         .iter()
         .find_map(|path| {
             let file = File::open(path).ok()?;
-            let version = elf::remembered(&file, "release version", || Ok(read(&file).as_deref().and_then(version_in)));
+            let version = elf::remembered(&file, "release version", || Ok(version_in(&read(&file)?)));
             Option::clone(&*version.ok()?)
         })
 }
 
-fn read(file: &File) -> Option<Vec<u8>> {
+fn read(file: &File) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    let read = file.take(MAX_BYTES).read_to_end(&mut bytes);
+    read.map_err(|error| Error::not_judged(format!("a C library could not be read: {error}")))?;
+    Ok(bytes)
 }
 
 /// The number in `(…GLIBC…) stable release version 2.41.` (csu/version.c and elf/dl-usage.c of glibc; `development` for a

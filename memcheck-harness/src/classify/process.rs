@@ -92,8 +92,9 @@ impl<'a> Process<'a> {
             .filter(|region| region.start < region.end && region.name.as_bytes() != b"[vsyscall]")
             .collect();
         // The kernel's are in order; a capture may come from anywhere.
-        if !regions.is_sorted_by_key(|region| (region.start, region.end)) {
-            regions.sort_by_key(|region| (region.start, region.end, &region.name));
+        let place = |region: &&'a Region| (region.start, region.end, &region.name);
+        if !regions.is_sorted_by(|one, next| place(one) <= place(next)) {
+            regions.sort_by(|one, other| place(one).cmp(&place(other)));
         }
         let mut areas: Vec<Area<'a>> = Vec::with_capacity(regions.len());
         for region in regions {

@@ -113,16 +113,11 @@ impl<'a> Turns<'a> {
         }
     }
 
-    /// One of these files that an earlier case has left. What was removed meanwhile excludes nobody any more.
+    /// One of these files that an earlier case has left.
     fn left(&self, name: &str) -> Option<File> {
         let mut spare = self.spare();
-        while let Some(index) = spare.iter().position(|(other, _)| *other == name) {
-            let (_, file) = spare.swap_remove(index);
-            if file.metadata().is_ok_and(|found| found.nlink() > 0) {
-                return Some(file);
-            }
-        }
-        None
+        let index = spare.iter().position(|(other, _)| *other == name)?;
+        Some(spare.swap_remove(index).1)
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<(&'static str, File)>> {
@@ -179,6 +174,11 @@ impl Wait<'_> {
         let mut nap = SHORTEST_NAP;
         loop {
             match Flock::lock(file, how) {
+                // What was removed meanwhile excludes nobody any more.
+                Ok(lock) if lock.metadata().is_ok_and(|found| found.nlink() == 0) => {
+                    file = self.open(&path())?;
+                    continue;
+                }
                 Ok(lock) => return Ok(lock),
                 Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
                 Err((_, errno)) => return Err(Error::file("lock", &path(), &errno.into())),

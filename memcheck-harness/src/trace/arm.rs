@@ -200,7 +200,8 @@ impl Session {
         if !needs_code && tid != self.main {
             return Ok(());
         }
-        // Without a point in the code the registers tell as much: a program in compatibility mode has fewer.
+        // Without a point in the code the registers tell as much: a program in compatibility mode has fewer. (Not so one for x32, which
+        // kernels run only where they are asked to at boot.)
         if !needs_code {
             return match Registers::read(tid) {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => Err(not_native()),

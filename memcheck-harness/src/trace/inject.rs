@@ -112,6 +112,9 @@ impl Session {
         if stand == Stand::Busy {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
+        if let Some(task) = self.tasks.get_mut(tid) {
+            task.registers = None;
+        }
         let saved = Registers::read(tid)?;
         let mask = ptrace::signal_mask(tid)?;
         ptrace::set_signal_mask(tid, stop::ONLY_FAULTS)?;

@@ -98,6 +98,10 @@ impl Session {
 
     /// The same of threads beside the first: a process has ended when the ends of all its threads are collected.
     fn decline_threads(&self) {
+        // Mostly there is nothing, and there may be thousands.
+        if !wait::peek(false).is_ok_and(|waits| waits.is_some_and(|tid| tid != self.main)) {
+            return;
+        }
         for tid in proc::threads(self.main).into_iter().filter(|tid| *tid != self.main) {
             if let Ok(Some(signal)) = wait::stopped(tid) {
                 let _ = ptrace::detach(tid, signal);
