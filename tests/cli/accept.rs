@@ -196,6 +196,7 @@ fn json_of_accept_and_reject() {
 /// A terminal for a command: writes keys when it is asked something, passes on what it prints and how it ends.
 const TERMINAL: &str = r#"
 #include <pty.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -207,6 +208,8 @@ int main(int argc, char **argv) {
     int master, status;
     pid_t child = argc > 2 ? forkpty(&master, NULL, NULL, NULL) : -1;
     if (child == 0) {
+        /* Whoever started the tests in the background has had it ignored. */
+        signal(SIGINT, SIG_DFL);
         execv(argv[2], argv + 2);
         _exit(126);
     }
