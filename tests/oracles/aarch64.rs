@@ -109,6 +109,7 @@ fn library(name: &str, bias: u64, kind: ObjectKind) -> (File, Object) {
         facts: Some(Arc::new(facts)),
         facts_missing: None,
         symbols: Arc::new(symbols(&file)),
+        constants: Arc::default(),
     };
     (file, object)
 }

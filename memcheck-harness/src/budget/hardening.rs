@@ -203,6 +203,7 @@ mod tests {
             })),
             facts_missing: None,
             symbols: Arc::default(),
+            constants: Arc::default(),
         }
     }
 

@@ -1,18 +1,18 @@
 //! `LiveMemory`: the memory of a stopped process, read without changing what is measured. Only resident pages are touched
 //! (reading an absent one would fault it in), and what was read is remembered for a recording.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IoSliceMut;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
-use super::pages::{Known, PM_PRESENT, joined, run_of_entry, run_of_scan};
+use super::page::{Page, Spare, WHOLE};
+use super::pages::{Known, MAX_PARTIAL, PM_PRESENT, clipped, joined, run_of_entry, run_of_scan};
 use super::procdir::ProcDir;
 use crate::model::{Memory, PageRun, Recording, Wanted};
 use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, PageRegion, SWAPPED};
@@ -31,9 +31,17 @@ const MAX_PLACES: usize = 128;
 const MAX_PAGES: usize = 16_384;
 /// Pages whose room is used again at the next stop.
 const MAX_SPARE: usize = 128;
+/// Ranges whose pages were looked at, noted for the next stop.
+const MAX_SCANS: usize = 64;
 
-/// Room for pages, which one stop leaves to the next.
-pub(super) type Spare = Rc<RefCell<Vec<Rc<Page>>>>;
+/// What was asked for at a stop, for the next one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Likely {
+    /// Pages, and which lines of them.
+    pages: Vec<(u64, u64)>,
+    /// Ranges of which pages were asked for; no large ones.
+    scans: Vec<(u64, u64)>,
+}
 
 /// The memory of a stopped process, resident pages only; remembers what was read.
 #[derive(Debug)]
@@ -65,8 +73,8 @@ struct State {
     fetched: (u64, u64),
     /// Ranges that were asked for of pages no longer kept: disjoint, none touching the next.
     read: BTreeMap<u64, Vec<u8>>,
-    /// What the ioctl said, by start and end.
-    scanned: BTreeMap<(u64, u64), Option<Vec<PageRegion>>>,
+    /// What the ioctl said of ranges, by their starts: where they end, and the pages in them; absent on kernels without it.
+    scanned: BTreeMap<u64, (u64, Option<Vec<PageRegion>>)>,
     /// What was asked for, by start and end.
     scans: BTreeMap<(u64, u64), Option<Vec<PageRun>>>,
     spare: Spare,
@@ -79,71 +87,6 @@ impl Drop for State {
         let pages = std::mem::take(&mut self.pages).into_values().flatten();
         let left = MAX_SPARE.saturating_sub(spare.len());
         spare.extend(pages.take(left));
-    }
-}
-
-/// A page that was fetched, and which of its bytes were asked for, one bit each.
-#[derive(Debug)]
-pub(super) struct Page {
-    bytes: Vec<u8>,
-    asked: Vec<Cell<u64>>,
-    /// Somebody looked at it; others were fetched beside such.
-    used: Cell<bool>,
-}
-
-impl Page {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self {
-            asked: vec![Cell::new(0); bytes.len().div_ceil(64)],
-            used: Cell::new(false),
-            bytes,
-        }
-    }
-
-    /// Room for a page of which nothing is known.
-    fn blank(spare: &Spare, bytes: usize) -> Rc<Self> {
-        let mut known = spare.borrow_mut().pop();
-        match known.as_mut().and_then(Rc::get_mut).filter(|page| page.bytes.len() == bytes) {
-            Some(page) => {
-                page.asked.fill(Cell::new(0));
-                page.used.set(false);
-            }
-            None => known = None,
-        }
-        known.unwrap_or_else(|| Rc::new(Self::new(vec![0; bytes])))
-    }
-
-    /// Notes that bytes were asked for.
-    fn ask(&self, from: usize, count: usize) {
-        let mut at = from;
-        while at < from + count {
-            let bit = at % 64;
-            let bits = (64 - bit).min(from + count - at);
-            if let Some(word) = self.asked.get(at / 64) {
-                word.set(word.get() | (u64::MAX >> (64 - bits)) << bit);
-            }
-            at += bits;
-        }
-    }
-
-    /// The ranges of bytes that were asked for.
-    fn ranges(&self) -> Vec<Range<usize>> {
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        for (index, word) in self.asked.iter().enumerate() {
-            let mut left = word.get();
-            while left != 0 {
-                let bit = left.trailing_zeros() as usize;
-                let count = (left >> bit).trailing_ones() as usize;
-                let range = index * 64 + bit..index * 64 + bit + count;
-                match ranges.last_mut() {
-                    Some(last) if last.end == range.start => last.end = range.end,
-                    _ => ranges.push(range),
-                }
-                left = left.checked_shr(u32::try_from(bit + count).unwrap_or(64)).unwrap_or(0);
-                left = left.checked_shl(u32::try_from(bit + count).unwrap_or(64)).unwrap_or(0);
-            }
-        }
-        ranges
     }
 }
 
@@ -225,12 +168,35 @@ impl LiveMemory {
         }
     }
 
-    /// Addresses of the pages that were asked for, as many as are likely to be so again at the next stop.
-    pub(super) fn asked_for(&self) -> Vec<u64> {
+    /// What was asked for, as much as is likely to be so again at the next stop.
+    pub(super) fn asked_for(&self) -> Likely {
         let state = self.state.borrow();
-        let used = |page: &Option<Rc<Page>>| page.as_ref().is_some_and(|page| page.used.get());
-        let used = state.pages.iter().filter(|(_, page)| used(page));
-        used.map(|(address, _)| *address).take(MAX_LIKELY).collect()
+        let pages = state
+            .pages
+            .iter()
+            .filter_map(|(address, page)| Some((*address, page.as_ref()?.looked())));
+        let small = |(start, end): &&(u64, u64)| end - start <= MAX_PARTIAL;
+        Likely {
+            pages: pages.filter(|(_, lines)| *lines != 0).take(MAX_LIKELY).collect(),
+            scans: state.scans.keys().filter(small).take(MAX_SCANS).copied().collect(),
+        }
+    }
+
+    /// Fetches what was asked for at the stop before, as far as it is there.
+    pub(super) fn expect_again(&self, likely: &Likely) {
+        let mut state = self.state.borrow_mut();
+        let pages = || likely.pages.iter().map(|(page, _)| *page);
+        if self.dir.pagemap().is_some() {
+            for (start, end) in self.known.unknown(pages(), &likely.scans) {
+                self.scanned(&mut state, start, end);
+            }
+        }
+        let there = |(page, lines): &(u64, u64)| {
+            let is_there = *page < self.known.readable_until(*page) && self.is_resident(&mut state, *page);
+            is_there.then_some((*page, *lines))
+        };
+        let wanted: Vec<(u64, u64)> = likely.pages.iter().filter_map(there).collect();
+        self.fetch_all(&mut state, &wanted);
     }
 
     fn entries(&self, first_page: u64, count: u64) -> Vec<u64> {
@@ -262,9 +228,9 @@ impl LiveMemory {
         {
             return known;
         }
-        if let Some((start, end)) = self.known.partial(address)
-            && let Some(runs) = self.scanned(state, start, end)
-        {
+        let page = address - address % self.page_bytes;
+        let (start, end) = self.known.partial(address).unwrap_or((page, page));
+        if let Some(runs) = self.scanned(state, start, end) {
             let run = runs.get(runs.partition_point(|run| run.end <= address));
             return run.is_some_and(|run| run.start <= address && run.categories & PRESENT != 0);
         }
@@ -278,21 +244,25 @@ impl LiveMemory {
         *bits >> (page % ENTRIES) & 1 == 1
     }
 
-    /// The contents of a page, if it is resident and readable. Pages from there to `end` are wanted next.
-    fn page(&self, state: &mut State, address: u64, end: u64) -> Option<Rc<Page>> {
+    /// The contents of a page, as much as these lines, if it is resident and readable. Pages from there to `end` are wanted next.
+    fn page(&self, state: &mut State, address: u64, lines: u64, end: u64) -> Option<Rc<Page>> {
         if let Some((at, page)) = &state.last
             && *at == address
+            && page.look(lines)
         {
             return Some(Rc::clone(page));
         }
-        let page = match state.pages.get(&address) {
-            Some(known) => Rc::clone(known.as_ref()?),
-            None => {
-                self.fetch(state, address, end);
-                Rc::clone(state.pages.get(&address)?.as_ref()?)
-            }
-        };
-        page.used.set(true);
+        if !state.pages.contains_key(&address) {
+            self.fetch(state, address, end);
+        }
+        let mut page = Rc::clone(state.pages.get(&address)?.as_ref()?);
+        if !page.look(lines) {
+            // Somebody wants more of it than at the stop before.
+            self.fetch_all(state, &[(address, WHOLE)]);
+            let whole = state.pages.get(&address)?.as_ref()?;
+            whole.inherit(&page);
+            page = Rc::clone(whole);
+        }
         state.last = Some((address, Rc::clone(&page)));
         Some(page)
     }
@@ -310,7 +280,7 @@ impl LiveMemory {
             if !(first || page < limit && !state.pages.contains_key(&page)) || !self.is_resident(state, page) {
                 break;
             }
-            pages.push(page);
+            pages.push((page, WHOLE));
         }
         state.fetched = (address + pages.len() as u64 * self.page_bytes, pages.len() as u64);
         if state.pages.len() + pages.len() >= MAX_PAGES {
@@ -323,15 +293,15 @@ impl LiveMemory {
         }
     }
 
-    /// Fetches resident pages. One that cannot be read ends it: the first is then known to be so, others are asked for again.
-    fn fetch_all(&self, state: &mut State, pages: &[u64]) {
+    /// Fetches lines of resident pages. One that cannot be read ends it: the first is then known to be so, others are asked for again.
+    fn fetch_all(&self, state: &mut State, pages: &[(u64, u64)]) {
         let Ok(bytes) = usize::try_from(self.page_bytes) else { return };
         if !self.may_pin {
             let mem = self.mem.get_or_init(|| self.dir.try_file("mem").ok());
-            for (index, page) in pages.iter().enumerate() {
+            for (index, (page, _)) in pages.iter().enumerate() {
                 let mut buffer = vec![0; bytes];
                 let read = mem.as_ref().map(|mem| mem.read_exact_at(&mut buffer, *page));
-                let content = read.and_then(Result::ok).map(|()| Rc::new(Page::new(buffer)));
+                let content = read.and_then(Result::ok).map(|()| Rc::new(Page::new(buffer, WHOLE)));
                 if content.is_none() && index > 0 {
                     return;
                 }
@@ -339,22 +309,30 @@ impl LiveMemory {
             }
             return;
         }
-        let mut fetched: Vec<Rc<Page>> = pages.iter().map(|_| Page::blank(&state.spare, bytes)).collect();
+        let ranges = || pages.iter().map(|(page, lines)| (*page, Page::hull(*lines, bytes)));
         let mut remote: Vec<RemoteIoVec> = Vec::with_capacity(pages.len());
-        for page in pages {
-            let Ok(base) = usize::try_from(*page) else { return };
+        for (page, range) in ranges() {
+            let Ok(base) = usize::try_from(page + range.start as u64) else {
+                return;
+            };
             match remote.last_mut() {
-                Some(last) if last.base + last.len == base => last.len += bytes,
-                _ => remote.push(RemoteIoVec { base, len: bytes }),
+                Some(last) if last.base + last.len == base => last.len += range.len(),
+                _ => remote.push(RemoteIoVec { base, len: range.len() }),
             }
         }
-        let room = fetched.iter_mut().filter_map(Rc::get_mut);
-        let mut local: Vec<IoSliceMut<'_>> = room.map(|page| IoSliceMut::new(&mut page.bytes)).collect();
+        let blank = ranges().map(|(_, range)| Page::blank(&state.spare, bytes, Page::lines_of(range, bytes)));
+        let mut fetched: Vec<Rc<Page>> = blank.collect();
+        let room = fetched.iter_mut().filter_map(Rc::get_mut).zip(ranges());
+        let mut local: Vec<IoSliceMut<'_>> = room
+            .filter_map(|(page, (_, range))| page.bytes.get_mut(range).map(IoSliceMut::new))
+            .collect();
         let read = process_vm_readv(self.task, &mut local, &remote).unwrap_or(0);
-        for (index, (address, page)) in pages.iter().zip(fetched).enumerate() {
-            let is_whole = read / bytes > index;
+        let mut end = 0;
+        for (index, ((address, range), page)) in ranges().zip(fetched).enumerate() {
+            end += range.len();
+            let is_whole = read >= end;
             if is_whole || index == 0 {
-                state.pages.insert(*address, is_whole.then_some(page));
+                state.pages.insert(address, is_whole.then_some(page));
             }
         }
     }
@@ -366,10 +344,11 @@ impl LiveMemory {
         while done < buffer.len() {
             let at = address + done as u64;
             let inside = at % self.page_bytes;
-            let page = self.page(state, at - inside, 0)?;
-            let inside = usize::try_from(inside).ok()?;
+            let (page_at, inside) = (at - inside, usize::try_from(inside).ok()?);
+            let bytes = usize::try_from(self.page_bytes).ok()?;
+            let count = bytes.checked_sub(inside)?.min(buffer.len() - done);
+            let page = self.page(state, page_at, Page::lines_of(inside..inside + count, bytes), 0)?;
             let from = page.bytes.get(inside..)?;
-            let count = from.len().min(buffer.len() - done);
             buffer[done..done + count].copy_from_slice(&from[..count]);
             if self.records {
                 page.ask(inside, count);
@@ -389,7 +368,8 @@ impl LiveMemory {
             return true;
         }
         while page < end {
-            if self.page(state, page, end).is_none() {
+            // Which lines, whoever reads them says.
+            if self.page(state, page, 0, end).is_none() {
                 return false;
             }
             let Some(next) = page.checked_add(self.page_bytes) else {
@@ -410,21 +390,31 @@ impl LiveMemory {
             return Some(runs);
         }
         match self.scanned(state, start, end) {
-            Some(found) => Some(joined(found.iter().filter_map(run_of_scan))),
+            Some(found) => Some(joined(clipped(found, start, end).filter_map(|run| run_of_scan(&run)))),
             None => self.dir.pagemap().and_then(|_| self.scan_entries(start, end)),
         }
     }
 
-    /// What the ioctl says of a page-aligned range, asked once; `None` on kernels without it.
+    /// What the ioctl says of a page-aligned range, asked once, perhaps with what lies around it; `None` on kernels without it, and
+    /// for an empty range that nobody asked about.
     fn scanned<'s>(&self, state: &'s mut State, start: u64, end: u64) -> Option<&'s [PageRegion]> {
-        let ask = || {
-            let file = self.dir.pagemap()?;
-            let wanted = PRESENT | SWAPPED | FILE | PFNZERO;
-            let ioctl = |extra| pagemap::scan(file, start, end, PRESENT | SWAPPED | extra, wanted | extra);
-            // Kernels before 6.15 do not know guards as a category.
-            ioctl(GUARD).or_else(|_| ioctl(0)).ok()
-        };
-        state.scanned.entry((start, end)).or_insert_with(ask).as_deref()
+        let around = |(_, (until, _)): (&u64, &(u64, _))| end.max(start + 1) <= *until;
+        if !state.scanned.range(..=start).next_back().is_some_and(around) {
+            if start >= end {
+                return None;
+            }
+            let ask = || {
+                let file = self.dir.pagemap()?;
+                let wanted = PRESENT | SWAPPED | FILE | PFNZERO;
+                let ioctl = |extra| pagemap::scan(file, start, end, PRESENT | SWAPPED | extra, wanted | extra);
+                // Kernels before 6.15 do not know guards as a category.
+                ioctl(GUARD).or_else(|_| ioctl(0)).ok()
+            };
+            let found = ask();
+            state.scanned.insert(start, (end, found));
+        }
+        let (_, (_, found)) = state.scanned.range(..=start).next_back()?;
+        found.as_deref()
     }
 
     /// The runs of a page-aligned range from the entries of `pagemap`.
@@ -458,6 +448,7 @@ impl Memory for LiveMemory {
         if state.pages.len() + pages.len() >= MAX_PAGES {
             return;
         }
+        let pages: Vec<(u64, u64)> = pages.into_iter().map(|page| (page, WHOLE)).collect();
         for pages in pages.chunks(MAX_PLACES) {
             self.fetch_all(&mut state, pages);
         }
@@ -469,6 +460,7 @@ impl Memory for LiveMemory {
         if let Some((at, page)) = &state.last
             && let Some(inside) = address.checked_sub(*at).and_then(|inside| usize::try_from(inside).ok())
             && let Some(bytes) = page.bytes.get(inside..).and_then(|rest| rest.get(..buffer.len()))
+            && page.look(Page::lines_of(inside..inside + buffer.len(), page.bytes.len()))
         {
             buffer.copy_from_slice(bytes);
             if self.records {
@@ -500,8 +492,9 @@ impl Memory for LiveMemory {
         while at < end {
             let inside = start.saturating_sub(at).next_multiple_of(8)..self.page_bytes.min(end - at);
             let inside = usize::try_from(inside.start).ok().zip(usize::try_from(inside.end).ok());
-            if let Some(page) = self.page(&mut state, at, end)
-                && let Some((from, until)) = inside
+            let bytes = usize::try_from(self.page_bytes).unwrap_or(0);
+            if let Some((from, until)) = inside
+                && let Some(page) = self.page(&mut state, at, Page::lines_of(from..until, bytes), end)
                 && let Some(bytes) = page.bytes.get(from..until)
             {
                 let before = found.len();
@@ -571,17 +564,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn a_page_knows_which_bytes_were_asked_for() {
-        let page = Page::new(vec![0; 256]);
-        for (from, count) in [(0, 8), (8, 4), (60, 70), (130, 0), (200, 1), (248, 8), (252, 4)] {
-            page.ask(from, count);
-        }
-        assert_eq!(page.ranges(), [0..12, 60..130, 200..201, 248..256]);
-        page.ask(0, 256);
-        assert_eq!(page.ranges().first(), Some(&(0..256)));
-    }
 
     proptest! {
         #[test]

@@ -9,6 +9,7 @@ mod libc;
 mod maps;
 mod memory;
 mod objects;
+mod page;
 mod pages;
 mod procdir;
 mod records;
@@ -40,9 +41,7 @@ use self::objects::Process;
 use self::pages::Known;
 use self::procdir::ProcDir;
 use crate::error::{Error, Result};
-use crate::model::{
-    Capture, CaptureLevel, Class, Memory as _, MemoryMap, Name, PatchedPage, Reading, Recording, Region, Status, Thread,
-};
+use crate::model::{Capture, CaptureLevel, Class, MemoryMap, Name, PatchedPage, Reading, Recording, Region, Status, Thread};
 use crate::sys::limits::STACK;
 use crate::sys::process;
 use crate::trace::{Attached, Cooperating, Stopped};
@@ -76,7 +75,7 @@ pub fn look(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> R
     if let Some((of, pages)) = &objects.pages
         && *of == (stopped.pid(), stopped.image())
     {
-        memory.expect(pages);
+        memory.expect_again(pages);
     }
     Ok((capture, memory))
 }
@@ -219,7 +218,7 @@ fn see(
         auxv: &start.auxv,
         page_bytes,
     };
-    let objects = objects::objects(&process, cache);
+    let objects = objects::objects(&process, image, cache);
     let (auxv, stat, exe) = (start.auxv.clone(), start.stat, start.exe.clone());
     cache.start = Some(start);
     let capture = Capture {

@@ -15,7 +15,7 @@ use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs};
 
 use super::procdir::ProcDir;
 use crate::elf;
-use crate::model::{ElfFacts, Name, Object, ObjectKind, Region, Segment, SegmentKind};
+use crate::model::{ElfFacts, Name, Object, ObjectKind, Perms, Region, Segment, SegmentKind};
 use crate::sys::process;
 
 // Types of the auxiliary vector (getauxval(3)).
@@ -50,6 +50,9 @@ const SYMBOLS: [&str; 22] = [
     "__malloc_context",
 ];
 
+/// How the names of glibc's description of its threads for debuggers begin.
+const DESCRIPTION: &str = "_thread_db_";
+
 /// What an allocator or a runtime linked into an executable leaves there, stripped or not: a message, or Go's mark. They stand
 /// among the symbols, as what they say is the same: it is in here.
 const STRINGS: [&str; 6] = [
@@ -74,16 +77,18 @@ pub(super) type ProgramId = (i32, Option<u64>);
 #[derive(Debug, Default)]
 pub struct ObjectCache {
     files: BTreeMap<FileId, Cached>,
+    /// Those of the process that was read last.
+    mapped: Option<Mapped>,
     /// Of the program that was read last.
     pub(super) start: Option<super::Start>,
     /// The auxiliary vector of the process that is read now, where the tracer knows it.
     pub(super) auxv: Option<Vec<u8>>,
     /// That of the process that was read last.
     pub(super) opened: Option<super::Opened>,
-    /// Pages that were asked for at the last stop: of a process with a program, and their addresses.
-    pub(super) pages: Option<(ProgramId, Vec<u64>)>,
+    /// What was asked for at the last stop, of a process with a program.
+    pub(super) pages: Option<(ProgramId, super::memory::Likely)>,
     /// Room for pages that were read.
-    pub(super) spare: super::memory::Spare,
+    pub(super) spare: super::page::Spare,
     /// Names of functions that were asked for.
     pub(super) functions: super::functions::Names,
 }
@@ -100,6 +105,7 @@ struct Cached {
 struct Content {
     facts: Result<Arc<ElfFacts>, String>,
     symbols: Arc<BTreeMap<String, u64>>,
+    constants: Arc<BTreeMap<String, [u32; 3]>>,
 }
 
 /// Where and of whom.
@@ -111,8 +117,53 @@ pub(super) struct Process<'a> {
     pub(super) page_bytes: u64,
 }
 
-/// The objects of a process in address order.
-pub(super) fn objects(process: &Process<'_>, cache: &mut ObjectCache) -> Vec<Object> {
+/// The objects of a program, by the mappings of files that it had.
+#[derive(Debug)]
+struct Mapped {
+    of: ProgramId,
+    files: Vec<(u64, u64, u64, FileId, Perms, Name)>,
+    objects: Vec<Object>,
+}
+
+impl Mapped {
+    /// These regions map the same files at the same places.
+    fn is_of(&self, regions: &[Region]) -> bool {
+        let mut known = self.files.iter();
+        let mut mapped = regions.iter().filter(|region| region.inode != 0);
+        let is_same = |((start, end, offset, id, perms, name), region): (&(u64, u64, u64, FileId, Perms, Name), &Region)| {
+            (*start, *end, *offset) == (region.start, region.end, region.offset)
+                && (*id, *perms) == ((region.dev, region.inode), region.perms)
+                && *name == region.name
+        };
+        known.by_ref().zip(mapped.by_ref()).all(is_same) && known.next().is_none() && mapped.next().is_none()
+    }
+}
+
+/// The objects of a process in address order. A program whose files are mapped as at the stop before has the same.
+pub(super) fn objects(process: &Process<'_>, image: Option<u64>, cache: &mut ObjectCache) -> Vec<Object> {
+    let of = (process.pid, image);
+    if let Some(known) = &cache.mapped
+        && image.is_some()
+        && known.of == of
+        && known.is_of(process.regions)
+    {
+        return known.objects.clone();
+    }
+    let objects = look_up(process, cache);
+    let files = process.regions.iter().filter(|region| region.inode != 0);
+    let file = |region: &Region| {
+        let id = (region.dev, region.inode);
+        (region.start, region.end, region.offset, id, region.perms, region.name.clone())
+    };
+    cache.mapped = image.map(|_| Mapped {
+        of,
+        files: files.map(file).collect(),
+        objects: objects.clone(),
+    });
+    objects
+}
+
+fn look_up(process: &Process<'_>, cache: &mut ObjectCache) -> Vec<Object> {
     let mut files: BTreeMap<FileId, Vec<&Region>> = BTreeMap::new();
     for region in process.regions.iter().filter(|region| region.inode != 0) {
         files.entry((region.dev, region.inode)).or_default().push(region);
@@ -155,6 +206,7 @@ pub(super) fn objects(process: &Process<'_>, cache: &mut ObjectCache) -> Vec<Obj
                     facts: content.facts.as_ref().ok().cloned(),
                     facts_missing: content.facts.as_ref().err().cloned(),
                     symbols: Arc::clone(&content.symbols),
+                    constants: Arc::clone(&content.constants),
                 },
             ));
         }
@@ -260,6 +312,7 @@ impl ObjectCache {
             Arc::new(Content {
                 facts: Err(why),
                 symbols: Arc::default(),
+                constants: Arc::default(),
             })
         });
         let cached = Cached {
@@ -294,12 +347,20 @@ fn read(file: &File, is_named_so: bool, is_exe: bool) -> Content {
     } else {
         BTreeMap::new()
     };
+    let described = symbols.iter().filter(|(name, _)| name.starts_with(DESCRIPTION));
+    let described: BTreeMap<String, u64> = described.map(|(name, address)| (name.clone(), *address)).collect();
+    let constants = if described.is_empty() {
+        BTreeMap::new()
+    } else {
+        elf::constants(file, &described).unwrap_or_default()
+    };
     if is_exe {
         symbols.append(&mut elf::strings(file, &STRINGS).unwrap_or_default());
     }
     Content {
         facts: facts.map(Arc::new),
         symbols: Arc::new(symbols),
+        constants: Arc::new(constants),
     }
 }
 

@@ -17,11 +17,17 @@ pub(super) struct Known {
     readable: Vec<(u64, u64)>,
     /// Regions of it, some of whose pages are in memory and few enough to be scanned for one of them; in order.
     partial: Vec<(u64, u64)>,
+    /// What it costs to scan all regions that come before one, and where that lies; in order, and an empty one behind all.
+    before: Vec<(u64, u64, u64)>,
     pages: Pages,
 }
 
 /// Bytes of the largest region that is scanned as a whole when one of its pages is asked for.
-const MAX_PARTIAL: u64 = 1 << 20;
+pub(super) const MAX_PARTIAL: u64 = 1 << 20;
+/// What lies between two ranges is scanned with them when that costs less than another call, which takes as long as some 35 pages
+/// that are asked whether they are of a file: so many bytes, each region counting as four pages.
+const MAX_BETWEEN: u64 = 128 << 10;
+const REGION_COST: u64 = 16 << 10;
 
 #[derive(Debug)]
 enum Pages {
@@ -47,8 +53,17 @@ impl Known {
             some && region.size_bytes() <= MAX_PARTIAL && region.perms.read && !region.perms.shared
         };
         let partial = regions.iter().filter(is_partial);
+        let mut sum = 0_u64;
+        let mut before = Vec::with_capacity(regions.len() + 1);
+        for region in regions {
+            before.push((region.start, region.end, sum));
+            let resident = region.usage.map_or(0, |usage| usage.resident_bytes);
+            sum = sum.saturating_add(resident).saturating_add(REGION_COST);
+        }
+        before.push((u64::MAX, u64::MAX, sum));
         Self {
             readable: readable(regions),
+            before,
             partial: partial.map(|region| (region.start, region.end)).collect(),
             pages: Pages::Resident(ranges(regions.iter().filter(is_resident))),
         }
@@ -59,6 +74,7 @@ impl Known {
         Self {
             readable: readable(regions),
             partial: Vec::new(),
+            before: Vec::new(),
             pages: Pages::Scanned(runs),
         }
     }
@@ -67,6 +83,36 @@ impl Known {
     pub(super) fn partial(&self, address: u64) -> Option<(u64, u64)> {
         let after = self.partial.partition_point(|(_, end)| *end <= address);
         self.partial.get(after).copied().filter(|(start, _)| *start <= address)
+    }
+
+    /// What must be scanned to know of these pages whether they are in memory, and of these ranges which of theirs are: few ranges, in
+    /// order and apart.
+    pub(super) fn unknown(&self, pages: impl Iterator<Item = u64>, scans: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let Pages::Resident(_) = &self.pages else { return Vec::new() };
+        let partial = pages
+            .filter(|page| self.is_resident(*page).is_none())
+            .filter_map(|page| self.partial(page));
+        let mut wanted: Vec<(u64, u64)> = partial
+            .chain(scans.iter().copied())
+            .filter(|(start, end)| start < end)
+            .collect();
+        wanted.sort_unstable();
+        let mut out: Vec<(u64, u64)> = Vec::new();
+        for (start, end) in wanted {
+            match out.last_mut() {
+                Some(last) if start <= last.1 || self.cost(last.1, start) <= MAX_BETWEEN => last.1 = last.1.max(end),
+                _ => out.push((start, end)),
+            }
+        }
+        out
+    }
+
+    /// What it costs at most to scan what lies between two addresses.
+    fn cost(&self, from: u64, to: u64) -> u64 {
+        let first = self.before.partition_point(|(_, end, _)| *end <= from);
+        let behind = self.before.partition_point(|(start, ..)| *start < to);
+        let before = |index: usize| self.before.get(index).map_or(0, |(.., cost)| *cost);
+        before(behind).saturating_sub(before(first))
     }
 
     /// Where the memory that may be read ends, from an address inside; 0 outside.
@@ -93,15 +139,23 @@ impl Known {
     /// The runs of a range, where all are known.
     pub(super) fn runs(&self, start: u64, end: u64) -> Option<Vec<PageRun>> {
         let Pages::Scanned(runs) = &self.pages else { return None };
-        let from = runs.partition_point(|run| run.end <= start);
-        let inside = runs.get(from..)?.iter().take_while(|run| run.start < end);
-        let clipped = inside.map(|run| PageRegion {
-            start: run.start.max(start),
-            end: run.end.min(end),
-            ..*run
-        });
-        Some(joined(clipped.filter_map(|run| run_of_scan(&run))))
+        Some(joined(clipped(runs, start, end).filter_map(|run| run_of_scan(&run))))
     }
+}
+
+/// The runs inside a range.
+pub(super) fn clipped(runs: &[PageRegion], start: u64, end: u64) -> impl Iterator<Item = PageRegion> {
+    let from = runs.partition_point(|run| run.end <= start);
+    let inside = runs
+        .get(from..)
+        .unwrap_or_default()
+        .iter()
+        .take_while(move |run| run.start < end);
+    inside.map(move |run| PageRegion {
+        start: run.start.max(start),
+        end: run.end.min(end),
+        ..*run
+    })
 }
 
 fn readable(regions: &[Region]) -> Vec<(u64, u64)> {
@@ -201,6 +255,42 @@ mod tests {
         assert_eq!(known.runs(0x1000, 0x3000), None);
         let partial = [0x1000, 0x4fff, 0x5000, 0x6fff, 0x7000].map(|at| known.partial(at));
         assert_eq!(partial, [None, None, Some((0x5000, 0x7000)), Some((0x5000, 0x7000)), None]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_scanned_in_few_calls() {
+        // Two regions that are there in part, little between them, then one of 40 pages in between, then one more.
+        let region = |start: u64, pages: u64, resident: u64| {
+            let end = start + pages * 0x1000;
+            let sizes = (pages * 4, resident * 4);
+            format!(
+                "{start:x}-{end:x} rw-p 00000000 00:00 0 \nSize: {} kB\nRss: {} kB\n",
+                sizes.0, sizes.1
+            )
+        };
+        let text = [
+            region(0x10_0000, 4, 1),
+            region(0x20_0000, 2, 2),
+            region(0x30_0000, 4, 3),
+            region(0x40_0000, 40, 40),
+            region(0x50_0000, 4, 1),
+        ]
+        .concat();
+        let known = Known::by_figures(&parse_smaps(text.as_bytes()).unwrap());
+        let unknown = |pages: &[u64], scans: &[(u64, u64)]| known.unknown(pages.iter().copied(), scans);
+        assert_eq!(unknown(&[0x20_0000, 0x40_0000], &[]), [], "all is resident");
+        assert_eq!(
+            unknown(&[0x10_1000, 0x10_2000, 0x30_0000, 0x50_0000], &[]),
+            [(0x10_0000, 0x30_4000), (0x50_0000, 0x50_4000)]
+        );
+        assert_eq!(
+            unknown(&[0x10_0000], &[(0x40_f000, 0x41_0000)]),
+            [(0x10_0000, 0x10_4000), (0x40_f000, 0x41_0000)]
+        );
+        assert_eq!(
+            unknown(&[0x50_0000], &[(0x40_8000, 0x40_9000), (0, 0)]),
+            [(0x40_8000, 0x40_9000), (0x50_0000, 0x50_4000)]
+        );
     }
 
     #[test]

@@ -30,6 +30,8 @@ const MAX_TEXT: usize = 64 << 10;
 /// made again for the next read (`seq_read_iter` in fs/seq_file.c): of `smaps` that would be each sixth. So much less than a page
 /// is asked for that the last one fits; it is 720 to 800 bytes long, and begins before that much is there.
 const SMAPS_RECORD: u64 = 696;
+/// No record of a region without a name is longer.
+const MAX_RECORD: usize = 1024;
 /// A name is at most a page of the kernel's; a line beyond this is none of its.
 const MAX_LINE: usize = 1 << 20;
 
@@ -201,7 +203,8 @@ impl ProcDir {
             };
             at += count as u64;
             filled += count;
-            if count == 0 {
+            // Who gets less than there is room for asks no more where the last of all regions is there.
+            if count == 0 || (filled < until && name == SMAPS && is_last(&buffer[..filled])) {
                 break;
             }
             if filled < buffer.len() {
@@ -233,6 +236,19 @@ impl ProcDir {
     }
 }
 
+/// The text ends with the whole record of the vsyscall page, which on x86-64 lies above all memory of any process (`VSYSCALL_ADDR`) and
+/// so comes last (fs/proc/task_mmu.c, "gate vma"). `VmFlags` is the last line of each record.
+fn is_last(text: &[u8]) -> bool {
+    let tail = text.get(text.len().saturating_sub(MAX_RECORD)..).unwrap_or_default();
+    let mut lines = tail.strip_suffix(b"\n").unwrap_or_default().rsplit(|&b| b == b'\n');
+    let is_whole = lines.next().is_some_and(|line| line.starts_with(b"VmFlags:"));
+    // Figures begin with a capital letter.
+    is_whole
+        && lines
+            .find(|line| !line.first().is_some_and(u8::is_ascii_uppercase))
+            .is_some_and(|line| line.starts_with(b"ffffffffff600000-"))
+}
+
 /// Where the last whole line ends.
 fn lines_end(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|&b| b == b'\n').map_or(0, |newline| newline + 1)
@@ -254,5 +270,26 @@ fn failed(pid: i32, what: &str, name: &str, errno: Errno) -> Error {
             .detail("run the tool as the user of the target, or as root; in a container, allow ptrace (SYS_PTRACE)"),
         Errno::ENOENT | Errno::ESRCH => Error::not_judged(format!("process {pid} ended while it was measured")),
         _ => Error::not_judged(format!("could not {what} {name} of process {pid}: {}", errno.desc())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_record_of_the_vsyscall_page_is_the_last() {
+        let record =
+            |start: &str| format!("{start}-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\nSize: 4 kB\nVmFlags: ex \n");
+        let before = "7ffe0000-7fff0000 rw-p 00000000 00:00 0 \nSize: 64 kB\nVmFlags: rd wr \n";
+        let last = format!("{before}{}", record("ffffffffff600000"));
+        assert!(is_last(last.as_bytes()));
+        assert!(!is_last(before.as_bytes()));
+        assert!(!is_last(format!("{before}{}", record("ffffffffff500000")).as_bytes()));
+        assert!(!is_last(format!("{last}{before}").as_bytes()));
+        for cut in before.len()..last.len() {
+            assert!(!is_last(&last.as_bytes()[..cut]), "{cut}");
+        }
+        assert!(!is_last(b""));
     }
 }

@@ -25,6 +25,9 @@ fn unreadable(file: &str) -> Error {
 pub(crate) fn parse_status(bytes: &[u8]) -> Result<Status> {
     let mut status = Status::default();
     for line in bytes.split(|&b| b == b'\n') {
+        if !(line.starts_with(b"Vm") || line.starts_with(b"Threads:")) {
+            continue;
+        }
         let Some(colon) = line.iter().position(|&b| b == b':') else {
             continue;
         };

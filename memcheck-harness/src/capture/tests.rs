@@ -208,7 +208,7 @@ fn what_is_known_beforehand_changes_no_answer_and_no_recording() {
     let (_dir, path) = build(&[]);
     let target = Target::start(&path, &[]);
     let capture = target.capture();
-    let ask = |memory: &LiveMemory| {
+    let ask_at = |memory: &LiveMemory, inside: u64| {
         let mut words = Vec::new();
         for region in capture
             .regions
@@ -216,10 +216,11 @@ fn what_is_known_beforehand_changes_no_answer_and_no_recording() {
             .filter(|region| region.perms.read && region.start < 1 << 63)
         {
             let ends = [region.start, region.end - capture.page_bytes];
-            words.extend(ends.map(|page| memory.u64(page + 8)));
+            words.extend(ends.map(|page| memory.u64(page + inside)));
         }
         words
     };
+    let ask = |memory: &LiveMemory| ask_at(memory, 8);
     let plain = memory_of(target.pid(), &target.threads()).unwrap();
     let expected = ask(&plain);
     assert!(expected.iter().any(Option::is_some) && expected.iter().any(Option::is_none));
@@ -232,9 +233,15 @@ fn what_is_known_beforehand_changes_no_answer_and_no_recording() {
         .find(|region| region.contains(capture.start_stack.unwrap()))
         .unwrap();
     let others = [0x1000, unused.end - 2 * capture.page_bytes];
-    prepared.expect(&likely.iter().copied().chain(others).collect::<Vec<_>>());
+    prepared.expect(&others);
+    let prepared = prepared.nothing_is_shared();
+    prepared.expect_again(&likely);
     assert_eq!(ask(&prepared), expected);
     assert_eq!(prepared.asked_for(), likely);
+    // Of the pages that were read in part, what was not read.
+    for inside in [4088, 2048, 60, 0] {
+        assert_eq!(ask_at(&prepared, inside), ask_at(&plain, inside));
+    }
     assert_eq!(prepared.into_recording(), plain.into_recording());
     let after = target.capture();
     let resident = |capture: &Capture| total(capture, |usage| usage.resident_bytes);
@@ -395,6 +402,32 @@ fn objects_have_kinds_biases_facts_and_thread_symbols() {
             .iter()
             .any(|object| object.symbols.contains_key("_thread_db_pthread_list"))
     );
+}
+
+/// What the file says is what stands in memory.
+#[cfg(target_env = "gnu")]
+#[test]
+fn constants_of_libc_are_those_of_the_process() {
+    use std::os::unix::fs::FileExt;
+    for options in [&[][..], &["-static"]] {
+        let (_dir, path) = build(options);
+        let target = Target::start(&path, &[]);
+        let memory = fs::File::open(format!("/proc/{}/mem", target.pid())).unwrap();
+        let capture = target.capture();
+        let mut compared = 0;
+        for object in &capture.objects {
+            for (name, words) in object.constants.iter() {
+                let mut bytes = [0; 12];
+                let of_three = !name.starts_with("_thread_db_sizeof") && !name.contains("_const_");
+                let bytes = &mut bytes[..if of_three { 12 } else { 4 }];
+                memory.read_exact_at(bytes, object.bias + object.symbols[name]).unwrap();
+                let words = words.map(u32::to_ne_bytes);
+                assert_eq!(*bytes, words.as_flattened()[..bytes.len()], "{name}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 3 || !options.is_empty(), "{compared}");
+    }
 }
 
 #[test]

@@ -171,6 +171,7 @@ impl Fake {
             })),
             facts_missing: None,
             symbols: Arc::default(),
+            constants: Arc::default(),
         });
         self.capture.objects.last_mut().unwrap()
     }

@@ -18,6 +18,7 @@ const LINK_MAP_WORDS: usize = LINK_MAP_BYTES as usize / 8;
 
 /// Words after the start of a descriptor among which the pointer to the block's allocation stands.
 const AFTER_DESCRIPTOR: std::ops::Range<u64> = 0x700..0xc00;
+const AFTER_DESCRIPTOR_WORDS: usize = (AFTER_DESCRIPTOR.end - AFTER_DESCRIPTOR.start) as usize / 8;
 
 /// What may follow the loader's last known byte in the same region and still be its own: addresses are handed out
 /// downwards, so memory above was mapped earlier, before the program ran.
@@ -159,9 +160,14 @@ fn allocation(process: &Process<'_>, found: &Found<'_>, pd: u64, area: &Area<'_>
     if !found.tls_below {
         return None;
     }
-    AFTER_DESCRIPTOR
-        .step_by(16)
-        .filter_map(|offset| process.u64(pd.checked_add(offset)?))
+    let first = pd.checked_add(AFTER_DESCRIPTOR.start)?;
+    let at_once = process.words::<AFTER_DESCRIPTOR_WORDS>(first);
+    (0_u64..AFTER_DESCRIPTOR_WORDS as u64)
+        .step_by(2)
+        .filter_map(|index| match &at_once {
+            Some(words) => words.get(usize::try_from(index).ok()?).copied(),
+            None => process.u64(first.checked_add(8 * index)?),
+        })
         .filter(plausible)
         .min()
 }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::model::{Capture, Memory, Note, Object, ObjectKind, PageRun, Region};
+use crate::model::{Capture, Memory, Note, Object, ObjectKind, PageRun, Region, Segment, SegmentKind};
 
 /// A region clipped so that no two overlap.
 pub(super) struct Area<'a> {
@@ -188,12 +188,15 @@ impl<'a> Process<'a> {
     }
 
     /// Addresses of the wanted words in the private readable part of a range: [`Memory::search`].
-    pub(super) fn search(&self, start: u64, end: u64, mut wanted: impl FnMut(u64, u64) -> bool) -> Vec<u64> {
+    pub(super) fn search(&self, start: u64, end: u64, wanted: impl Fn(u64, u64) -> bool) -> Vec<u64> {
+        let is_wanted = |at: u64, word: &[u8; 8]| wanted(at, u64::from_le_bytes(*word));
         let mut look = |first: u64, words: &[[u8; 8]], found: &mut Vec<u64>| {
-            for (index, word) in (0_u64..).zip(words) {
-                let at = first + 8 * index;
-                if wanted(at, u64::from_le_bytes(*word)) {
-                    found.push(at);
+            for (group, words) in (0_u64..).zip(words.chunks(8)) {
+                let address = |index| first.wrapping_add(64 * group + 8 * index);
+                let addresses = || (0_u64..).zip(words).map(|(index, word)| (address(index), word));
+                // Few are wanted: eight at once are asked whether one is.
+                if addresses().fold(false, |any, (at, word)| any | is_wanted(at, word)) {
+                    found.extend(addresses().filter(|(at, word)| is_wanted(*at, word)).map(|(at, _)| at));
                 }
             }
         };
@@ -270,6 +273,24 @@ impl<'a> Process<'a> {
             .objects
             .iter()
             .find_map(|object| object.symbols.get(name).map(|value| object.bias.wrapping_add(*value)))
+    }
+
+    /// In what the headers of a loaded object say is its own: no memory that anybody allocated.
+    pub(super) fn is_static_data(&self, at: u64) -> bool {
+        self.capture.objects.iter().any(|object| {
+            let in_file = at.wrapping_sub(object.bias);
+            let holds =
+                |segment: &Segment| segment.kind == SegmentKind::Load && in_file.wrapping_sub(segment.vaddr) < segment.memsz;
+            object.facts.as_ref().is_some_and(|facts| facts.segments.iter().any(holds))
+        })
+    }
+
+    /// The words at a symbol that never change, as its file has them, where capture read them.
+    pub(super) fn constants(&self, name: &str) -> Option<[u32; 3]> {
+        self.capture
+            .objects
+            .iter()
+            .find_map(|object| object.constants.get(name).copied())
     }
 
     /// `e_machine` of the executable, else of any object.

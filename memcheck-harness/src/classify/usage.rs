@@ -125,6 +125,14 @@ pub(super) fn breakpoint_pages(process: &Process<'_>) -> Vec<u64> {
         if area.region.inode == 0 || area.region.usage.is_some_and(|usage| usage.anon_bytes == 0) {
             return false;
         }
+        // Where all is anonymous, this page is.
+        if area
+            .region
+            .usage
+            .is_some_and(|usage| usage.anon_bytes == area.region.size_bytes())
+        {
+            return true;
+        }
         let by_scan = process
             .runs_of_page(area, *page)
             .map(|runs| bytes_in(&runs, *page, page.saturating_add(process.page), |run| run.anon) > 0);

@@ -154,6 +154,13 @@ impl<'a> Elf<'a> {
         Some((segment.p_offset.checked_add(inside)?, segment.p_filesz - inside))
     }
 
+    /// As [`file_range`](Self::file_range), of a segment that nothing writes to: not the program, and not the loader either.
+    pub(super) fn read_only_range(&self, vaddr: u64) -> Option<(u64, u64)> {
+        let holds = |s: &&ProgramHeader| s.p_type == ph::PT_LOAD && vaddr.wrapping_sub(s.p_vaddr) < s.p_memsz;
+        let segment = self.segments.iter().find(holds)?;
+        self.file_range(vaddr).filter(|_| segment.p_flags & ph::PF_W == 0)
+    }
+
     /// The first program header of a type.
     pub(super) fn segment(&self, p_type: u32) -> Option<&ProgramHeader> {
         self.segments.iter().find(|s| s.p_type == p_type)

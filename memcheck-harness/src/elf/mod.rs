@@ -201,6 +201,32 @@ pub fn symbols(file: &File, names: &[&str]) -> Result<BTreeMap<String, u64>> {
     Ok(found)
 }
 
+/// The first three 32-bit words, in the file's byte order, at those of these addresses (without bias) that the file loads read-only:
+/// what stands there in the file stands there in memory. A word beyond what is loaded is 0.
+///
+/// # Errors
+/// As [`facts`].
+pub fn constants(file: &File, addresses: &BTreeMap<String, u64>) -> Result<BTreeMap<String, [u32; 3]>> {
+    let elf = Elf::read(Reader::new(file, FACTS_BUDGET)?)?;
+    let mut found = BTreeMap::new();
+    for (name, address) in addresses {
+        let Some((offset, available)) = elf.read_only_range(*address) else {
+            continue;
+        };
+        let bytes = elf.reader.up_to(offset, available.min(12), "constants")?;
+        let mut words = [0; 3];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *word = if elf.ctx.is_little_endian() {
+                u32::from_le_bytes(*bytes)
+            } else {
+                u32::from_be_bytes(*bytes)
+            };
+        }
+        found.insert(name.clone(), words);
+    }
+    Ok(found)
+}
+
 /// Which of the strings the file holds in what it loads, with their addresses without bias: `strings` says where it looks.
 ///
 /// # Errors

@@ -166,4 +166,12 @@ pub struct Object {
     /// Symbols, and strings of executables, that classification may need (`_thread_db_*`, `_rtld_global`, `stack_used`,
     /// `<jemalloc>: ` …): value or address without bias.
     pub symbols: Arc<BTreeMap<String, u64>>,
+    /// What libc says there of its own structures, by symbol: the words of its description for debuggers, which lies in memory that
+    /// is never written, so that the file tells it whether the page is in memory or not. Absent in recordings of older versions.
+    #[serde(default, skip_serializing_if = "no_constants")]
+    pub constants: Arc<BTreeMap<String, [u32; 3]>>,
+}
+
+fn no_constants(constants: &Arc<BTreeMap<String, [u32; 3]>>) -> bool {
+    constants.is_empty()
 }

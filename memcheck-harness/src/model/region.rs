@@ -66,7 +66,7 @@ impl VmFlags {
     /// True when the flag (for example `b"nr"`) is set.
     #[must_use]
     pub fn has(&self, code: &[u8; 2]) -> bool {
-        self.0.binary_search(code).is_ok()
+        self.0.contains(code)
     }
 
     /// The codes in order.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::loader::tls_bytes;
-use super::super::process::{Area, Process};
+use super::super::process::Process;
 use super::super::threads::Found;
 use super::lists::{self, Cache};
 
@@ -103,57 +103,45 @@ fn arena_slots(process: &Process<'_>, below: bool, threads: &[(i32, u64)], arena
     Vec::new()
 }
 
-/// A place in the threads' storage that may point at their caches.
+/// A place in the threads' storage where something that may be a cache was found.
+#[derive(Default)]
 struct Slot {
-    at: i64,
     score: usize,
-    torn: bool,
     chunks: Vec<lists::Listed>,
+    /// What may be an empty cache that all threads share, and was not looked at yet: that takes a page.
+    shared: Vec<u64>,
     /// Some links are not protected; some are.
     ways: [bool; 2],
 }
 
 impl Slot {
-    const fn new(at: i64) -> Self {
-        Self {
-            at,
-            score: 0,
-            torn: false,
-            chunks: Vec::new(),
-            ways: [false; 2],
+    /// What it is worth, at most.
+    fn worth(&self) -> (usize, usize) {
+        (self.score + self.shared.len(), self.chunks.len())
+    }
+
+    /// What one thread has there, if it can be a cache. False when its thread was stopped while it changed it.
+    fn take(&mut self, cache: Cache) -> bool {
+        self.score += 1;
+        match cache {
+            Cache::Sound(entries, safe) => {
+                self.chunks.extend(entries);
+                if let Some(safe) = safe {
+                    self.ways[usize::from(safe)] = true;
+                }
+                true
+            }
+            Cache::Torn | Cache::Other => false,
         }
     }
 
-    /// What one thread has there. `uses`: it has an arena.
-    fn look(&mut self, process: &Process<'_>, word: u64, uses: bool, left: &mut usize) {
-        if word == 0 {
-            // A thread gets its arena and its cache together, and gives them back together.
-            self.torn |= uses;
-            return;
-        }
-        let Some(area) = process.area_at(word) else {
-            // No address: the thread has something else there.
-            self.torn = true;
-            return;
-        };
-        if is_common_empty(process, area, word) {
-            self.score += 1;
-        } else {
-            match lists::cache(process, word, left) {
-                Cache::Sound(entries, safe) => {
-                    self.score += 1;
-                    self.chunks.extend(entries);
-                    if let Some(safe) = safe {
-                        self.ways[usize::from(safe)] = true;
-                    }
-                }
-                Cache::Torn => {
-                    self.score += 1;
-                    self.torn = true;
-                }
-                Cache::Other => self.torn = true,
-            }
-        }
+    /// Looks at what was left. False when something of it is no cache.
+    fn settle(&mut self, process: &Process<'_>) -> bool {
+        let shared = std::mem::take(&mut self.shared);
+        let count = shared.len();
+        let empty = shared.into_iter().filter(|at| is_common_empty(process, *at)).count();
+        self.score += empty;
+        empty == count
     }
 }
 
@@ -187,30 +175,55 @@ fn caches(
     let by_arena = by_arena(process, threads, arenas, arena_slot);
     let users: BTreeSet<i32> = by_arena.values().flatten().copied().collect();
     let reach = i64::try_from(LIBC_TLS).unwrap_or(0);
-    let mut slots: Vec<Slot> = (arena_slot - reach..=arena_slot + reach).step_by(8).map(Slot::new).collect();
+    let places = || (arena_slot - reach..=arena_slot + reach).step_by(8).enumerate();
+    // Most places hold no cache of any thread: of those, no more is known than that some thread has something else there.
+    let mut torn = [false; SLOTS];
+    let mut slots: BTreeMap<usize, Slot> = BTreeMap::new();
     for (tid, base) in threads {
-        let first = slots.first().and_then(|slot| at(*base, slot.at));
-        let words = first.and_then(|first| process.words::<SLOTS>(first));
-        for (index, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.at != arena_slot) {
+        let uses = users.contains(tid);
+        let words = at(*base, arena_slot - reach).and_then(|first| process.words::<SLOTS>(first));
+        for (index, place) in places().filter(|(_, place)| *place != arena_slot) {
             let known = words.as_ref().and_then(|words| words.get(index).copied());
-            let word = known.or_else(|| at(*base, slot.at).and_then(|address| process.u64(address)));
-            slot.look(process, word.unwrap_or(0), users.contains(tid), left);
+            let word = known.or_else(|| at(*base, place).and_then(|address| process.u64(address)));
+            let is_torn = match look(process, word.unwrap_or(0), left) {
+                // A thread gets its arena and its cache together, and gives them back together.
+                Look::Nothing => uses,
+                Look::Shared(at) => {
+                    slots.entry(index).or_default().shared.push(at);
+                    false
+                }
+                // The thread has something else there.
+                Look::At(Cache::Other) => true,
+                Look::At(cache) => !slots.entry(index).or_default().take(cache),
+            };
+            if let Some(known) = torn.get_mut(index) {
+                *known |= is_torn;
+            }
         }
     }
-    let mut best = Slot::new(arena_slot);
-    for slot in slots {
+    // What is worth less than another one for sure need not be looked at.
+    let sure = slots
+        .values()
+        .map(|slot| (slot.score, slot.chunks.len()))
+        .max()
+        .unwrap_or_default();
+    let (mut best, mut is_torn) = (Slot::default(), false);
+    for (index, mut slot) in slots {
+        let mut torn = torn.get(index).copied().unwrap_or(false);
+        if slot.worth() >= sure {
+            torn |= !slot.settle(process);
+        }
         if (slot.score, slot.chunks.len()) > (best.score, best.chunks.len()) {
-            best = slot;
+            (best, is_torn) = (slot, torn);
         }
     }
     let Slot {
         score,
         chunks: cached,
-        torn,
         ways,
         ..
     } = best;
-    let doubt = if (torn && score > 0) || ways == [true, true] {
+    let doubt = if (is_torn && score > 0) || ways == [true, true] {
         Some("a thread was stopped while it changed its cache of freed chunks")
     } else if must_have && score == 0 {
         Some(NOT_FOUND)
@@ -229,8 +242,81 @@ fn caches(
     }
 }
 
-/// From 2.42 a thread without a cache points at an empty one in libc's own read-only data, that all threads share.
-fn is_common_empty(process: &Process<'_>, area: &Area<'_>, at: u64) -> bool {
-    let of_file = area.region.inode != 0 && !area.region.perms.write;
-    of_file && process.words::<80>(at).is_some_and(|words| words == [0; 80])
+/// What a word in a thread's storage may be.
+enum Look {
+    Nothing,
+    /// In the read-only data of a file, where from 2.42 the empty cache lies that threads without one point at.
+    Shared(u64),
+    At(Cache),
+}
+
+fn look(process: &Process<'_>, word: u64, left: &mut usize) -> Look {
+    if word == 0 {
+        return Look::Nothing;
+    }
+    let area = if word.is_multiple_of(8) { process.area_at(word) } else { None };
+    match area {
+        // A cache is written to.
+        Some(area) if area.region.inode != 0 && !area.region.perms.write => Look::Shared(word),
+        // And allocated.
+        Some(_) if !process.is_static_data(word) => Look::At(lists::cache(process, word, left)),
+        _ => Look::At(Cache::Other),
+    }
+}
+
+/// The empty cache of 2.42 that all threads share.
+fn is_common_empty(process: &Process<'_>, at: u64) -> bool {
+    process.words::<80>(at).is_some_and(|words| words == [0; 80])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fake::Fake;
+    use super::super::super::process::Notes;
+    use super::*;
+
+    const ARENA: u64 = 0x40_0000;
+    const BASES: [u64; 2] = [0x1_1000, 0x1_1800];
+
+    /// Two threads with an arena; the first one's cache holds one chunk, the second has none and points at what all share.
+    fn two_threads(shared: &[u64]) -> Fake {
+        let mut fake = Fake::new();
+        fake.region((0x1_0000, 0x1_2000), "rw-p", "");
+        fake.region((0x2_0000, 0x2_4000), "rw-p", "");
+        fake.region((0x3_0000, 0x3_1000), "r--p", "/lib/libc.so.6");
+        for (base, cache) in BASES.into_iter().zip([0x2_0010, 0x3_0000]) {
+            fake.words(base - 0x40, &[ARENA]);
+            fake.words(base - 0x48, &[cache]);
+            // As the tables of a locale: in the same data, and no cache.
+            fake.words(base - 0x80, &[0x3_0800]);
+        }
+        fake.words(0x2_0008, &[0x291, 1]);
+        fake.words(0x2_0010 + 0x80, &[0x2_0300]);
+        // The end of a list, protected.
+        fake.words(0x2_0300, &[0x2_0300 >> 12]);
+        fake.words(0x3_0000, shared);
+        fake.words(0x3_0800, &[7; 80]);
+        fake
+    }
+
+    fn found(fake: &Fake) -> Candidate {
+        let process = Process::new(&fake.capture, fake, &mut Notes::default());
+        let threads = [(1, BASES[0]), (2, BASES[1])];
+        caches(&process, &threads, (&BTreeSet::from([ARENA]), true), -0x40, &mut 1000)
+    }
+
+    #[test]
+    fn a_thread_may_point_at_the_empty_cache_that_all_share() {
+        let found = found(&two_threads(&[0]));
+        assert_eq!((found.score, found.attached, found.result.doubt), (2, 2, None));
+        assert_eq!(found.result.cached, [(0x2_02f0, Some(32))]);
+        assert_eq!(found.result.safe, Some(true));
+    }
+
+    #[test]
+    fn what_lies_there_and_is_not_empty_is_no_cache() {
+        let found = found(&two_threads(&[0, 5]));
+        assert_eq!(found.score, 1);
+        assert!(found.result.doubt.is_some());
+    }
 }

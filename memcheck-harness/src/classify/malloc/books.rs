@@ -27,11 +27,18 @@ pub(super) struct Mmapped {
 
 /// `sbrk_base`: where the main heap begins; absent while it is empty.
 pub(super) fn mmapped(process: &Process<'_>, main: &State, sbrk_base: Option<u64>) -> Option<Mmapped> {
-    let (start, end) = (main.address.saturating_sub(NEAR), main.address.saturating_add(NEAR));
+    let near = (main.address.saturating_sub(NEAR), main.address.saturating_add(NEAR));
+    // Both are initialised data: one region, unless the program has cut it.
+    let region = process.area_at(main.address)?;
+    let inside = (near.0.max(region.start), near.1.min(region.end));
+    find(process, inside, sbrk_base).or_else(|| find(process, near, sbrk_base))
+}
+
+fn find(process: &Process<'_>, (start, end): (u64, u64), sbrk_base: Option<u64>) -> Option<Mmapped> {
     // The word that says where the heap begins; while it is empty, the word that holds a default.
-    let anchors = process.search(start, end, |_, word| word == sbrk_base.unwrap_or(ARENA_TEST));
+    let wanted = sbrk_base.unwrap_or(ARENA_TEST);
     let mut found: BTreeSet<(bool, Mmapped)> = BTreeSet::new();
-    for anchor in anchors {
+    for anchor in process.search(start, end, |_, word| word == wanted) {
         for layout in LAYOUTS {
             let at = if sbrk_base.is_some() { layout.2 } else { 0x18 };
             if let Some(mp) = anchor.checked_sub(at)

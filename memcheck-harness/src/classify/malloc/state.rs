@@ -197,14 +197,15 @@ fn by_self_reference(process: &Process<'_>) -> Option<(u64, u64)> {
         let end = area.end.min(area.start.saturating_add(left));
         left -= end - area.start;
         let found = process.search(area.start, end, |at, word| {
-            at.checked_sub(word)
-                .and_then(|distance| distance.checked_sub(NEXT))
-                .is_some_and(|distance| BINS.contains(&distance))
+            // One comparison a word: which of the distances it is, is asked below.
+            at.wrapping_sub(word).wrapping_sub(NEXT) <= BINS[2]
         });
         for at in found {
             let bins = at - NEXT;
             let Some(address) = process.u64(at) else { continue };
-            let Some(offset) = bins.checked_sub(address) else { continue };
+            let Some(offset) = bins.checked_sub(address).filter(|offset| BINS.contains(offset)) else {
+                continue;
+            };
             let sound = sound_bins(process, bins);
             let score = if untouched(process, address, offset) { ENOUGH } else { sound };
             if score >= ENOUGH && best.is_none_or(|(most, ..)| score > most) {

@@ -10,13 +10,19 @@ use super::{Descriptor, Found, List, MAX_ENTRIES, descriptor};
 
 /// Offset in a field descriptor of libc: u32 size in bits, number of elements, offset (nptl_db/structs.def).
 pub(super) fn field(process: &Process<'_>, name: &str) -> Option<u64> {
-    let offset = process.u32(process.symbol(name)?.checked_add(8)?)?;
+    let offset = match process.constants(name) {
+        Some([_, _, offset]) => offset,
+        None => process.u32(process.symbol(name)?.checked_add(8)?)?,
+    };
     (offset < 1 << 16).then_some(u64::from(offset))
 }
 
 /// A size descriptor of libc: one u32.
 pub(super) fn sized(process: &Process<'_>, name: &str) -> Option<u64> {
-    let bytes = process.u32(process.symbol(name)?)?;
+    let bytes = match process.constants(name) {
+        Some([bytes, ..]) => bytes,
+        None => process.u32(process.symbol(name)?)?,
+    };
     (bytes < 1 << 16).then_some(u64::from(bytes))
 }
 

@@ -1,5 +1,5 @@
 //! Thread descriptors of libc: its lists of stacks, and the descriptors that live threads point at. Reads only.
-//! Offsets come from libc's own `_thread_db_*` words where they are in memory, else from the values every glibc shares.
+//! Offsets come from libc's own `_thread_db_*` words where its file has them or they are in memory, else from the values every glibc shares.
 
 use std::collections::BTreeMap;
 
