@@ -89,7 +89,11 @@ pub fn elf(bytes: &[u8]) {
         }
     }
     let _ = elf::probes(&file);
-    let _ = elf::symbols(&file, &["main", "_start", "malloc"]);
+    if let Ok(mut found) = elf::symbols(&file, &["main", "_start", "malloc"]) {
+        found.extend([("first".to_owned(), 0), ("last".to_owned(), u64::MAX)]);
+        let constants = elf::constants(&file, &found).unwrap_or_default();
+        assert!(constants.len() <= found.len());
+    }
     let _ = elf::strings(&file, &["jemalloc"]);
     let _ = elf::lines(&file, "a.c");
     let _ = elf::debug_link(&file);
