@@ -175,7 +175,7 @@ impl LiveMemory {
             .pages
             .iter()
             .filter_map(|(address, page)| Some((*address, page.as_ref()?.looked())));
-        let small = |(start, end): &&(u64, u64)| end - start <= MAX_PARTIAL;
+        let small = |(start, end): &&(u64, u64)| end.saturating_sub(*start) <= MAX_PARTIAL;
         Likely {
             pages: pages.filter(|(_, lines)| *lines != 0).take(MAX_LIKELY).collect(),
             scans: state.scans.keys().filter(small).take(MAX_SCANS).copied().collect(),
@@ -188,7 +188,10 @@ impl LiveMemory {
         let pages = || likely.pages.iter().map(|(page, _)| *page);
         if self.dir.pagemap().is_some() {
             for (start, end) in self.known.unknown(pages(), &likely.scans) {
-                self.scanned(&mut state, start, end);
+                if self.scanned(&mut state, start, end).is_none() {
+                    // Each of them may be told all the same.
+                    state.scanned.remove(&start);
+                }
             }
         }
         let there = |(page, lines): &(u64, u64)| {
@@ -259,7 +262,11 @@ impl LiveMemory {
         if !page.look(lines) {
             // Somebody wants more of it than at the stop before.
             self.fetch_all(state, &[(address, WHOLE)]);
-            let whole = state.pages.get(&address)?.as_ref()?;
+            let Some(Some(whole)) = state.pages.get(&address).map(Option::as_ref) else {
+                // What was read of it is known still.
+                state.pages.insert(address, Some(page));
+                return None;
+            };
             whole.inherit(&page);
             page = Rc::clone(whole);
         }

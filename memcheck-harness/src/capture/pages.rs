@@ -28,6 +28,8 @@ pub(super) const MAX_PARTIAL: u64 = 1 << 20;
 /// that are asked whether they are of a file: so many bytes, each region counting as four pages.
 const MAX_BETWEEN: u64 = 128 << 10;
 const REGION_COST: u64 = 16 << 10;
+/// A page that is not there costs so much less than one that is.
+const TABLE_SHARE: u64 = 16;
 
 #[derive(Debug)]
 enum Pages {
@@ -58,7 +60,12 @@ impl Known {
         for region in regions {
             before.push((region.start, region.end, sum));
             let resident = region.usage.map_or(0, |usage| usage.resident_bytes);
-            sum = sum.saturating_add(resident).saturating_add(REGION_COST);
+            // The kernel also walks what is left of the tables of pages that are gone.
+            let tables = region.size_bytes() / TABLE_SHARE;
+            sum = sum
+                .saturating_add(resident)
+                .saturating_add(tables)
+                .saturating_add(REGION_COST);
         }
         before.push((u64::MAX, u64::MAX, sum));
         Self {
@@ -107,7 +114,7 @@ impl Known {
         out
     }
 
-    /// What it costs at most to scan what lies between two addresses.
+    /// What it costs, by these measures, to scan what lies between two addresses.
     fn cost(&self, from: u64, to: u64) -> u64 {
         let first = self.before.partition_point(|(_, end, _)| *end <= from);
         let behind = self.before.partition_point(|(start, ..)| *start < to);
@@ -277,6 +284,15 @@ mod tests {
         ]
         .concat();
         let known = Known::by_figures(&parse_smaps(text.as_bytes()).unwrap());
+        // A large region without a page may have had some.
+        let purged = [
+            region(0x10_0000, 4, 1),
+            region(0x20_0000, 0x1000, 0),
+            region(0x200_0000, 4, 1),
+        ]
+        .concat();
+        let apart = Known::by_figures(&parse_smaps(purged.as_bytes()).unwrap());
+        assert_eq!(apart.unknown([0x10_0000, 0x200_0000].into_iter(), &[]).len(), 2);
         let unknown = |pages: &[u64], scans: &[(u64, u64)]| known.unknown(pages.iter().copied(), scans);
         assert_eq!(unknown(&[0x20_0000, 0x40_0000], &[]), [], "all is resident");
         assert_eq!(

@@ -292,6 +292,10 @@ static pthread_t make(void *(*f)(void *), const char *role, size_t size, long gu
 
 const THREADS: &str = r#"
 int main(void) {
+#ifdef LOADS
+  void *dlopen(const char *, int);
+  if (!dlopen(LOADS, 2)) return 1;
+#endif
   pthread_barrier_init(&barrier, 0, 7);
   make(live, "thread-stack.live", 0, -1, 0, 0);
   make(live, "thread-stack.live", 256 << 10, -1, 0, 0);
@@ -336,12 +340,19 @@ fn every_kind_of_thread_stack_is_told() {
     let target = Target::start(&program);
     let (mut capture, map) = target.measure();
     check_threads(&map);
-    // Whether libc's words for debuggers are in memory is chance; nothing may depend on it.
+    // Whether libc's words for debuggers are known, from its file or in memory, is chance; nothing may depend on it.
+    let same = |capture: &Capture| {
+        let memory = capture::memory_of(capture.pid, &target.threads).unwrap();
+        assert_eq!(super::classify(capture, &memory, &is_own), map);
+    };
+    for object in &mut capture.objects {
+        std::sync::Arc::make_mut(&mut object.constants).clear();
+    }
+    same(&capture);
     for object in &mut capture.objects {
         std::sync::Arc::make_mut(&mut object.symbols).clear();
     }
-    let memory = capture::memory_of(capture.pid, &target.threads).unwrap();
-    assert_eq!(super::classify(&capture, &memory, &is_own), map);
+    same(&capture);
     assert!(map.arenas.is_some());
     assert!(map.notes.is_empty(), "{:?}", map.notes);
     assert!(map.platform_objects.contains(&Name::from("libc.so.6")) && map.own_objects.is_empty());
@@ -371,6 +382,30 @@ fn a_static_program_tells_its_threads_by_its_symbols() {
         Target::start(&program).measure()
     };
     check_threads(&map);
+}
+
+/// It brings a second loader and libc into memory, whose thread lists nobody uses.
+#[cfg(target_env = "gnu")]
+#[test]
+fn a_static_program_that_loads_a_library_tells_its_threads_by_its_own_lists() {
+    let dir = TempDir::new().unwrap();
+    for more in [&[][..], &["-s"]] {
+        let options = [&["-O1", "-pthread", "-static", "-DLOADS=\"libm.so.6\""], more].concat();
+        let program = build(&dir, "gcc", "loads.c", &format!("{COMMON}{THREADS}"), &options);
+        let (capture, map) = Target::start(&program).measure();
+        let mut objects = capture.objects.iter();
+        assert!(
+            objects.any(|object| object.symbols.contains_key("_rtld_global")),
+            "{:?}",
+            capture.objects
+        );
+        check_threads(&map);
+        assert!(
+            map.notes.iter().all(|note| !note.text.contains("no list of libc")),
+            "{:?}",
+            map.notes
+        );
+    }
 }
 
 const MEMORY: &str = r#"

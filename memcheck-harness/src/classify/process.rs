@@ -275,13 +275,29 @@ impl<'a> Process<'a> {
             .find_map(|object| object.symbols.get(name).map(|value| object.bias.wrapping_add(*value)))
     }
 
-    /// In what the headers of a loaded object say is its own: no memory that anybody allocated.
+    /// In what the headers of a loaded object say is its own, in its file or directly behind: no memory that anybody allocated.
     pub(super) fn is_static_data(&self, at: u64) -> bool {
-        self.capture.objects.iter().any(|object| {
+        let index = self.areas.partition_point(|area| area.end <= at);
+        let of_file = |area: &&Area<'_>| area.region.inode != 0 && !area.private_anonymous();
+        let area = self.areas.get(index).filter(of_file);
+        // Zero-initialised data follows what is written to. A file that is read through a mapping may lie anywhere.
+        let before = || {
+            self.areas
+                .get(index.checked_sub(1)?)
+                .filter(of_file)
+                .filter(|area| area.region.perms.write)
+        };
+        let behind = || before().filter(|before| self.areas.get(index).is_some_and(|area| area.start == before.end));
+        let Some(Area { region, .. }) = area.or_else(behind) else {
+            return false;
+        };
+        let mut objects = self.capture.objects.iter();
+        objects.any(|object| {
             let in_file = at.wrapping_sub(object.bias);
             let holds =
                 |segment: &Segment| segment.kind == SegmentKind::Load && in_file.wrapping_sub(segment.vaddr) < segment.memsz;
-            object.facts.as_ref().is_some_and(|facts| facts.segments.iter().any(holds))
+            (object.dev, object.inode) == (region.dev, region.inode)
+                && object.facts.as_ref().is_some_and(|facts| facts.segments.iter().any(holds))
         })
     }
 

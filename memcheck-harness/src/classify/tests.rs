@@ -816,6 +816,17 @@ fn chaos() -> impl Strategy<Value = Fake> {
         })
 }
 
+/// Words that point where the main arena would begin below the address space.
+#[test]
+fn a_forged_arena_at_the_lowest_addresses_is_none() {
+    let mut fake = Fake::new();
+    fake.object(ObjectKind::Executable, "/w/prog", 0, &[(6, 0, 0x2000, 0x2000)], None);
+    fake.region((0, 0x2000), "rw-p", "/w/prog");
+    fake.words(0, &[0x800_u64.wrapping_neg(), 0x7f8_u64.wrapping_neg()]);
+    let map = fake.classify();
+    assert!(map.malloc.is_none_or(|malloc| malloc.main.address == 0), "{:?}", map.arenas);
+}
+
 proptest! {
     #[test]
     fn whatever_the_process_holds_every_byte_has_one_role(fake in chaos()) {

@@ -274,6 +274,7 @@ mod tests {
     use super::super::super::fake::Fake;
     use super::super::super::process::Notes;
     use super::*;
+    use crate::model::ObjectKind;
 
     const ARENA: u64 = 0x40_0000;
     const BASES: [u64; 2] = [0x1_1000, 0x1_1800];
@@ -311,6 +312,16 @@ mod tests {
         assert_eq!((found.score, found.attached, found.result.doubt), (2, 2, None));
         assert_eq!(found.result.cached, [(0x2_02f0, Some(32))]);
         assert_eq!(found.result.safe, Some(true));
+    }
+
+    #[test]
+    fn a_file_that_is_mapped_in_part_owns_nothing_above_it() {
+        let mut fake = two_threads(&[0]);
+        let loads = [(4, 0, 0x100_0000, 0x100_0000)];
+        fake.object(ObjectKind::Library, "/w/read.so", 0x1_f000, &loads, None);
+        fake.region((0x1_f000, 0x2_0000), "r--p", "/w/read.so");
+        let found = found(&fake);
+        assert_eq!((found.score, found.result.doubt), (2, None));
     }
 
     #[test]

@@ -31,10 +31,12 @@ pub(super) fn mmapped(process: &Process<'_>, main: &State, sbrk_base: Option<u64
     // Both are initialised data: one region, unless the program has cut it.
     let region = process.area_at(main.address)?;
     let inside = (near.0.max(region.start), near.1.min(region.end));
-    find(process, inside, sbrk_base).or_else(|| find(process, near, sbrk_base))
+    let found = find(process, inside, sbrk_base).filter(|(is_usual, _)| *is_usual);
+    found.or_else(|| find(process, near, sbrk_base)).map(|(_, answer)| answer)
 }
 
-fn find(process: &Process<'_>, (start, end): (u64, u64), sbrk_base: Option<u64>) -> Option<Mmapped> {
+/// Whether the defaults stand there, and what is counted; `None` where nothing in the range, or more than one thing, can be `mp_`.
+fn find(process: &Process<'_>, (start, end): (u64, u64), sbrk_base: Option<u64>) -> Option<(bool, Mmapped)> {
     // The word that says where the heap begins; while it is empty, the word that holds a default.
     let wanted = sbrk_base.unwrap_or(ARENA_TEST);
     let mut found: BTreeSet<(bool, Mmapped)> = BTreeSet::new();
@@ -55,7 +57,9 @@ fn find(process: &Process<'_>, (start, end): (u64, u64), sbrk_base: Option<u64>)
         .filter(|(is, _)| *is == usual)
         .map(|(_, answer)| answer)
         .collect();
-    (answers.len() == 1).then(|| answers.first().copied()).flatten()
+    (answers.len() == 1)
+        .then(|| answers.first().map(|answer| (usual, *answer)))
+        .flatten()
 }
 
 /// Whether the defaults stand there, and what is counted; `None` for what cannot be `mp_`.

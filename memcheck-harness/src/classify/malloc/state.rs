@@ -201,8 +201,9 @@ fn by_self_reference(process: &Process<'_>) -> Option<(u64, u64)> {
             at.wrapping_sub(word).wrapping_sub(NEXT) <= BINS[2]
         });
         for at in found {
-            let bins = at - NEXT;
-            let Some(address) = process.u64(at) else { continue };
+            let (Some(bins), Some(address)) = (at.checked_sub(NEXT), process.u64(at)) else {
+                continue;
+            };
             let Some(offset) = bins.checked_sub(address).filter(|offset| BINS.contains(offset)) else {
                 continue;
             };

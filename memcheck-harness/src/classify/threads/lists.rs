@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Object, SegmentKind, Thread};
+use crate::model::{Object, ObjectKind, SegmentKind, Thread};
 
 use super::super::process::{Notes, Process};
 use super::machine::Layout;
@@ -48,8 +48,11 @@ pub(super) fn heads(
 ) -> Option<[(List, u64); 3]> {
     let all = |used, user, cache| [(List::Used, used), (List::User, user), (List::Cache, cache)];
     let is_ring = |heads: &[(List, u64); 3]| heads.iter().all(|(_, head)| ring(process, *head));
+    // A static program that loads a library brings a loader into memory whose lists nobody uses.
+    let is_running = |object: &&Object| object.kind != ObjectKind::Library && object.symbols.contains_key("_rtld_global");
     let by_loader = || {
-        let global = process.symbol("_rtld_global")?;
+        let loader = process.capture.objects.iter().find(is_running)?;
+        let global = loader.bias.wrapping_add(*loader.symbols.get("_rtld_global")?);
         let used = global.wrapping_add(field(process, "_thread_db_rtld_global__dl_stack_used")?);
         let user = global.wrapping_add(field(process, "_thread_db_rtld_global__dl_stack_user")?);
         // Only in 2.33 the cache still lived in libpthread; later it follows the other two.
