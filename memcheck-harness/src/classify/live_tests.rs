@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::fake::covers_every_byte_once;
 use crate::capture::{self, ObjectCache};
 use crate::model::{
-    ArenaFact, ArenaUse, Capture, CaptureLevel, Memory, MemoryMap, Metric, Name, Reading, Recording, Region, Role, StackState,
-    Thread,
+    ArenaFact, ArenaUse, Capture, CaptureLevel, Memory, MemoryMap, Metric, Name, ObjectKind, Reading, Recording, Region, Role,
+    StackState, Thread,
 };
 
 /// A program that has said `READY` and now sleeps in all its threads. It prints `T tid tls-base` for each live thread and
@@ -345,6 +345,17 @@ fn every_kind_of_thread_stack_is_told() {
         let memory = capture::memory_of(capture.pid, &target.threads).unwrap();
         assert_eq!(super::classify(capture, &memory, &is_own), map);
     };
+    // Nor on who has started the program: of another one than the kernel the loader looks like a library.
+    let mut by_hand = capture.clone();
+    for object in by_hand
+        .objects
+        .iter_mut()
+        .filter(|object| object.kind == ObjectKind::Interpreter)
+    {
+        object.kind = ObjectKind::Library;
+    }
+    let memory = capture::memory_of(capture.pid, &target.threads).unwrap();
+    check_threads(&super::classify(&by_hand, &memory, &is_own));
     for object in &mut capture.objects {
         std::sync::Arc::make_mut(&mut object.constants).clear();
     }
@@ -390,7 +401,7 @@ fn a_static_program_tells_its_threads_by_its_symbols() {
 fn a_static_program_that_loads_a_library_tells_its_threads_by_its_own_lists() {
     let dir = TempDir::new().unwrap();
     for more in [&[][..], &["-s"]] {
-        let options = [&["-O1", "-pthread", "-static", "-DLOADS=\"libm.so.6\""], more].concat();
+        let options = [&["-O1", "-pthread", "-static", "-DLOADS=\"libm.so.6\"", "-ldl"], more].concat();
         let program = build(&dir, "gcc", "loads.c", &format!("{COMMON}{THREADS}"), &options);
         let (capture, map) = Target::start(&program).measure();
         let mut objects = capture.objects.iter();

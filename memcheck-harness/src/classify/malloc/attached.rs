@@ -315,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_loaded_object_holds_is_not_allocated() {
+        let mut fake = Fake::new();
+        let loads = [(4, 0, 0x1000, 0x1000), (6, 0x1000, 0x1000, 0x3000)];
+        fake.object(ObjectKind::Library, "/w/lib.so", 0x5_0000, &loads, None);
+        fake.region((0x5_0000, 0x5_1000), "r--p", "/w/lib.so");
+        fake.region((0x5_1000, 0x5_2000), "rw-p", "/w/lib.so");
+        fake.region((0x5_2000, 0x5_8000), "rw-p", "");
+        let process = Process::new(&fake.capture, &fake, &mut Notes::default());
+        let told = [0x4_f000, 0x5_1008, 0x5_2008, 0x5_3ff8, 0x5_4000, 0x5_8000].map(|at| process.is_static_data(at));
+        assert_eq!(told, [false, true, true, true, false, false]);
+    }
+
+    #[test]
     fn a_file_that_is_mapped_in_part_owns_nothing_above_it() {
         let mut fake = two_threads(&[0]);
         let loads = [(4, 0, 0x100_0000, 0x100_0000)];

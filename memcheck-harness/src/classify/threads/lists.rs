@@ -48,10 +48,12 @@ pub(super) fn heads(
 ) -> Option<[(List, u64); 3]> {
     let all = |used, user, cache| [(List::Used, used), (List::User, user), (List::Cache, cache)];
     let is_ring = |heads: &[(List, u64); 3]| heads.iter().all(|(_, head)| ring(process, *head));
-    // A static program that loads a library brings a loader into memory whose lists nobody uses.
-    let is_running = |object: &&Object| object.kind != ObjectKind::Library && object.symbols.contains_key("_rtld_global");
-    let by_loader = || {
-        let loader = process.capture.objects.iter().find(is_running)?;
+    // A static program that loads a library brings a loader into memory whose lists nobody uses. But where something other than the
+    // kernel has started the program, nothing tells the loader that did it from a library.
+    let by_loader = |as_library: bool| {
+        let is_it = |object: &&Object| (object.kind == ObjectKind::Library) == as_library;
+        let mut objects = process.capture.objects.iter().filter(is_it);
+        let loader = objects.find(|object| object.symbols.contains_key("_rtld_global"))?;
         let global = loader.bias.wrapping_add(*loader.symbols.get("_rtld_global")?);
         let used = global.wrapping_add(field(process, "_thread_db_rtld_global__dl_stack_used")?);
         let user = global.wrapping_add(field(process, "_thread_db_rtld_global__dl_stack_user")?);
@@ -84,12 +86,15 @@ pub(super) fn heads(
             }
         })
     };
-    by_loader()
+    // Zeros are no answer here: the main thread is on this list from the beginning.
+    let is_used = |heads: &[(List, u64); 3]| process.u64(heads[1].1).is_some_and(|next| next != 0);
+    by_loader(false)
         .filter(is_ring)
         .or_else(|| by_names("stack_used", "__stack_user", "stack_cache").filter(is_ring))
         .or_else(|| by_names("_dl_stack_used", "_dl_stack_user", "_dl_stack_cache").filter(is_ring))
         .or_else(|| by_ring().filter(is_ring))
         .or_else(|| by_static_ring().filter(is_ring))
+        .or_else(|| by_loader(true).filter(is_ring).filter(is_used))
 }
 
 /// A list head whose neighbours point back at it, or one that nobody has set up yet (all zero).
