@@ -161,12 +161,10 @@ fn spawn(program: &Path) {
 fn stops(table: &mut Table, dir: &Path) -> Fallible<()> {
     let names = [
         "marker, stop and go / gdb breakpoint",
-        // What the limit was measured for: a full capture, smaps to typed records.
-        "full pause: smaps, status, ELF facts / gdb mappings",
+        "full pause / gdb info proc mappings",
         "the same, first three",
-        // What a checkpoint does besides before the target runs on: which thread, arena and allocation owns what.
-        "the same, classified and recorded / gdb mappings",
-        "classified and recorded, first three",
+        "its capture alone: smaps, status, ELF headers / gdb",
+        "its capture alone, first three",
     ];
     if !table.wants(&names, Reach::Near) {
         return Ok(());
@@ -196,10 +194,10 @@ fn stops(table: &mut Table, dir: &Path) -> Fallible<()> {
     let column =
         |index: usize, of: fn(&(Duration, Duration)) -> Duration| -> Vec<Duration> { seen[index].iter().map(of).collect() };
     table.row(names[0], &column(0, |felt| felt.1), &column(2, |felt| felt.1), 0.15)?;
-    table.row(names[1], &column(4, |felt| felt.1), &column(3, |felt| felt.1), 0.20)?;
-    table.row(names[2], &column(4, |felt| felt.0), &column(3, |felt| felt.0), 0.30)?;
-    table.row(names[3], &column(1, |felt| felt.1), &column(3, |felt| felt.1), 0.25)?;
-    table.row(names[4], &column(1, |felt| felt.0), &column(3, |felt| felt.0), 0.30)?;
+    table.row(names[1], &column(1, |felt| felt.1), &column(3, |felt| felt.1), 0.20)?;
+    table.row(names[2], &column(1, |felt| felt.0), &column(3, |felt| felt.0), 0.30)?;
+    table.row(names[3], &column(4, |felt| felt.1), &column(3, |felt| felt.1), 0.20)?;
+    table.row(names[4], &column(4, |felt| felt.0), &column(3, |felt| felt.0), 0.30)?;
     Ok(())
 }
 
