@@ -28,7 +28,7 @@ pub(super) struct Loaded {
 pub(super) fn needed(loaded: &[Loaded]) -> BTreeMap<Name, BTreeSet<Name>> {
     let mut found: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
     for library in loaded.iter().filter(|object| object.kind != ObjectKind::Executable) {
-        let is_it = |name: &Name| library.soname.as_ref() == Some(name) || library.name == name.file_name();
+        let is_it = |name: &Name| library.soname.as_ref() == Some(name) || library.name.as_bytes() == name.file_name_bytes();
         let who = loaded.iter().filter(|object| object.needed.iter().any(is_it));
         found.insert(library.name.clone(), who.map(|object| object.name.clone()).collect());
     }

@@ -165,7 +165,7 @@ fn keeps_pages(process: &Process<'_>, deepest_bytes: u64) -> bool {
     let objects = &process.capture.objects;
     let is_old = objects
         .iter()
-        .any(|object| object.path.file_name().as_bytes().starts_with(b"libpthread-2."));
+        .any(|object| object.path.file_name_bytes().starts_with(b"libpthread-2."));
     let is_new = ["_rtld_global", "_dl_stack_user"]
         .iter()
         .any(|name| process.symbol(name).is_some());

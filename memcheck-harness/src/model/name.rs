@@ -62,12 +62,19 @@ impl Name {
     /// The part after the last `/`.
     #[must_use]
     pub fn file_name(&self) -> Self {
-        let all = self.as_bytes();
-        let start = all.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
-        if start == 0 {
+        let part = self.file_name_bytes();
+        if part.len() == self.as_bytes().len() {
             return self.clone();
         }
-        Self::new(all.get(start..).unwrap_or_default())
+        Self::new(part)
+    }
+
+    /// The bytes of [`Name::file_name`], to be compared.
+    #[must_use]
+    pub fn file_name_bytes(&self) -> &[u8] {
+        let all = self.as_bytes();
+        let start = all.iter().rposition(|&b| b == b'/').map_or(0, |i| i + 1);
+        all.get(start..).unwrap_or_default()
     }
 
     /// The escaped text, borrowed when nothing needs escaping. [`Name::unescape`] is its inverse.
@@ -244,7 +251,9 @@ mod tests {
             }
             let path = [b"/a/", &text[..]].concat();
             let after = text.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-            assert_eq!(Name::new(path).file_name().as_bytes(), &text[after..]);
+            let path = Name::new(path);
+            assert_eq!(path.file_name().as_bytes(), &text[after..]);
+            assert_eq!(path.file_name_bytes(), &text[after..]);
         }
         assert_eq!(std::mem::size_of::<Name>(), 24);
     }

@@ -155,7 +155,7 @@ pub(super) fn old_glibc_without_threads(process: &Process<'_>) -> bool {
             .capture
             .objects
             .iter()
-            .any(|object| object.path.file_name().as_bytes().starts_with(start))
+            .any(|object| object.path.file_name_bytes().starts_with(start))
     };
     named(b"libc-2.") && !named(b"libpthread")
 }
