@@ -24,8 +24,9 @@ const AT_BASE: u64 = 7;
 const AT_ENTRY: u64 = 9;
 
 /// What classification looks up in C libraries and static executables: glibc's description of its threads for debuggers
-/// (nptl_db/structs.def), its thread lists (nptl/descr.h, sysdeps/nptl/dl-*stack*), and malloc's two global states.
-const SYMBOLS: [&str; 22] = [
+/// (nptl_db/structs.def), its thread lists (nptl/descr.h, sysdeps/nptl/dl-*stack*), the loader's list of objects (elf/link.h), and
+/// malloc's two global states.
+const SYMBOLS: [&str; 23] = [
     "_thread_db_sizeof_pthread",
     "_thread_db_pthread_list",
     "_thread_db_pthread_nextevent",
@@ -39,6 +40,7 @@ const SYMBOLS: [&str; 22] = [
     "_thread_db__dl_stack_user",
     "_rtld_global",
     "_rtld_global_ro",
+    "_r_debug",
     "stack_used",
     "stack_cache",
     "__stack_user",

@@ -7,7 +7,7 @@ use crate::model::{ArenaFact, Class, HeapFact, Name, ObjectKind, Role};
 
 use super::interval::{Claims, Priority, certain};
 use super::malloc;
-use super::process::Process;
+use super::process::{Area, Process};
 
 /// `HEAP_MAX_SIZE` on 64-bit: 2 * `DEFAULT_MMAP_THRESHOLD_MAX`, malloc/arena.c. Heaps are aligned to it.
 const HEAP_MAX: u64 = 64 << 20;
@@ -82,17 +82,13 @@ pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) -> Option<Vec<Ar
 
 /// glibc is loaded, about to be loaded by its own loader, or linked in and recognisable: in a stripped program by its main arena.
 fn has_glibc(process: &Process<'_>) -> bool {
-    let is_libc = |name: &Name| {
-        let name = name.as_bytes();
-        name == b"libc.so.6" || name.starts_with(b"libc-2.")
-    };
+    let is_libc = |name: &[u8]| name == b"libc.so.6" || name.starts_with(b"libc-2.");
     process.capture.objects.iter().any(|object| {
-        let file = object.path.file_name();
+        let file = object.path.file_name_bytes();
         let soname = object.facts.as_ref().and_then(|facts| facts.soname.as_ref());
-        is_libc(&file)
-            || soname.is_some_and(is_libc)
-            || (object.kind == ObjectKind::Interpreter
-                && (file.as_bytes().starts_with(b"ld-linux") || file.as_bytes().starts_with(b"ld-2.")))
+        is_libc(file)
+            || soname.is_some_and(|name| is_libc(name.as_bytes()))
+            || (object.kind == ObjectKind::Interpreter && (file.starts_with(b"ld-linux") || file.starts_with(b"ld-2.")))
             || object.symbols.contains_key("_dl_stack_used")
             || object.symbols.contains_key("_thread_db_pthread_list")
             || (object.kind == ObjectKind::Executable
@@ -105,7 +101,13 @@ fn has_glibc(process: &Process<'_>) -> bool {
 fn candidates(process: &Process<'_>) -> BTreeMap<u64, Heap> {
     let mut found = BTreeMap::new();
     let mut probes = 0;
-    for area in process.areas.iter().filter(|area| area.plain_memory()) {
+    // Most areas have no place for a heap, of either size.
+    let has_place = |area: &&Area<'_>| {
+        area.start
+            .checked_next_multiple_of(HEAP_MAX_HUGE)
+            .is_some_and(|at| at < area.end)
+    };
+    for area in process.areas.iter().filter(has_place).filter(|area| area.plain_memory()) {
         let huge = area.flag(b"ht") || !area.region.name.is_empty();
         for max in if huge { &[HEAP_MAX, HEAP_MAX_HUGE][..] } else { &[HEAP_MAX] } {
             let Some(mut at) = area.start.checked_next_multiple_of(*max) else {

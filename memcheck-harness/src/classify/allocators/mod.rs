@@ -6,7 +6,7 @@ mod musl;
 
 use std::collections::BTreeSet;
 
-use crate::model::{Allocator, MallocFact, Name, Object, ObjectKind, Role};
+use crate::model::{Allocator, MallocFact, Name, ObjectKind, Role};
 
 use super::interval::{Claims, Priority, certain, likely};
 use super::process::{Area, Notes, Process};
@@ -54,13 +54,23 @@ const NAMES: [(Allocator, &[u8]); 6] = [
 
 /// The allocators and runtimes that are in the process.
 pub(super) fn present(process: &Process<'_>) -> BTreeSet<Allocator> {
-    let objects = process.capture.objects.iter();
-    let named: Vec<(&Object, Name)> = objects.map(|object| (object, object.path.file_name())).collect();
-    TRACES
-        .iter()
-        .filter(|(_, files, traces)| named.iter().any(|(object, file)| has(object, file, files, traces)))
-        .map(|(which, ..)| *which)
-        .collect()
+    let mut present = BTreeSet::new();
+    for object in &process.capture.objects {
+        let file = object.path.file_name_bytes();
+        let soname = object.facts.as_ref().and_then(|facts| facts.soname.as_ref());
+        let soname = soname.map(Name::as_bytes).unwrap_or_default();
+        let begins = |name: &[u8], starts: &[&[u8]]| starts.iter().any(|start| name.starts_with(start));
+        // Python's name counts only for the program itself: modules are called so too.
+        let is_named = object.kind == ObjectKind::Executable || begins(file, &[b"lib", b"ld-"]);
+        let named = |starts: &[&[u8]]| is_named && begins(file, starts) || begins(soname, starts);
+        present.extend(TRACES.iter().filter(|(_, files, _)| named(files)).map(|(which, ..)| *which));
+        // These are few, and most objects have none.
+        for symbol in object.symbols.keys() {
+            let told = TRACES.iter().filter(|(.., traces)| traces.contains(&symbol.as_str()));
+            present.extend(told.map(|(which, ..)| *which));
+        }
+    }
+    present
 }
 
 /// Claims what belongs to the allocators that are present. `glibc`: it is in the process; `malloc`: its main arena, where that
@@ -107,23 +117,6 @@ pub(super) fn claim(
         }
         claimer.go();
     }
-}
-
-fn has(object: &Object, file: &Name, files: &[&[u8]], traces: &[&str]) -> bool {
-    let named = |name: &Name| files.iter().any(|start| name.as_bytes().starts_with(start));
-    // Python's name counts only for the program itself: modules are called so too.
-    let by_name = named(file) && (object.kind == ObjectKind::Executable || !named(&Name::from("python3")));
-    let by_soname = object
-        .facts
-        .as_ref()
-        .and_then(|facts| facts.soname.as_ref())
-        .is_some_and(named);
-    by_name || named_library(file, files) || by_soname || traces.iter().any(|trace| object.symbols.contains_key(*trace))
-}
-
-fn named_library(name: &Name, files: &[&[u8]]) -> bool {
-    let library = name.as_bytes().starts_with(b"lib") || name.as_bytes().starts_with(b"ld-");
-    library && files.iter().any(|start| name.as_bytes().starts_with(start))
 }
 
 struct Claimer<'p, 'c> {

@@ -1,10 +1,8 @@
 //! Which thread allocates from which arena, and where its cache of freed chunks is: `thread_arena` and `tcache`, two
 //! thread-local variables of libc, found by what they point at.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::super::loader::tls_bytes;
-use super::super::process::Process;
+use super::super::process::{Area, Process};
 use super::super::threads::Found;
 use super::lists::{self, Cache};
 
@@ -14,19 +12,42 @@ const MAX_TLS: u64 = 1 << 20;
 /// What a libc may keep in TLS: `tcache` lies this near to `thread_arena` (the whole of it is 0x90 bytes in 2.36).
 const LIBC_TLS: u64 = 0x200;
 
-/// Words from so far before to so far after it.
+/// Words from so far before to so far after it, which is the one in the middle.
 const SLOTS: usize = 2 * LIBC_TLS as usize / 8 + 1;
+const MIDDLE: usize = SLOTS / 2;
 
 /// TLS beyond the objects' own: the surplus, alignment and the header of the block on machines where it lies above.
 const SLACK: u64 = 0x200;
 
 const NOT_FOUND: &str = "the caches of its threads were not found";
 
+/// The addresses of all arenas.
+pub(super) struct Addresses {
+    sorted: Vec<u64>,
+    first: u64,
+    span: u64,
+}
+
+impl Addresses {
+    pub(super) fn new(all: impl Iterator<Item = u64>) -> Self {
+        let mut sorted: Vec<u64> = all.collect();
+        sorted.sort_unstable();
+        let first = sorted.first().copied().unwrap_or(0);
+        let span = sorted.last().map_or(0, |last| last - first);
+        Self { sorted, first, span }
+    }
+
+    fn has(&self, word: u64) -> bool {
+        // Nearly every word is far from all of them.
+        word.wrapping_sub(self.first) <= self.span && self.sorted.binary_search(&word).is_ok()
+    }
+}
+
 /// What is known of the threads' use of malloc.
 #[derive(Default)]
 pub(super) struct Attached {
-    /// Live threads by arena. A thread that never allocated has none.
-    pub(super) threads: BTreeMap<u64, Vec<i32>>,
+    /// Live threads with their arenas, by arena, those of one in the order of the capture. A thread that never allocated has none.
+    threads: Vec<(u64, i32)>,
     /// Chunks in the threads' caches.
     pub(super) cached: Vec<lists::Listed>,
     /// Whether the links of their lists are protected; absent when all are empty.
@@ -35,12 +56,21 @@ pub(super) struct Attached {
     pub(super) doubt: Option<String>,
 }
 
+impl Attached {
+    /// The threads that use an arena.
+    pub(super) fn of(&self, arena: u64) -> Vec<i32> {
+        let before = self.threads.partition_point(|(of, _)| *of < arena);
+        let of_it = self.threads.iter().skip(before).take_while(|(of, _)| *of == arena);
+        of_it.map(|(_, tid)| *tid).collect()
+    }
+}
+
 /// Looks into the threads. `arenas` are the addresses of all arenas; `must_have`: this version of malloc has caches; absent:
 /// nobody asks for what is in them.
 pub(super) fn find(
     process: &Process<'_>,
     found: &Found<'_>,
-    arenas: &BTreeSet<u64>,
+    arenas: &Addresses,
     must_have: Option<bool>,
     left: &mut usize,
 ) -> Attached {
@@ -53,7 +83,7 @@ pub(super) fn find(
     let slots = arena_slots(process, found.tls_below, &threads, arenas);
     if let (None, [slot]) = (must_have, &slots[..]) {
         return Attached {
-            threads: by_arena(process, &threads, arenas, *slot),
+            threads: by_arena(&threads, &arenas_of(process, &threads, arenas, *slot)),
             ..Attached::default()
         };
     }
@@ -77,7 +107,7 @@ fn at(base: u64, slot: i64) -> Option<u64> {
 }
 
 /// Distances from the TLS base at which every live thread has an arena or nothing, and one at least has an arena.
-fn arena_slots(process: &Process<'_>, below: bool, threads: &[(i32, u64)], arenas: &BTreeSet<u64>) -> Vec<i64> {
+fn arena_slots(process: &Process<'_>, below: bool, threads: &[(i32, u64)], arenas: &Addresses) -> Vec<i64> {
     let reach = tls_bytes(process).saturating_add(SLACK + LIBC_TLS).min(MAX_TLS);
     for (_, base) in threads {
         let range = if below {
@@ -86,13 +116,13 @@ fn arena_slots(process: &Process<'_>, below: bool, threads: &[(i32, u64)], arena
             (*base, base.saturating_add(reach))
         };
         let slots: Vec<i64> = process
-            .search(range.0, range.1, |_, word| arenas.contains(&word))
+            .search(range.0, range.1, |_, word| arenas.has(word))
             .into_iter()
             .map(|address| address.wrapping_sub(*base).cast_signed())
             .filter(|slot| {
                 threads.iter().all(|(_, base)| {
                     let word = at(*base, *slot).and_then(|address| process.u64(address)).unwrap_or(0);
-                    word == 0 || arenas.contains(&word)
+                    word == 0 || arenas.has(word)
                 })
             })
             .collect();
@@ -151,60 +181,70 @@ struct Candidate {
     result: Attached,
 }
 
-/// The threads' arenas by one slot.
-fn by_arena(process: &Process<'_>, threads: &[(i32, u64)], arenas: &BTreeSet<u64>, slot: i64) -> BTreeMap<u64, Vec<i32>> {
-    let mut found: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-    for (tid, base) in threads {
-        if let Some(arena) = at(*base, slot).and_then(|address| process.u64(address))
-            && arenas.contains(&arena)
-        {
-            found.entry(arena).or_default().push(*tid);
-        }
-    }
+/// The arena of each thread by one slot.
+fn arenas_of(process: &Process<'_>, threads: &[(i32, u64)], arenas: &Addresses, slot: i64) -> Vec<Option<u64>> {
+    let arena = |(_, base): &(i32, u64)| {
+        let word = at(*base, slot).and_then(|address| process.u64(address));
+        word.filter(|word| arenas.has(*word))
+    };
+    threads.iter().map(arena).collect()
+}
+
+fn by_arena(threads: &[(i32, u64)], arenas: &[Option<u64>]) -> Vec<(u64, i32)> {
+    let uses = |((tid, _), arena): (&(i32, u64), &Option<u64>)| Some(((*arena)?, *tid));
+    let mut found: Vec<(u64, i32)> = threads.iter().zip(arenas).filter_map(uses).collect();
+    found.sort_by_key(|(arena, _)| *arena);
     found
+}
+
+/// The words around a place in a thread's storage; 0 where there are none.
+fn around(process: &Process<'_>, base: u64, slot: i64) -> [u64; SLOTS] {
+    let reach = LIBC_TLS.cast_signed();
+    let words = at(base, slot.saturating_sub(reach)).and_then(|first| process.words::<SLOTS>(first));
+    words.unwrap_or_else(|| {
+        let mut places = (-reach..=reach).step_by(8).map(|distance| slot.checked_add(distance));
+        let mut place = || at(base, places.next()??);
+        std::array::from_fn(|_| place().and_then(|address| process.u64(address)).unwrap_or(0))
+    })
 }
 
 /// The threads' arenas by one slot, and the caches by the best slot near it.
 fn caches(
     process: &Process<'_>,
     threads: &[(i32, u64)],
-    (arenas, must_have): (&BTreeSet<u64>, bool),
+    (arenas, must_have): (&Addresses, bool),
     arena_slot: i64,
     left: &mut usize,
 ) -> Candidate {
-    let by_arena = by_arena(process, threads, arenas, arena_slot);
-    let users: BTreeSet<i32> = by_arena.values().flatten().copied().collect();
-    let reach = i64::try_from(LIBC_TLS).unwrap_or(0);
-    let places = || (arena_slot - reach..=arena_slot + reach).step_by(8).enumerate();
+    let used = arenas_of(process, threads, arenas, arena_slot);
+    let mut looker = Looker { process, last: None };
     // Most places hold no cache of any thread: of those, no more is known than that some thread has something else there.
     let mut torn = [false; SLOTS];
-    let mut slots: BTreeMap<usize, Slot> = BTreeMap::new();
-    for (tid, base) in threads {
-        let uses = users.contains(tid);
-        let words = at(*base, arena_slot - reach).and_then(|first| process.words::<SLOTS>(first));
-        for (index, place) in places().filter(|(_, place)| *place != arena_slot) {
-            let known = words.as_ref().and_then(|words| words.get(index).copied());
-            let word = known.or_else(|| at(*base, place).and_then(|address| process.u64(address)));
-            let is_torn = match look(process, word.unwrap_or(0), left) {
+    // By their places.
+    let mut slots: Vec<(usize, Slot)> = Vec::new();
+    for ((_, base), arena) in threads.iter().zip(&used) {
+        let uses = arena.is_some();
+        for (index, (word, torn)) in around(process, *base, arena_slot).into_iter().zip(&mut torn).enumerate() {
+            if index == MIDDLE {
+                continue;
+            }
+            *torn |= match looker.look(word, left) {
                 // A thread gets its arena and its cache together, and gives them back together.
                 Look::Nothing => uses,
                 Look::Shared(at) => {
-                    slots.entry(index).or_default().shared.push(at);
+                    slot_at(&mut slots, index).shared.push(at);
                     false
                 }
                 // The thread has something else there.
                 Look::At(Cache::Other) => true,
-                Look::At(cache) => !slots.entry(index).or_default().take(cache),
+                Look::At(cache) => !slot_at(&mut slots, index).take(cache),
             };
-            if let Some(known) = torn.get_mut(index) {
-                *known |= is_torn;
-            }
         }
     }
     // What is worth less than another one for sure need not be looked at.
     let sure = slots
-        .values()
-        .map(|slot| (slot.score, slot.chunks.len()))
+        .iter()
+        .map(|(_, slot)| (slot.score, slot.chunks.len()))
         .max()
         .unwrap_or_default();
     let (mut best, mut is_torn) = (Slot::default(), false);
@@ -230,11 +270,12 @@ fn caches(
     } else {
         None
     };
+    let threads = by_arena(threads, &used);
     Candidate {
         score,
-        attached: by_arena.values().map(Vec::len).sum(),
+        attached: threads.len(),
         result: Attached {
-            threads: by_arena,
+            threads,
             cached,
             safe: [false, true].into_iter().find(|safe| ways[usize::from(*safe)]),
             doubt: doubt.map(str::to_owned),
@@ -250,17 +291,44 @@ enum Look {
     At(Cache),
 }
 
-fn look(process: &Process<'_>, word: u64, left: &mut usize) -> Look {
-    if word == 0 {
-        return Look::Nothing;
+/// The slot of a place.
+fn slot_at(slots: &mut Vec<(usize, Slot)>, place: usize) -> &mut Slot {
+    // One thread's come in order.
+    let index = slots.partition_point(|(known, _)| *known < place);
+    if slots.get(index).is_none_or(|(known, _)| *known != place) {
+        slots.insert(index, (place, Slot::default()));
     }
-    let area = if word.is_multiple_of(8) { process.area_at(word) } else { None };
-    match area {
+    &mut slots[index].1
+}
+
+/// Looks at words: they point again and again into the same few areas.
+struct Looker<'p> {
+    process: &'p Process<'p>,
+    last: Option<&'p Area<'p>>,
+}
+
+impl Looker<'_> {
+    fn look(&mut self, word: u64, left: &mut usize) -> Look {
+        if word == 0 {
+            return Look::Nothing;
+        }
+        if !word.is_multiple_of(8) {
+            return Look::At(Cache::Other);
+        }
+        let last = self.last.filter(|area| (area.start..area.end).contains(&word));
+        let Some(area) = last.or_else(|| self.process.area_at(word)) else {
+            return Look::At(Cache::Other);
+        };
+        self.last = Some(area);
         // A cache is written to.
-        Some(area) if area.region.inode != 0 && !area.region.perms.write => Look::Shared(word),
-        // And allocated.
-        Some(_) if !process.is_static_data(word) => Look::At(lists::cache(process, word, left)),
-        _ => Look::At(Cache::Other),
+        if area.region.inode != 0 && !area.region.perms.write {
+            return Look::Shared(word);
+        }
+        // And allocated, by somebody who aligns it.
+        if !word.is_multiple_of(16) || self.process.is_static_data(word) {
+            return Look::At(Cache::Other);
+        }
+        Look::At(lists::cache(self.process, word, left))
     }
 }
 
@@ -303,7 +371,13 @@ mod tests {
     fn found(fake: &Fake) -> Candidate {
         let process = Process::new(&fake.capture, fake, &mut Notes::default());
         let threads = [(1, BASES[0]), (2, BASES[1])];
-        caches(&process, &threads, (&BTreeSet::from([ARENA]), true), -0x40, &mut 1000)
+        caches(
+            &process,
+            &threads,
+            (&Addresses::new([ARENA].into_iter()), true),
+            -0x40,
+            &mut 1000,
+        )
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! `mp_`, glibc's books of the whole process: where the main heap begins, and how many allocations have mappings of their own.
 //! Found beside the main arena by what it must say.
 
-use std::collections::BTreeSet;
-
 use super::super::process::Process;
 use super::state::State;
 
@@ -13,11 +11,11 @@ const NEAR: u64 = 0x1400;
 const LAYOUTS: [(u64, u64, u64); 4] = [(0x44, 0x58, 0x68), (0x3c, 0x50, 0x60), (0x28, 0x38, 0x48), (0x28, 0x38, 0x50)];
 
 /// `DEFAULT_MMAP_MAX` and the default of `arena_test` on 64-bit.
-const MMAP_MAX: u32 = 65536;
+const MMAP_MAX: u64 = 65536;
 const ARENA_TEST: u64 = 8;
 
 /// What malloc counts of the allocations with their own mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mmapped {
     pub(super) count: u64,
     pub(super) bytes: u64,
@@ -39,47 +37,63 @@ pub(super) fn mmapped(process: &Process<'_>, main: &State, sbrk_base: Option<u64
 fn find(process: &Process<'_>, (start, end): (u64, u64), sbrk_base: Option<u64>) -> Option<(bool, Mmapped)> {
     // The word that says where the heap begins; while it is empty, the word that holds a default.
     let wanted = sbrk_base.unwrap_or(ARENA_TEST);
-    let mut found: BTreeSet<(bool, Mmapped)> = BTreeSet::new();
+    let [mut unusual, mut usual] = [Answer::None; 2];
     for anchor in process.search(start, end, |_, word| word == wanted) {
         for layout in LAYOUTS {
             let at = if sbrk_base.is_some() { layout.2 } else { 0x18 };
             if let Some(mp) = anchor.checked_sub(at)
-                && let Some(answer) = read(process, mp, layout, sbrk_base)
+                && let Some((is_usual, answer)) = read(process, mp, layout, sbrk_base)
             {
-                found.insert(answer);
+                if is_usual { &mut usual } else { &mut unusual }.add(answer);
             }
         }
     }
     // Defaults may have been changed (mallopt); then what remains must agree.
-    let usual = found.iter().any(|(usual, ..)| *usual);
-    let answers: BTreeSet<Mmapped> = found
-        .into_iter()
-        .filter(|(is, _)| *is == usual)
-        .map(|(_, answer)| answer)
-        .collect();
-    (answers.len() == 1)
-        .then(|| answers.first().map(|answer| (usual, *answer)))
-        .flatten()
+    match (usual, unusual) {
+        (Answer::One(answer), _) => Some((true, answer)),
+        (Answer::None, Answer::One(answer)) => Some((false, answer)),
+        _ => None,
+    }
+}
+
+/// What was found in several places.
+#[derive(Clone, Copy)]
+enum Answer {
+    None,
+    One(Mmapped),
+    /// They say different things.
+    Torn,
+}
+
+impl Answer {
+    fn add(&mut self, told: Mmapped) {
+        *self = match *self {
+            Self::None => Self::One(told),
+            Self::One(known) if known == told => *self,
+            _ => Self::Torn,
+        }
+    }
 }
 
 /// Whether the defaults stand there, and what is counted; `None` for what cannot be `mp_`.
 fn read(process: &Process<'_>, mp: u64, layout: (u64, u64, u64), sbrk_base: Option<u64>) -> Option<(bool, Mmapped)> {
     let (count_at, bytes_at, base_at) = layout;
-    let arena_test = process.u64(mp.checked_add(0x18)?)?;
     let at = mp.checked_add(count_at)?;
-    let (count, count_max, most) = (
-        process.u32(at)?,
-        process.u32(at.checked_add(4)?)?,
-        process.u32(at.checked_add(8)?)?,
-    );
+    let counts = process.u64(at)?;
+    let (count, count_max) = (counts & 0xffff_ffff, counts >> 32);
+    let (is_test, is_max) = (process.u64(mp.checked_add(0x18)?)? == ARENA_TEST, count_max == MMAP_MAX);
+    let usual = is_test && is_max;
+    // One of the two defaults must stand there, or it is another structure.
+    let changed = sbrk_base.is_some() && (is_test || is_max);
+    if !(usual || changed) {
+        return None;
+    }
+    let most = u64::from(process.u32(at.checked_add(8)?)?);
     let [bytes, most_bytes] = process.words::<2>(mp.checked_add(bytes_at)?)?;
     let base = process.u64(mp.checked_add(base_at)?)?;
-    let told = told(u64::from(count), bytes, layout == LAYOUTS[0], process.page)?;
+    let told = told(count, bytes, layout == LAYOUTS[0], process.page)?;
     let sound = base == sbrk_base.unwrap_or(0) && count <= most && most <= count_max && bytes <= most_bytes;
-    let usual = arena_test == ARENA_TEST && count_max == MMAP_MAX;
-    // One of the two defaults must stand there, or it is another structure.
-    let changed = sbrk_base.is_some() && (arena_test == ARENA_TEST || count_max == MMAP_MAX);
-    (sound && (usual || changed)).then_some((usual, told))
+    sound.then_some((usual, told))
 }
 
 /// What the two words say. `drifts`: 2.43 counts 16 bytes too many each time it moves or resizes a mapping (`mremap_chunk` takes the

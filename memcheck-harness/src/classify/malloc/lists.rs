@@ -61,8 +61,9 @@ pub(super) fn fast<'s>(
             let mut found = Vec::new();
             for (index, head) in &heads {
                 // A head is an address as it is; only links inside chunks are protected, from 2.32.
-                let chunks = chain(process, *head, 16, safe, left)?;
-                found.extend(chunks.into_iter().map(|chunk| (chunk, bytes_of(*index))));
+                chain(process, *head, (16, safe), left, |chunk| {
+                    found.push((chunk, bytes_of(*index)))
+                })?;
             }
             Some(found)
         })
@@ -77,23 +78,30 @@ fn bytes_of(index: usize) -> Option<u64> {
     (index < SMALL_LISTS).then_some(32 + 16 * index as u64)
 }
 
-/// Follows a singly linked list whose link lies `link` bytes into an element. With safe-linking (`PROTECT_PTR`, 2.32) a link
-/// is xored with its own address shifted by a page. `None` when it leads nowhere, or on for longer than `left` allows: the list
-/// is then no list. What was looked at counts either way, so that forged lists cost bounded time.
-fn chain(process: &Process<'_>, head: u64, link: u64, safe: bool, left: &mut usize) -> Option<Vec<u64>> {
-    let mut out = Vec::new();
+/// Follows a singly linked list whose link lies `link` bytes into an element, and adds its elements; how many. With safe-linking
+/// (`PROTECT_PTR`, 2.32) a link is xored with its own address shifted by a page. `None` when it leads nowhere, or on for longer
+/// than `left` allows: the list is then no list. What was looked at counts either way, so that forged lists cost bounded time.
+fn chain(
+    process: &Process<'_>,
+    head: u64,
+    (link, safe): (u64, bool),
+    left: &mut usize,
+    mut element: impl FnMut(u64),
+) -> Option<usize> {
+    let mut count = 0;
     let mut at = head;
     while at != 0 {
         *left = left.checked_sub(1)?;
         if !at.is_multiple_of(16) {
             return None;
         }
-        out.push(at);
+        element(at);
+        count += 1;
         let position = at.checked_add(link)?;
         let word = process.u64(position)?;
         at = if safe { word ^ (position >> 12) } else { word };
     }
-    Some(out)
+    Some(count)
 }
 
 /// What a word in a thread's storage points at.
@@ -134,31 +142,35 @@ fn lists<const COUNT_WORDS: usize, const LISTS: usize>(process: &Process<'_>, at
         return Cache::Other;
     };
     let bytes = counts.map(u64::to_le_bytes);
-    let counts: Vec<usize> = bytes
-        .as_flattened()
-        .chunks_exact(width)
-        .map(|count| count.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
-        .collect();
+    let count = |index: usize| {
+        let bytes = bytes
+            .as_flattened()
+            .get(width * index..width * index + width)
+            .unwrap_or_default();
+        bytes.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
     let plausible = |head: &u64| *head == 0 || (head.is_multiple_of(16) && process.u64(*head).is_some());
     if !heads.iter().all(plausible) {
         return Cache::Other;
     }
+    let mut chunks: Vec<Listed> = Vec::new();
     for safe in [true, false] {
-        let chains: Option<Vec<Vec<u64>>> = heads.iter().map(|head| chain(process, *head, 0, safe, left)).collect();
-        let Some(chains) = chains else { continue };
-        let agrees = if LISTS == 64 {
-            chains.iter().zip(&counts).all(|(chain, count)| chain.len() == *count)
-        } else {
-            let slots = |i: usize| counts.get(i).zip(chains.get(i)).map(|(free, chain)| free + chain.len());
-            (0..LISTS).all(|i| slots(i) == slots(0))
-        };
-        if agrees {
+        chunks.clear();
+        let mut lengths = [0; LISTS];
+        let all = heads.iter().zip(&mut lengths).enumerate().all(|(index, (head, length))| {
             // From the allocation to its chunk.
-            let of = |(index, chain): (usize, &Vec<u64>)| -> Vec<Listed> {
-                let chunks = chain.iter().map(|entry| (entry.wrapping_sub(16), bytes_of(index)));
-                chunks.collect()
-            };
-            let chunks: Vec<Listed> = chains.iter().enumerate().flat_map(of).collect();
+            let add = |entry: u64| chunks.push((entry.wrapping_sub(16), bytes_of(index)));
+            let followed = chain(process, *head, (0, safe), left, add);
+            *length = followed.unwrap_or(0);
+            followed.is_some()
+        });
+        let slots = |index: usize| count(index) + lengths.get(index).copied().unwrap_or(0);
+        let agrees = if LISTS == 64 {
+            lengths.iter().enumerate().all(|(index, length)| *length == count(index))
+        } else {
+            (0..LISTS).all(|index| slots(index) == slots(0))
+        };
+        if all && agrees {
             let safe = (!chunks.is_empty()).then_some(safe);
             return Cache::Sound(chunks, safe);
         }

@@ -7,12 +7,11 @@ mod lists;
 mod state;
 mod walk;
 
-use std::collections::BTreeSet;
-
 use crate::model::{ArenaFact, ArenaUse, MallocFact};
 
 use super::process::Process;
 use super::threads::Found;
+use attached::Addresses;
 use state::State;
 use walk::{Marks, Sums};
 
@@ -52,18 +51,18 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
         ..ArenaFact::default()
     };
 
-    let addresses: BTreeSet<u64> = sizes.iter().map(|(address, _)| *address).chain([main.address]).collect();
+    let addresses = sizes.iter().map(|(address, _)| *address).chain([main.address]);
     let mut left = lists::MAX_ENTRIES;
     let touched = !states.main.is_empty() || !arenas.is_empty();
     let attached = if touched {
         let caches = walks.then(|| states.main.has_caches());
-        attached::find(process, found, &addresses, caches, &mut left)
+        attached::find(process, found, &Addresses::new(addresses), caches, &mut left)
     } else {
         attached::Attached::default()
     };
     let attach = |arena: &mut ArenaFact, state: Option<&State>| {
         // The arena's own count proves that no thread was overlooked; old ones have none.
-        let threads = attached.threads.get(&arena.address).cloned().unwrap_or_default();
+        let threads = attached.of(arena.address);
         let counted = state.and_then(|state| state.attached);
         arena.threads = (counted == Some(threads.len() as u64)).then_some(threads);
     };

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Name, ObjectKind};
+use crate::model::{Object, ObjectKind};
 
-use super::super::process::Process;
+use super::super::process::{Area, Process};
 
 /// Distances from `malloc_state` to its bins: 2.43 (no fastbins), up to 2.26, 2.27 to 2.42 (`have_fastchunks`). malloc/malloc.c.
 const BINS: [u64; 3] = [0x18, 0x68, 0x70];
@@ -178,20 +178,22 @@ fn untouched(process: &Process<'_>, address: u64, offset: u64) -> bool {
         return false;
     };
     let next = bins.checked_add(NEXT).and_then(|at| process.words::<5>(at));
-    let zero = process.words::<254>(bins).is_some_and(|words| words == [0; 254]);
-    zero && next.is_some_and(|[next, free, attached, system, _]| next == address && free == 0 && attached <= 1 && system == 0)
+    next.is_some_and(|[next, free, attached, system, _]| next == address && free == 0 && attached <= 1 && system == 0)
+        && process.words::<254>(bins).is_some_and(|words| words == [0; 254])
 }
 
 /// With no other arena, `next` of the main one points at its own beginning, at one of three distances.
 fn by_self_reference(process: &Process<'_>) -> Option<(u64, u64)> {
     let mut best: Option<(usize, u64, u64)> = None;
     let mut left = MAX_SEARCH;
+    let is_static = |object: &&Object| {
+        let alone = object.facts.as_ref().is_some_and(|facts| facts.interpreter.is_none());
+        object.kind == ObjectKind::Executable && alone
+    };
+    let programs: Vec<&Object> = process.capture.objects.iter().filter(is_static).collect();
     for area in &process.areas {
-        let region = area.region;
-        if !(region.perms.write
-            && !region.perms.shared
-            && (is_library_data(process, area.start) || is_static_data(process, area.start)))
-        {
+        let perms = area.region.perms;
+        if !(perms.write && !perms.shared && (is_library_data(process, area) || is_static_data(process, &programs, area.start))) {
             continue;
         }
         let end = area.end.min(area.start.saturating_add(left));
@@ -208,7 +210,8 @@ fn by_self_reference(process: &Process<'_>) -> Option<(u64, u64)> {
                 continue;
             };
             let sound = sound_bins(process, bins);
-            let score = if untouched(process, address, offset) { ENOUGH } else { sound };
+            let is_enough = sound >= ENOUGH || !untouched(process, address, offset);
+            let score = if is_enough { sound } else { ENOUGH };
             if score >= ENOUGH && best.is_none_or(|(most, ..)| score > most) {
                 best = Some((score, address, offset));
             }
@@ -218,33 +221,27 @@ fn by_self_reference(process: &Process<'_>) -> Option<(u64, u64)> {
 }
 
 /// Data of a file whose name is a C library's.
-fn is_library_data(process: &Process<'_>, at: u64) -> bool {
-    let Some(area) = process.area_at(at) else { return false };
-    let is_libc = |name: &Name| name.as_bytes().starts_with(b"libc.so") || name.as_bytes().starts_with(b"libc-");
+fn is_library_data(process: &Process<'_>, area: &Area<'_>) -> bool {
+    let region = area.region;
+    let is_libc = |name: &[u8]| name.starts_with(b"libc.so") || name.starts_with(b"libc-");
     let by_soname = || {
         process.capture.objects.iter().any(|object| {
-            (object.dev, object.inode) == (area.region.dev, area.region.inode)
-                && object
-                    .facts
-                    .as_ref()
-                    .and_then(|facts| facts.soname.as_ref())
-                    .is_some_and(is_libc)
+            let soname = object.facts.as_ref().and_then(|facts| facts.soname.as_ref());
+            (object.dev, object.inode) == (region.dev, region.inode) && soname.is_some_and(|name| is_libc(name.as_bytes()))
         })
     };
-    area.region.inode != 0 && (is_libc(&area.region.name.file_name()) || by_soname())
+    region.inode != 0 && (is_libc(region.name.file_name_bytes()) || by_soname())
 }
 
 /// Data or bss of a static executable.
-fn is_static_data(process: &Process<'_>, at: u64) -> bool {
-    process.capture.objects.iter().any(|object| {
-        let Some(facts) = object.facts.as_ref().filter(|_| object.kind == ObjectKind::Executable) else {
-            return false;
-        };
+fn is_static_data(process: &Process<'_>, programs: &[&Object], at: u64) -> bool {
+    programs.iter().any(|program| {
         let inside = |vaddr: u64, memsz: u64| {
-            let start = process.down(object.bias.wrapping_add(vaddr));
+            let start = process.down(program.bias.wrapping_add(vaddr));
             (start..process.up(start.saturating_add(memsz).saturating_add(process.page))).contains(&at)
         };
-        facts.interpreter.is_none() && facts.segments.iter().any(|segment| inside(segment.vaddr, segment.memsz))
+        let mut segments = program.facts.iter().flat_map(|facts| &facts.segments);
+        segments.any(|segment| inside(segment.vaddr, segment.memsz))
     })
 }
 
