@@ -6,30 +6,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Evidence, Hardening, Name, Object, ObjectKind, Role, Segment, SegmentKind};
 
 use super::interval::{Claims, ItemId, Priority, certain, likely};
-use super::process::{Area, Notes, Process};
+use super::process::{Area, Notes, Process, overlapping};
 
 /// Program headers of one object we look at. Linkers write about ten; the bound keeps a forged file cheap.
 const MAX_SEGMENTS: usize = 128;
 
 /// An object that the program or the loader loaded.
-pub(super) struct Loaded {
-    pub(super) kind: ObjectKind,
+pub(super) struct Loaded<'p> {
+    object: &'p Object,
     /// The program's own (meaningless for the executable).
     pub(super) own: bool,
     /// File name.
     pub(super) name: Name,
-    pub(super) hardening: Option<Hardening>,
-    soname: Option<Name>,
-    needed: Vec<Name>,
+}
+
+impl Loaded<'_> {
+    pub(super) fn kind(&self) -> ObjectKind {
+        self.object.kind
+    }
+
+    pub(super) fn hardening(&self) -> Option<Hardening> {
+        self.object.facts.as_ref().map(|facts| facts.hardening)
+    }
+
+    fn needs(&self) -> impl Iterator<Item = &Name> {
+        self.object.facts.iter().flat_map(|facts| &facts.needed)
+    }
 }
 
 /// Which loaded libraries are named as needed, and by whom. The loader compares `DT_NEEDED` with sonames and with the names
 /// under which it found a file (glibc's elf/dl-load.c, `_dl_map_object`).
-pub(super) fn needed(loaded: &[Loaded]) -> BTreeMap<Name, BTreeSet<Name>> {
+pub(super) fn needed(loaded: &[Loaded<'_>]) -> BTreeMap<Name, BTreeSet<Name>> {
     let mut found: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
-    for library in loaded.iter().filter(|object| object.kind != ObjectKind::Executable) {
-        let is_it = |name: &Name| library.soname.as_ref() == Some(name) || library.name.as_bytes() == name.file_name_bytes();
-        let who = loaded.iter().filter(|object| object.needed.iter().any(is_it));
+    for library in loaded.iter().filter(|object| object.kind() != ObjectKind::Executable) {
+        let soname = library.object.facts.as_ref().and_then(|facts| facts.soname.as_ref());
+        let is_it = |name: &Name| soname == Some(name) || library.name.as_bytes() == name.file_name_bytes();
+        let who = loaded.iter().filter(|object| object.needs().any(is_it));
         found.insert(library.name.clone(), who.map(|object| object.name.clone()).collect());
     }
     found
@@ -73,17 +85,24 @@ fn role(owner: Owner, part: Part) -> Role {
 /// The claims of one object.
 struct Claimer<'p, 'c> {
     process: &'p Process<'p>,
+    /// The areas that its segments may lie in.
+    areas: &'p [Area<'p>],
     claims: &'c mut Claims,
     object: &'p Object,
     owner: Owner,
-    file: Name,
+    file: &'c Name,
     /// System objects are one item each; of own ones each segment is.
     whole: Option<ItemId>,
 }
 
 /// Claims all loaded objects. Objects that are only mapped as data claim nothing and are not returned.
-pub(super) fn claim(process: &Process<'_>, own: &dyn Fn(&Name) -> bool, claims: &mut Claims, notes: &mut Notes) -> Vec<Loaded> {
-    let mut loaded = Vec::new();
+pub(super) fn claim<'p>(
+    process: &'p Process<'p>,
+    own: &dyn Fn(&Name) -> bool,
+    claims: &mut Claims,
+    notes: &mut Notes,
+) -> Vec<Loaded<'p>> {
+    let mut loaded = Vec::with_capacity(process.capture.objects.len());
     for object in &process.capture.objects {
         let own = object.kind != ObjectKind::Executable && own(&object.path);
         let owner = match object.kind {
@@ -91,12 +110,14 @@ pub(super) fn claim(process: &Process<'_>, own: &dyn Fn(&Name) -> bool, claims: 
             _ if own => Owner::Lib,
             _ => Owner::Platform,
         };
+        let name = object.path.file_name();
         let mut claimer = Claimer {
             process,
+            areas: &process.areas,
             claims,
             object,
             owner,
-            file: object.path.file_name(),
+            file: &name,
             whole: None,
         };
         let is_loaded = match &object.facts {
@@ -112,14 +133,7 @@ pub(super) fn claim(process: &Process<'_>, own: &dyn Fn(&Name) -> bool, claims: 
             }
         };
         if is_loaded {
-            loaded.push(Loaded {
-                kind: object.kind,
-                own,
-                name: object.path.file_name(),
-                hardening: object.facts.as_ref().map(|facts| facts.hardening),
-                soname: object.facts.as_ref().and_then(|facts| facts.soname.clone()),
-                needed: object.facts.as_ref().map_or_else(Vec::new, |facts| facts.needed.clone()),
-            });
+            loaded.push(Loaded { object, own, name });
         }
     }
     loaded
@@ -128,7 +142,7 @@ pub(super) fn claim(process: &Process<'_>, own: &dyn Fn(&Name) -> bool, claims: 
 impl Claimer<'_, '_> {
     fn item(&mut self, part: Part) -> ItemId {
         if self.owner == Owner::Platform {
-            let (claims, file) = (&mut *self.claims, &self.file);
+            let (claims, file) = (&mut *self.claims, self.file);
             return *self
                 .whole
                 .get_or_insert_with(|| claims.item(Role::Platform, file.clone(), None));
@@ -148,9 +162,11 @@ impl Claimer<'_, '_> {
     }
 
     fn add(&mut self, (start, end): (u64, u64), priority: Priority, part: Part, evidence: &Evidence) {
-        let process = self.process;
+        if start >= end {
+            return;
+        }
         let mut item = None;
-        for area in process.areas_in(start, end) {
+        for area in overlapping(self.areas, start, end) {
             if !self.may_be_mine(area) {
                 continue;
             }
@@ -179,6 +195,22 @@ impl Claimer<'_, '_> {
         if self.object.kind == ObjectKind::Library && !self.is_loaded(&loads) {
             return false;
         }
+        // Of each, where it begins, where its file ends, and where it ends.
+        let bounds = |load: &Segment| {
+            let start = process.down(at(load.vaddr));
+            let file_end = if load.filesz == 0 {
+                start
+            } else {
+                process.up(at(load.vaddr.wrapping_add(load.filesz)))
+            };
+            let end = process.up(at(load.vaddr.wrapping_add(load.memsz))).max(file_end);
+            (start, file_end, end)
+        };
+        let (first, last) = loads.iter().fold((u64::MAX, 0), |(first, last), load| {
+            let (start, file_end, end) = bounds(load);
+            (first.min(start).min(file_end), last.max(end))
+        });
+        self.areas = process.areas_in(first, last);
         let text_at = loads.iter().filter(|load| load.flags & 1 != 0).map(|load| load.vaddr).min();
         for load in &loads {
             let part = match load.flags {
@@ -187,13 +219,7 @@ impl Claimer<'_, '_> {
                 _ if text_at.is_some_and(|text| load.vaddr < text) => Part::Headers,
                 _ => Part::Rodata,
             };
-            let start = process.down(at(load.vaddr));
-            let file_end = if load.filesz == 0 {
-                start
-            } else {
-                process.up(at(load.vaddr.wrapping_add(load.filesz)))
-            };
-            let end = process.up(at(load.vaddr.wrapping_add(load.memsz))).max(file_end);
+            let (start, file_end, end) = bounds(load);
             self.add((start, file_end), Priority::Segment, part, &certain("program header"));
             self.add(
                 (file_end, end),
@@ -242,7 +268,7 @@ impl Claimer<'_, '_> {
             return;
         };
         let process = self.process;
-        for area in process.areas_in(process.down(first), process.up(last)) {
+        for area in overlapping(self.areas, process.down(first), process.up(last)) {
             let perms = area.region.perms;
             if !(perms.read || perms.write || perms.execute) && self.may_be_mine(area) {
                 let range = (area.start.max(process.down(first)), area.end.min(process.up(last)));

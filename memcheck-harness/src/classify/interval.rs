@@ -13,7 +13,7 @@ use super::process::{Area, Process};
 /// stronger; what the kernel or a file says of a whole region is weaker than a structure found inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Priority {
-    /// By elimination or by access bits.
+    /// By elimination.
     Shape,
     /// Inaccessible padding between an object's segments.
     Hole,
@@ -52,7 +52,6 @@ struct Claim {
 }
 
 /// All claims and the items they speak of.
-#[derive(Default)]
 pub(super) struct Claims {
     claims: Vec<Claim>,
     items: Vec<Item>,
@@ -62,13 +61,11 @@ pub(super) struct Claims {
 pub(super) struct Cuts {
     /// Their figures are not known yet.
     pub(super) pieces: Vec<Piece>,
-    /// Of each piece, the index of its area: in order.
-    pub(super) areas: Vec<usize>,
     pub(super) items: Vec<Item>,
 }
 
-/// The role of memory that nobody claims, and why; absent where that is not known.
-pub(super) type Floor = fn(&Area<'_>) -> Option<(Role, Evidence)>;
+/// Of memory that nobody claims, the role, the subject of the item, and why.
+pub(super) type Floor = fn(&Area<'_>) -> (Role, Name, Evidence);
 
 /// Evidence that follows from a checked structure.
 pub(super) fn certain(text: impl Into<Cow<'static, str>>) -> Evidence {
@@ -87,6 +84,14 @@ pub(super) fn likely(text: impl Into<Cow<'static, str>>) -> Evidence {
 }
 
 impl Claims {
+    /// None yet; about as many are expected.
+    pub(super) fn new(expected: usize) -> Self {
+        Self {
+            claims: Vec::with_capacity(expected),
+            items: Vec::with_capacity(expected),
+        }
+    }
+
     /// A new thing that ranges can belong to.
     pub(super) fn item(&mut self, role: Role, subject: Name, tid: Option<i32>) -> ItemId {
         self.items.push(Item { role, subject, tid });
@@ -135,29 +140,41 @@ impl Claims {
 /// strong claims the one that begins later, then the shorter one, wins. Items nobody kept are dropped; the others are
 /// numbered by address. `floor`: what memory of an area is that nobody claims.
 pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor) -> Cuts {
-    let Claims { mut claims, items } = claims;
-    claims.sort_by_key(|claim| claim.start);
+    let Claims { claims, items } = claims;
+    let mut order: Vec<(u64, usize)> = claims.iter().map(|claim| claim.start).zip(0..).collect();
+    order.sort_unstable();
     let mut next = 0;
     // The strongest claim that began is on top; those that ended below it stay until they come up.
     let mut active: BinaryHeap<(Priority, u64, Reverse<u64>, usize)> = BinaryHeap::new();
-    let mut keeper = Keeper::new(process, floor, &claims, items);
-    let starts = |index: usize| claims.get(index).map_or(u64::MAX, |claim| claim.start);
-    for (area_index, area) in process.areas.iter().enumerate() {
-        // Nearly all: one claim, of the whole area.
-        if active.is_empty()
-            && let Some(claim) = claims.get(next)
-            && (claim.start, claim.end) == (area.start, area.end)
-            && starts(next + 1) >= area.end
-        {
-            keeper.cut((area.start, area.end), area_index, Some(next));
-            next += 1;
-            continue;
+    let mut keeper = Keeper::new(floor, items, process.areas.len() + claims.len());
+    let starts = |next: usize| order.get(next).map_or(u64::MAX, |(start, _)| *start);
+    let claim = |next: usize| order.get(next).and_then(|(_, index)| Some((*index, claims.get(*index)?)));
+    for area in &process.areas {
+        let whole = (area.start, area.end);
+        while active.peek().is_some_and(|(_, _, end, _)| end.0 <= area.start) {
+            active.pop();
+        }
+        // Nearly all: nobody claims it, or one claim is of the whole area.
+        if active.is_empty() {
+            if starts(next) >= area.end {
+                keeper.unclaimed(whole, area, &mut None);
+                continue;
+            }
+            if let Some((_, claim)) = claim(next)
+                && (claim.start, claim.end) == whole
+                && starts(next + 1) >= area.end
+            {
+                keeper.claimed(whole, area, claim);
+                next += 1;
+                continue;
+            }
         }
         let mut at = area.start;
         let mut before = None;
+        let mut floor_item = None;
         while at < area.end {
-            while let Some(claim) = claims.get(next).filter(|claim| claim.start <= at) {
-                active.push((claim.priority, claim.start, Reverse(claim.end), next));
+            while let Some((index, claim)) = claim(next).filter(|(_, claim)| claim.start <= at) {
+                active.push((claim.priority, claim.start, Reverse(claim.end), index));
                 next += 1;
             }
             while active.peek().is_some_and(|(_, _, end, _)| end.0 <= at) {
@@ -165,12 +182,13 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor) -> Cuts {
             }
             let best = active.peek().map(|(_, _, end, index)| (end.0, *index));
             let until = area.end.min(starts(next)).min(best.map_or(u64::MAX, |(end, _)| end));
-            let claim = best.map(|(_, index)| index);
-            match keeper.cuts.pieces.last_mut() {
-                Some(last) if before == Some(claim) => last.end = until,
-                _ => keeper.cut((at, until), area_index, claim),
+            let index = best.map(|(_, index)| index);
+            match (keeper.cuts.pieces.last_mut(), index.and_then(|index| claims.get(index))) {
+                (Some(last), _) if before == Some(index) => last.end = until,
+                (_, Some(claim)) => keeper.claimed((at, until), area, claim),
+                (_, None) => keeper.unclaimed((at, until), area, &mut floor_item),
             }
-            before = Some(claim);
+            before = Some(index);
             at = until;
         }
     }
@@ -178,92 +196,74 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor) -> Cuts {
 }
 
 /// Cuts ranges, and numbers the items that they are cut for.
-struct Keeper<'c> {
-    process: &'c Process<'c>,
+struct Keeper {
     floor: Floor,
-    claims: &'c [Claim],
     items: Vec<Item>,
     /// By the index of an item.
     numbers: Vec<Option<usize>>,
-    /// An area, and the number of the item that is its floor.
-    last: Option<(usize, usize)>,
     cuts: Cuts,
 }
 
-impl<'c> Keeper<'c> {
-    fn new(process: &'c Process<'c>, floor: Floor, claims: &'c [Claim], items: Vec<Item>) -> Self {
+impl Keeper {
+    fn new(floor: Floor, items: Vec<Item>, likely: usize) -> Self {
         // One for each area, and for what cuts one: a large one that grew would be copied.
-        let likely = process.areas.len() + claims.len();
         Self {
-            process,
             floor,
-            claims,
-            last: None,
             numbers: vec![None; items.len()],
+            items,
             cuts: Cuts {
                 pieces: Vec::with_capacity(likely),
-                areas: Vec::with_capacity(likely),
                 items: Vec::with_capacity(likely),
             },
-            items,
         }
     }
 
-    /// A range of an area, for a claim or for none.
-    fn cut(&mut self, (start, end): (u64, u64), area: usize, claim: Option<usize>) {
-        let kept = &mut self.cuts.items;
-        let at = self.process.areas.get(area);
-        let known = claim.and_then(|index| self.claims.get(index));
-        let known = known.and_then(|claim| Some((claim, self.items.get_mut(claim.item.0)?)));
-        let (role, item, evidence) = match known {
-            Some((claim, item)) => {
-                let number = self.numbers.get(claim.item.0).copied().flatten().unwrap_or(kept.len());
-                if number == kept.len() {
-                    let subject = std::mem::take(&mut item.subject);
-                    kept.push(Item { subject, ..*item });
-                    if let Some(known) = self.numbers.get_mut(claim.item.0) {
-                        *known = Some(number);
-                    }
-                }
-                (item.role, number, claim.evidence.clone())
-            }
-            None => {
-                let unknown = || {
-                    let text = Cow::Borrowed("nobody knows");
-                    let confidence = Confidence::Unknown;
-                    (Role::Unclassified, Evidence { text, confidence })
-                };
-                let (role, evidence) = at.and_then(self.floor).unwrap_or_else(unknown);
-                let number = match self.last {
-                    Some((last, number)) if last == area => number,
-                    _ => {
-                        let subject = Name::default();
-                        kept.push(Item {
-                            role,
-                            subject,
-                            tid: None,
-                        });
-                        kept.len() - 1
-                    }
-                };
-                self.last = Some((area, number));
-                (role, number, evidence)
-            }
+    /// A range of an area, for a claim.
+    fn claimed(&mut self, range: (u64, u64), area: &Area<'_>, claim: &Claim) {
+        let ItemId(index) = claim.item;
+        let (Some(item), Some(number)) = (self.items.get_mut(index), self.numbers.get_mut(index)) else {
+            return;
         };
-        self.cuts.areas.push(area);
-        self.cuts.pieces.push(Piece {
-            start,
-            end,
-            role,
-            item,
-            perms: at.map(|area| area.region.perms).unwrap_or_default(),
-            resident_bytes: None,
-            anon_bytes: None,
-            swap_bytes: None,
-            proportional_bytes: None,
-            committed: None,
-            noreserve: None,
-            evidence,
+        let kept = &mut self.cuts.items;
+        let number = *number.get_or_insert_with(|| {
+            let subject = std::mem::take(&mut item.subject);
+            kept.push(Item { subject, ..*item });
+            kept.len() - 1
         });
+        self.cuts
+            .pieces
+            .push(piece(range, area, (item.role, number), claim.evidence.clone()));
+    }
+
+    /// A range of an area that nobody claims; `item` is that of all such ranges of it.
+    fn unclaimed(&mut self, range: (u64, u64), area: &Area<'_>, item: &mut Option<usize>) {
+        let (role, subject, evidence) = (self.floor)(area);
+        let kept = &mut self.cuts.items;
+        let number = *item.get_or_insert_with(|| {
+            kept.push(Item {
+                role,
+                subject,
+                tid: None,
+            });
+            kept.len() - 1
+        });
+        self.cuts.pieces.push(piece(range, area, (role, number), evidence));
+    }
+}
+
+fn piece((start, end): (u64, u64), area: &Area<'_>, (role, item): (Role, usize), evidence: Evidence) -> Piece {
+    Piece {
+        start,
+        end,
+        role,
+        item,
+        perms: area.region.perms,
+        resident_bytes: None,
+        anon_bytes: None,
+        swap_bytes: None,
+        proportional_bytes: None,
+        committed: None,
+        noreserve: None,
+        evidence,
     }
 }

@@ -40,8 +40,8 @@ use process::{Notes, Process};
 #[must_use]
 pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> bool) -> MemoryMap {
     let mut notes = Notes::default();
-    let mut claims = Claims::default();
     let process = Process::new(capture, memory, &mut notes);
+    let mut claims = Claims::new(process.areas.len());
 
     names::claim(&process, &mut claims);
     let loaded = elf::claim(&process, own, &mut claims, &mut notes);
@@ -74,12 +74,8 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         allocators::claim(&process, &present, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
     }
 
-    let interval::Cuts {
-        mut pieces,
-        areas,
-        items,
-    } = interval::cut(&process, claims, names::floor);
-    usage::measure(&process, &mut pieces, &areas, &mut notes);
+    let interval::Cuts { mut pieces, items } = interval::cut(&process, claims, names::floor);
+    usage::measure(&process, &mut pieces, &mut notes);
     let breakpoints = usage::breakpoint_pages(&process);
     let breakpoint_anon_bytes = (breakpoints.len() as u64).saturating_mul(process.page);
     let mut map = MemoryMap {
@@ -103,8 +99,8 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
     };
     usage::take_out_breakpoints(&breakpoints, &mut map);
     for object in loaded {
-        if object.kind == ObjectKind::Executable {
-            map.hardening = object.hardening;
+        if object.kind() == ObjectKind::Executable {
+            map.hardening = object.hardening();
         } else if object.own {
             map.own_objects.insert(object.name);
         } else {

@@ -1,12 +1,13 @@
-//! What a whole region is by its name, its access bits and the addresses the kernel records: the floor below every
-//! stronger claim. It reads no memory of the target.
+//! What a whole region is by its name, its access bits and the addresses the kernel records: claims, and the floor below them
+//! all. It reads no memory of the target.
 
 use crate::model::{Confidence, Evidence, Name, Role};
 
 use super::interval::{Claims, Priority, certain, likely};
 use super::process::{Area, Process};
 
-/// Claims every area that has no [`floor`], once or more: kernel regions, the brk heap, the main stack, files, shared memory.
+/// Claims what the kernel's names or the addresses it records say for certain: its own regions, the brk heap, the main stack,
+/// shared memory, memory that libc named. What other regions look like is their [`floor`].
 pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) {
     let heap = claims.item(Role::MainHeap, Name::default(), None);
     let main_stack = claims.item(Role::MainStack, Name::default(), None);
@@ -39,19 +40,44 @@ pub(super) fn claim(process: &Process<'_>, claims: &mut Claims) {
                 main_stack,
                 certain("holds the stack of the main thread"),
             );
-        } else if floor(area).is_none() {
-            let (role, subject, evidence, priority) = by_name(area);
+        } else if let Some((role, subject, evidence)) = named(area) {
             let item = claims.item(role, subject, None);
-            claims.add((area.start, area.end), priority, item, evidence);
+            claims.add((area.start, area.end), Priority::Name, item, evidence);
         }
     }
 }
 
-/// What private memory of no file and no name is where nobody claims it: most regions of a process with many, so that they are not
-/// claimed one by one.
-pub(super) fn floor(area: &Area<'_>) -> Option<(Role, Evidence)> {
-    let is_plain = area.region.name.is_empty() && area.private_anonymous() && !area.flag(b"dp");
-    is_plain.then(|| (Role::AnonMap, ownerless(area)))
+type Label = (Role, Name, Evidence);
+
+/// What an area is where nobody claims it: most regions of a process, so that they are not claimed one by one.
+pub(super) fn floor(area: &Area<'_>) -> Label {
+    let region = area.region;
+    let name = region.name.as_bytes();
+    let plain = |role, evidence| (role, Name::default(), evidence);
+    if let Some(inner) = anon_name(name) {
+        return (Role::AnonMap, Name::new(inner), likely("private memory named by the program"));
+    }
+    if area.private_anonymous() {
+        return if area.flag(b"dp") && !area.inaccessible() {
+            // MAP_DROPPABLE exists for the random state of vgetrandom, which libc allocates (glibc 2.41).
+            plain(Role::Platform, likely("droppable memory, as libc's random state"))
+        } else {
+            plain(Role::AnonMap, ownerless(area))
+        };
+    }
+    if name.starts_with(b"/") || (region.inode != 0 && !name.is_empty()) {
+        return (
+            Role::FileMap,
+            region.name.file_name(),
+            certain("a mapped file that is no loaded object"),
+        );
+    }
+    if region.perms.shared {
+        return plain(Role::SharedMap, certain("a shared mapping"));
+    }
+    let text = "a region whose name is not known".into();
+    let confidence = Confidence::Unknown;
+    (Role::Unclassified, region.name.clone(), Evidence { text, confidence })
 }
 
 fn ownerless(area: &Area<'_>) -> Evidence {
@@ -88,84 +114,39 @@ fn main_stack_address(process: &Process<'_>) -> Option<u64> {
         .or_else(|| by_pointer().filter(can_be))
 }
 
-type Label = (Role, Name, Evidence, Priority);
-
-fn by_name(area: &Area<'_>) -> Label {
-    let region = area.region;
-    let name = region.name.as_bytes();
-    let plain = |role, evidence| (role, Name::default(), evidence, Priority::Shape);
-    if name == b"[vdso]" || name.starts_with(b"[vvar") || matches!(name, b"[uprobes]" | b"[vectors]" | b"[sigpage]") {
-        return (
-            Role::Platform,
-            region.name.clone(),
-            certain("made by the kernel"),
-            Priority::Name,
-        );
+/// What the name of an area says for certain, or nearly so.
+fn named(area: &Area<'_>) -> Option<Label> {
+    let name = area.region.name.as_bytes();
+    if name.is_empty() {
+        return None;
     }
-    if let Some(inner) = name.strip_prefix(b"[anon:") {
-        return by_anon_name(inner.strip_suffix(b"]").unwrap_or(inner), area);
+    if name == b"[vdso]" || name.starts_with(b"[vvar") || matches!(name, b"[uprobes]" | b"[vectors]" | b"[sigpage]") {
+        return Some((Role::Platform, area.region.name.clone(), certain("made by the kernel")));
+    }
+    if let Some(inner) = anon_name(name) {
+        return by_libc_name(inner, area);
     }
     if let Some(inner) = name.strip_prefix(b"[anon_shmem:") {
         let subject = Name::new(inner.strip_suffix(b"]").unwrap_or(inner));
-        return (
-            Role::SharedMap,
-            subject,
-            certain("shared memory named by the program"),
-            Priority::Name,
-        );
+        return Some((Role::SharedMap, subject, certain("shared memory named by the program")));
     }
     if area.private_anonymous() {
-        return if area.flag(b"dp") && !area.inaccessible() {
-            // MAP_DROPPABLE exists for the random state of vgetrandom, which libc allocates (glibc 2.41).
-            plain(Role::Platform, likely("droppable memory, as libc's random state"))
-        } else {
-            plain(Role::AnonMap, ownerless(area))
-        };
+        return None;
     }
-    let file = region.name.file_name();
     let shared_file = [&b"/memfd:"[..], b"/SYSV", b"/dev/zero", b"/dev/shm/"]
         .iter()
         .any(|prefix| name.starts_with(prefix));
     if shared_file {
         // The kernel marks unlinked files, and all of these but POSIX ones are unlinked from birth.
-        let subject = name.strip_prefix(b"/memfd:").unwrap_or(file.as_bytes());
+        let subject = name.strip_prefix(b"/memfd:").unwrap_or(area.region.name.file_name_bytes());
         let subject = Name::new(subject.strip_suffix(b" (deleted)").unwrap_or(subject));
-        return (
-            Role::SharedMap,
-            subject,
-            certain("memfd, System V, POSIX or anonymous shared memory"),
-            Priority::Name,
-        );
+        let why = certain("memfd, System V, POSIX or anonymous shared memory");
+        return Some((Role::SharedMap, subject, why));
     }
-    if system_data(name) {
-        return (
-            Role::Platform,
-            file,
-            likely("data of libc, which differs from machine to machine"),
-            Priority::Name,
-        );
-    }
-    if name.starts_with(b"/") || (region.inode != 0 && !name.is_empty()) {
-        return (
-            Role::FileMap,
-            file,
-            certain("a mapped file that is no loaded object"),
-            Priority::Shape,
-        );
-    }
-    if region.perms.shared {
-        return plain(Role::SharedMap, certain("a shared mapping"));
-    }
-    let text = "a region whose name is not known".into();
-    (
-        Role::Unclassified,
-        region.name.clone(),
-        Evidence {
-            text,
-            confidence: Confidence::Unknown,
-        },
-        Priority::Shape,
-    )
+    system_data(name).then(|| {
+        let why = likely("data of libc, which differs from machine to machine");
+        (Role::Platform, area.region.name.file_name(), why)
+    })
 }
 
 /// Files that libc maps for its own use: locales and the character set cache. Their sizes are the machine's.
@@ -173,35 +154,23 @@ fn system_data(name: &[u8]) -> bool {
     name.starts_with(b"/usr/lib/locale/") || name.ends_with(b"/gconv/gconv-modules.cache") || name == b"/etc/ld.so.cache"
 }
 
-/// `PR_SET_VMA_ANON_NAME`: glibc's own names (setvmaname.h, with a leading space) are evidence, other names are words of
-/// the program.
-fn by_anon_name(inner: &[u8], area: &Area<'_>) -> Label {
-    let text = "named by libc (decorate_maps)";
-    let label = |role, evidence| (role, Name::default(), evidence, Priority::Name);
-    let Some(glibc) = inner.strip_prefix(b" glibc: ") else {
-        return (
-            Role::AnonMap,
-            Name::new(inner),
-            likely("private memory named by the program"),
-            Priority::Shape,
-        );
+/// The name that private memory of no file was given with `PR_SET_VMA_ANON_NAME`.
+fn anon_name(name: &[u8]) -> Option<&[u8]> {
+    let inner = name.strip_prefix(b"[anon:")?;
+    Some(inner.strip_suffix(b"]").unwrap_or(inner))
+}
+
+/// glibc's own names (setvmaname.h, with a leading space) are evidence, other names are words of the program.
+fn by_libc_name(inner: &[u8], area: &Area<'_>) -> Option<Label> {
+    let glibc = inner.strip_prefix(b" glibc: ")?;
+    let role = match glibc {
+        b"malloc arena" => Role::ThreadArena,
+        b"malloc" => Role::MmapChunk,
+        b"unused stack" => Role::ThreadStackCached,
+        _ if glibc.starts_with(b"pthread stack") && area.inaccessible() => Role::Guard,
+        _ if glibc.starts_with(b"pthread stack") => Role::ThreadStackLive,
+        _ if glibc.starts_with(b"pthread user stack") => Role::ThreadStackUser,
+        _ => Role::Platform,
     };
-    if glibc == b"malloc arena" {
-        label(Role::ThreadArena, certain(text))
-    } else if glibc == b"malloc" {
-        label(Role::MmapChunk, certain(text))
-    } else if glibc.starts_with(b"pthread stack") {
-        let role = if area.inaccessible() {
-            Role::Guard
-        } else {
-            Role::ThreadStackLive
-        };
-        label(role, certain(text))
-    } else if glibc.starts_with(b"pthread user stack") {
-        label(Role::ThreadStackUser, certain(text))
-    } else if glibc == b"unused stack" {
-        label(Role::ThreadStackCached, certain(text))
-    } else {
-        label(Role::Platform, certain(text))
-    }
+    Some((role, Name::default(), certain("named by libc (decorate_maps)")))
 }

@@ -15,28 +15,55 @@ pub(super) struct Area<'a> {
     pub(super) end: u64,
     /// What the kernel says of it.
     pub(super) region: &'a Region,
+    /// Everybody asks.
+    anonymous: Anonymous,
+}
+
+/// Whether a region is private memory of no file, and how that may be accessed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Anonymous {
+    /// It is not.
+    No,
+    /// Read and written.
+    Plain,
+    /// Not at all.
+    Inaccessible,
+    /// In another way.
+    Other,
+}
+
+impl Anonymous {
+    fn of(region: &Region) -> Self {
+        let perms = region.perms;
+        let name = region.name.as_bytes();
+        let of_no_file = || region.inode == 0 && (name.is_empty() || name.starts_with(b"[anon:") || name.starts_with(b"[stack:"));
+        if perms.shared || !(of_no_file() || name == b"/anon_hugepage (deleted)") {
+            Self::No
+        } else if perms.read && perms.write {
+            Self::Plain
+        } else if perms.read || perms.write || perms.execute {
+            Self::Other
+        } else {
+            Self::Inaccessible
+        }
+    }
 }
 
 impl Area<'_> {
     /// Private memory of no file, the special regions of the kernel (`[heap]`, `[stack]`, `[vdso]`) left out.
     /// With huge pages glibc's heaps appear as a deleted `/anon_hugepage`; old kernels name stacks `[stack:TID]`.
     pub(super) fn private_anonymous(&self) -> bool {
-        let name = self.region.name.as_bytes();
-        !self.region.perms.shared
-            && (name == b"/anon_hugepage (deleted)"
-                || (self.region.inode == 0 && (name.is_empty() || name.starts_with(b"[anon:") || name.starts_with(b"[stack:"))))
+        self.anonymous != Anonymous::No
     }
 
-    /// Readable and writable, not executable, private and of no file.
+    /// Readable and writable, private and of no file.
     pub(super) fn plain_memory(&self) -> bool {
-        let perms = self.region.perms;
-        self.private_anonymous() && perms.read && perms.write
+        self.anonymous == Anonymous::Plain
     }
 
     /// Not accessible at all, private and of no file.
     pub(super) fn inaccessible(&self) -> bool {
-        let perms = self.region.perms;
-        self.private_anonymous() && !perms.read && !perms.write && !perms.execute
+        self.anonymous == Anonymous::Inaccessible
     }
 
     /// A `VmFlags` code is known to be set.
@@ -47,6 +74,13 @@ impl Area<'_> {
     pub(super) fn size(&self) -> u64 {
         self.end - self.start
     }
+}
+
+/// Those of the areas, which are in order, that overlap a range.
+pub(super) fn overlapping<'p, 'a>(areas: &'p [Area<'a>], start: u64, end: u64) -> &'p [Area<'a>] {
+    let from = areas.partition_point(|area| area.end <= start);
+    let rest = areas.get(from..).unwrap_or(&[]);
+    rest.get(..rest.partition_point(|area| area.start < end)).unwrap_or(&[])
 }
 
 /// Remarks, each once, in a stable order.
@@ -86,18 +120,12 @@ impl<'a> Process<'a> {
         } else {
             4096
         };
-        let mut regions: Vec<&Region> = capture
-            .regions
-            .iter()
-            .filter(|region| region.start < region.end && region.name.as_bytes() != b"[vsyscall]")
-            .collect();
-        // The kernel's are in order; a capture may come from anywhere.
-        let place = |region: &&'a Region| (region.start, region.end, &region.name);
-        if !regions.is_sorted_by(|one, next| place(one) <= place(next)) {
-            regions.sort_by(|one, other| place(one).cmp(&place(other)));
-        }
-        let mut areas: Vec<Area<'a>> = Vec::with_capacity(regions.len());
-        for region in regions {
+        let mut areas: Vec<Area<'a>> = Vec::with_capacity(capture.regions.len());
+        let mut add = |region: &'a Region| {
+            // The kernel does not count it either.
+            if region.start >= region.end || region.name.as_bytes() == b"[vsyscall]" {
+                return;
+            }
             let free_from = areas.last().map_or(0, |area| area.end);
             if region.start < free_from {
                 notes.add("The list of regions overlaps itself: the process was not at rest when it was read.");
@@ -108,8 +136,18 @@ impl<'a> Process<'a> {
                     start,
                     end: region.end,
                     region,
+                    anonymous: Anonymous::of(region),
                 });
             }
+        };
+        // The kernel's are in order; a capture may come from anywhere.
+        let place = |region: &'a Region| (region.start, region.end, &region.name);
+        if capture.regions.is_sorted_by(|one, next| place(one) <= place(next)) {
+            capture.regions.iter().for_each(add);
+        } else {
+            let mut regions: Vec<&Region> = capture.regions.iter().collect();
+            regions.sort_by(|one, other| place(one).cmp(&place(other)));
+            regions.into_iter().for_each(&mut add);
         }
         Self {
             capture,
@@ -139,9 +177,7 @@ impl<'a> Process<'a> {
 
     /// The areas that overlap a range, in order.
     pub(super) fn areas_in(&self, start: u64, end: u64) -> &[Area<'a>] {
-        let from = self.areas.partition_point(|area| area.end <= start);
-        let to = self.areas.partition_point(|area| area.start < end);
-        self.areas.get(from..to).unwrap_or(&[])
+        overlapping(&self.areas, start, end)
     }
 
     /// True when the range is not empty, has no hole, and all its areas satisfy the condition.

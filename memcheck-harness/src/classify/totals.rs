@@ -1,13 +1,19 @@
 //! Sums over the process, straight from the regions and `/proc/PID/status`: they do not depend on any label.
 
-use crate::model::{ByteSize, ProcessTotals, UsageDetail};
+use crate::model::{ByteSize, ProcessTotals};
 
 use super::process::{Area, Notes, Process};
 
 /// The totals. Anonymous memory leaves out what our breakpoints made.
 pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64, notes: &mut Notes) -> ProcessTotals {
-    let sums = process.areas.iter().fold(Sums::default(), Sums::with);
-    let huge = sums.huge.filter(|bytes| *bytes > 0);
+    let mut sums = Sums::default();
+    for area in &process.areas {
+        sums.add(area);
+    }
+    let has_usage = |bytes: u64| (!sums.without_usage).then_some(bytes);
+    let has_detail = |bytes: u64| (!sums.without_detail).then_some(bytes);
+    let has_flags = |bytes: u64| (!sums.without_flags).then_some(bytes);
+    let huge = has_detail(sums.huge).filter(|bytes| *bytes > 0);
     if let Some(bytes) = huge {
         notes.add(format!(
             "{} of huge pages (hugetlbfs) are in memory, which the kernel counts neither as resident nor as anonymous: they are in \
@@ -18,73 +24,69 @@ pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64, notes: &
     let status = &process.capture.status;
     ProcessTotals {
         reserved: Some(sums.reserved),
-        resident: sums.resident,
-        anon: sums.anon.map(|bytes| bytes.saturating_sub(breakpoint_anon_bytes)),
+        resident: has_usage(sums.resident),
+        anon: has_usage(sums.anon.saturating_sub(breakpoint_anon_bytes)),
         // Only `smaps` counts the swapped pages of shared memory.
-        swap: sums.pss.and(sums.swap),
-        commit: sums.commit,
-        noreserve: sums.noreserve,
+        swap: has_detail(sums.swap),
+        commit: has_flags(sums.commit),
+        noreserve: has_flags(sums.noreserve),
         locked: status.locked_bytes,
         peak: status.peak_resident_bytes,
         mappings: Some((process.areas.len() as u64).saturating_add(process.capture.joined_mappings)),
         wx: Some(sums.wx),
-        pss: sums.pss,
-        uss: sums.uss,
+        pss: has_detail(sums.pss),
+        uss: has_detail(sums.uss),
     }
 }
 
-/// The sums over the regions, taken in one pass; absent when one region does not tell.
+/// The sums over the regions, taken in one pass, and whether one of these does not tell.
+#[derive(Default)]
 struct Sums {
     reserved: u64,
     wx: u64,
-    resident: Option<u64>,
-    anon: Option<u64>,
-    swap: Option<u64>,
-    commit: Option<u64>,
-    noreserve: Option<u64>,
-    pss: Option<u64>,
-    uss: Option<u64>,
-    huge: Option<u64>,
-}
-
-impl Default for Sums {
-    fn default() -> Self {
-        let nothing = Some(0);
-        Self {
-            reserved: 0,
-            wx: 0,
-            resident: nothing,
-            anon: nothing,
-            swap: nothing,
-            commit: nothing,
-            noreserve: nothing,
-            pss: nothing,
-            uss: nothing,
-            huge: nothing,
-        }
-    }
+    resident: u64,
+    anon: u64,
+    swap: u64,
+    commit: u64,
+    noreserve: u64,
+    pss: u64,
+    uss: u64,
+    huge: u64,
+    without_usage: bool,
+    without_detail: bool,
+    without_flags: bool,
 }
 
 impl Sums {
-    fn with(self, area: &Area<'_>) -> Self {
-        let add = |sum: Option<u64>, bytes: Option<u64>| sum?.checked_add(bytes?).or(Some(u64::MAX));
+    fn add(&mut self, area: &Area<'_>) {
+        let add = |sum: &mut u64, bytes: u64| *sum = sum.saturating_add(bytes);
         let (size, perms) = (area.size(), area.region.perms);
-        let usage = area.region.usage.as_ref();
-        let detail = usage.and_then(|usage| usage.detail.as_ref());
-        let flags = area.region.flags.as_ref();
-        let flagged = |code| flags.map(|flags| if flags.has(code) { size } else { 0 });
-        let private = |detail: &UsageDetail| detail.private_clean_bytes.saturating_add(detail.private_dirty_bytes);
-        Self {
-            reserved: self.reserved.saturating_add(size),
-            wx: self.wx.saturating_add(if perms.write && perms.execute { size } else { 0 }),
-            resident: add(self.resident, usage.map(|usage| usage.resident_bytes)),
-            anon: add(self.anon, usage.map(|usage| usage.anon_bytes)),
-            swap: add(self.swap, usage.map(|usage| usage.swap_bytes)),
-            commit: add(self.commit, flagged(b"ac")),
-            noreserve: add(self.noreserve, flagged(b"nr")),
-            pss: add(self.pss, detail.map(|detail| detail.proportional_bytes)),
-            uss: add(self.uss, detail.map(private)),
-            huge: add(self.huge, detail.map(|detail| detail.hugetlb_bytes)),
+        let when = |is: bool| if is { size } else { 0 };
+        add(&mut self.reserved, size);
+        add(&mut self.wx, when(perms.write && perms.execute));
+        match &area.region.usage {
+            Some(usage) => {
+                add(&mut self.resident, usage.resident_bytes);
+                add(&mut self.anon, usage.anon_bytes);
+                add(&mut self.swap, usage.swap_bytes);
+            }
+            None => self.without_usage = true,
+        }
+        match area.region.usage.as_ref().and_then(|usage| usage.detail.as_ref()) {
+            Some(detail) => {
+                add(&mut self.pss, detail.proportional_bytes);
+                add(&mut self.uss, detail.private_clean_bytes);
+                add(&mut self.uss, detail.private_dirty_bytes);
+                add(&mut self.huge, detail.hugetlb_bytes);
+            }
+            None => self.without_detail = true,
+        }
+        match &area.region.flags {
+            Some(flags) => {
+                add(&mut self.commit, when(flags.has(b"ac")));
+                add(&mut self.noreserve, when(flags.has(b"nr")));
+            }
+            None => self.without_flags = true,
         }
     }
 }

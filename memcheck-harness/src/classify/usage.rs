@@ -16,48 +16,41 @@ struct Figures {
     swap: Option<u64>,
 }
 
-/// Gives the pieces their figures. `areas`: the area of each.
-pub(super) fn measure(process: &Process<'_>, mut pieces: &mut [Piece], areas: &[usize], notes: &mut Notes) {
-    for of_area in areas.chunk_by(|a, b| a == b) {
-        let (cuts, rest) = pieces.split_at_mut(of_area.len().min(pieces.len()));
+/// Gives the pieces their figures: each lies in one area, and both are in order.
+pub(super) fn measure(process: &Process<'_>, mut pieces: &mut [Piece], notes: &mut Notes) {
+    for area in &process.areas {
+        let count = pieces.iter().take_while(|piece| piece.end <= area.end).count();
+        let Some((cuts, rest)) = pieces.split_at_mut_checked(count) else {
+            return;
+        };
         pieces = rest;
-        let Some(area) = of_area.first().and_then(|area| process.areas.get(*area)) else {
-            continue;
-        };
-        let usage = area.region.usage;
-        // Shared memory that is swapped out has no trace in the page tables, where the fast level looks.
-        let tells_swap = usage.is_some_and(|usage| usage.detail.is_some()) || area.private_anonymous();
-        let (one, several);
-        let figures: &[Figures] = match usage {
-            None => {
-                several = vec![Figures::default(); cuts.len()];
-                &several
-            }
+        let region = area.region;
+        if let Some(usage) = &region.usage {
+            // Shared memory that is swapped out has no trace in the page tables, where the fast level looks.
+            let tells_swap = usage.detail.is_some() || area.private_anonymous();
+            let proportional = usage.detail.map(|detail| detail.proportional_bytes);
             // Nearly all: they take what stands there.
-            Some(usage) if cuts.len() == 1 => {
-                one = [Figures {
-                    resident: Some(usage.resident_bytes),
-                    anon: Some(usage.anon_bytes),
-                    swap: Some(usage.swap_bytes),
-                }];
-                &one
+            if let [cut] = cuts {
+                cut.resident_bytes = Some(usage.resident_bytes);
+                cut.anon_bytes = Some(usage.anon_bytes);
+                cut.swap_bytes = tells_swap.then_some(usage.swap_bytes);
+                cut.proportional_bytes = proportional;
+            } else {
+                let figures = apportion(cuts, usage, &|| process.runs(area), notes);
+                for (cut, figures) in cuts.iter_mut().zip(figures) {
+                    cut.resident_bytes = figures.resident;
+                    cut.anon_bytes = figures.anon;
+                    cut.swap_bytes = figures.swap.filter(|_| tells_swap);
+                    cut.proportional_bytes = proportional.filter(|bytes| *bytes == 0);
+                }
             }
-            Some(usage) => {
-                several = apportion(cuts, &usage, &|| process.runs(area), notes);
-                &several
+        }
+        if let Some(flags) = &region.flags {
+            let (committed, noreserve) = (flags.has(b"ac"), flags.has(b"nr"));
+            for cut in cuts {
+                cut.committed = Some(committed);
+                cut.noreserve = Some(noreserve);
             }
-        };
-        let flag = |code| area.region.flags.as_ref().map(|flags| flags.has(code));
-        let whole = cuts.len() == 1;
-        for (cut, figures) in cuts.iter_mut().zip(figures) {
-            cut.resident_bytes = figures.resident;
-            cut.anon_bytes = figures.anon;
-            cut.swap_bytes = figures.swap.filter(|_| tells_swap);
-            cut.proportional_bytes = usage
-                .and_then(|usage| Some(usage.detail?.proportional_bytes))
-                .filter(|bytes| whole || *bytes == 0);
-            cut.committed = flag(b"ac");
-            cut.noreserve = flag(b"nr");
         }
     }
 }

@@ -39,8 +39,15 @@ impl fmt::Display for Perms {
 /// Source: `show_smap_vma_flags` in the kernel's fs/proc/task_mmu.c.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<[u8; 2]>", into = "Vec<[u8; 2]>")]
-// Tens of thousands of regions share a few combinations.
-pub struct VmFlags(Arc<[[u8; 2]]>);
+pub struct VmFlags {
+    // Tens of thousands of regions share a few combinations.
+    codes: Arc<[[u8; 2]]>,
+    /// Which of [`ASKED`] are set, a bit each.
+    asked: u8,
+}
+
+/// The codes that are asked for, of every region and more than once.
+const ASKED: [[u8; 2]; 6] = [*b"ac", *b"nr", *b"dp", *b"gu", *b"ht", *b"nh"];
 
 impl From<Vec<[u8; 2]>> for VmFlags {
     fn from(codes: Vec<[u8; 2]>) -> Self {
@@ -50,7 +57,7 @@ impl From<Vec<[u8; 2]>> for VmFlags {
 
 impl From<VmFlags> for Vec<[u8; 2]> {
     fn from(flags: VmFlags) -> Self {
-        flags.0.to_vec()
+        flags.codes.to_vec()
     }
 }
 
@@ -60,19 +67,27 @@ impl VmFlags {
     pub fn new(mut codes: Vec<[u8; 2]>) -> Self {
         codes.sort_unstable();
         codes.dedup();
-        Self(codes.into())
+        let bits = (0..).zip(&ASKED).filter(|(_, code)| codes.contains(code));
+        Self {
+            asked: bits.fold(0, |asked, (bit, _)| asked | 1 << bit),
+            codes: codes.into(),
+        }
     }
 
     /// True when the flag (for example `b"nr"`) is set.
     #[must_use]
+    #[inline]
     pub fn has(&self, code: &[u8; 2]) -> bool {
-        self.0.contains(code)
+        match (0..).zip(&ASKED).find(|(_, asked)| *asked == code) {
+            Some((bit, _)) => self.asked & (1 << bit) != 0,
+            None => self.codes.contains(code),
+        }
     }
 
     /// The codes in order.
     #[must_use]
     pub fn codes(&self) -> &[[u8; 2]] {
-        &self.0
+        &self.codes
     }
 }
 
@@ -145,5 +160,25 @@ impl Region {
     #[must_use]
     pub fn contains(&self, address: u64) -> bool {
         (self.start..self.end).contains(&address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_set_when_they_are_among_the_codes() {
+        let all = [&ASKED[..], &[*b"rd", *b"zz"]].concat();
+        for set in 0..1_u16 << all.len() {
+            let is_set = |index: usize| set & (1 << index) != 0;
+            let codes = all.iter().enumerate().filter(|(index, _)| is_set(*index));
+            let flags = VmFlags::new(codes.map(|(_, code)| *code).collect());
+            for (index, code) in all.iter().enumerate() {
+                assert_eq!(flags.has(code), is_set(index));
+            }
+            assert_eq!(VmFlags::from(Vec::from(flags.clone())), flags);
+        }
+        assert_eq!(VmFlags::default(), VmFlags::new(Vec::new()));
     }
 }
