@@ -59,7 +59,6 @@ pub(super) struct Claims {
 
 /// Ranges of the areas with their roles, and the things they belong to.
 pub(super) struct Cuts {
-    /// Their figures are not known yet.
     pub(super) pieces: Vec<Piece>,
     pub(super) items: Vec<Item>,
 }
@@ -138,8 +137,9 @@ impl Claims {
 
 /// Cuts every area by the strongest claim at each address: each byte of each area is in exactly one cut. Among equally
 /// strong claims the one that begins later, then the shorter one, wins. Items nobody kept are dropped; the others are
-/// numbered by address. `floor`: what memory of an area is that nobody claims.
-pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor) -> Cuts {
+/// numbered by address. `floor`: what memory of an area is that nobody claims. `measure`: gets each area with its pieces, whose
+/// figures are not known yet.
+pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor, mut measure: impl FnMut(&Area<'_>, &mut [Piece])) -> Cuts {
     let Claims { claims, items } = claims;
     let mut order: Vec<(u64, usize)> = claims.iter().map(|claim| claim.start).zip(0..).collect();
     order.sort_unstable();
@@ -150,49 +150,48 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor) -> Cuts {
     let starts = |next: usize| order.get(next).map_or(u64::MAX, |(start, _)| *start);
     let claim = |next: usize| order.get(next).and_then(|(_, index)| Some((*index, claims.get(*index)?)));
     for area in &process.areas {
-        let whole = (area.start, area.end);
+        let first = keeper.pieces.len();
         while active.peek().is_some_and(|(_, _, end, _)| end.0 <= area.start) {
             active.pop();
         }
+        let whole = (area.start, area.end);
+        let alone = claim(next).filter(|(_, claim)| (claim.start, claim.end) == whole && starts(next + 1) >= area.end);
         // Nearly all: nobody claims it, or one claim is of the whole area.
-        if active.is_empty() {
-            if starts(next) >= area.end {
-                keeper.unclaimed(whole, area, &mut None);
-                continue;
-            }
-            if let Some((_, claim)) = claim(next)
-                && (claim.start, claim.end) == whole
-                && starts(next + 1) >= area.end
-            {
-                keeper.claimed(whole, area, claim);
-                next += 1;
-                continue;
+        if active.is_empty() && starts(next) >= area.end {
+            keeper.cut(whole, area, None);
+        } else if active.is_empty()
+            && let Some((_, claim)) = alone
+        {
+            keeper.cut(whole, area, Some(claim));
+            next += 1;
+        } else {
+            let mut at = area.start;
+            let mut before = None;
+            while at < area.end {
+                while let Some((index, claim)) = claim(next).filter(|(_, claim)| claim.start <= at) {
+                    active.push((claim.priority, claim.start, Reverse(claim.end), index));
+                    next += 1;
+                }
+                while active.peek().is_some_and(|(_, _, end, _)| end.0 <= at) {
+                    active.pop();
+                }
+                let best = active.peek().map(|(_, _, end, index)| (end.0, *index));
+                let until = area.end.min(starts(next)).min(best.map_or(u64::MAX, |(end, _)| end));
+                let index = best.map(|(_, index)| index);
+                match keeper.pieces.last_mut() {
+                    Some(last) if before == Some(index) => last.end = until,
+                    _ => keeper.cut((at, until), area, index.and_then(|index| claims.get(index))),
+                }
+                before = Some(index);
+                at = until;
             }
         }
-        let mut at = area.start;
-        let mut before = None;
-        let mut floor_item = None;
-        while at < area.end {
-            while let Some((index, claim)) = claim(next).filter(|(_, claim)| claim.start <= at) {
-                active.push((claim.priority, claim.start, Reverse(claim.end), index));
-                next += 1;
-            }
-            while active.peek().is_some_and(|(_, _, end, _)| end.0 <= at) {
-                active.pop();
-            }
-            let best = active.peek().map(|(_, _, end, index)| (end.0, *index));
-            let until = area.end.min(starts(next)).min(best.map_or(u64::MAX, |(end, _)| end));
-            let index = best.map(|(_, index)| index);
-            match (keeper.cuts.pieces.last_mut(), index.and_then(|index| claims.get(index))) {
-                (Some(last), _) if before == Some(index) => last.end = until,
-                (_, Some(claim)) => keeper.claimed((at, until), area, claim),
-                (_, None) => keeper.unclaimed((at, until), area, &mut floor_item),
-            }
-            before = Some(index);
-            at = until;
-        }
+        measure(area, keeper.pieces.get_mut(first..).unwrap_or_default());
     }
-    keeper.cuts
+    Cuts {
+        pieces: keeper.pieces,
+        items: keeper.kept,
+    }
 }
 
 /// Cuts ranges, and numbers the items that they are cut for.
@@ -201,7 +200,10 @@ struct Keeper {
     items: Vec<Item>,
     /// By the index of an item.
     numbers: Vec<Option<usize>>,
-    cuts: Cuts,
+    /// The first address of an area, and the number of the item that is its floor.
+    last: Option<(u64, usize)>,
+    pieces: Vec<Piece>,
+    kept: Vec<Item>,
 }
 
 impl Keeper {
@@ -211,59 +213,55 @@ impl Keeper {
             floor,
             numbers: vec![None; items.len()],
             items,
-            cuts: Cuts {
-                pieces: Vec::with_capacity(likely),
-                items: Vec::with_capacity(likely),
-            },
+            last: None,
+            pieces: Vec::with_capacity(likely),
+            kept: Vec::with_capacity(likely),
         }
     }
 
-    /// A range of an area, for a claim.
-    fn claimed(&mut self, range: (u64, u64), area: &Area<'_>, claim: &Claim) {
-        let ItemId(index) = claim.item;
-        let (Some(item), Some(number)) = (self.items.get_mut(index), self.numbers.get_mut(index)) else {
-            return;
+    /// A range of an area, for a claim or for none.
+    fn cut(&mut self, (start, end): (u64, u64), area: &Area<'_>, claim: Option<&Claim>) {
+        let known = claim.and_then(|claim| {
+            let ItemId(index) = claim.item;
+            Some((claim, self.items.get_mut(index)?, self.numbers.get_mut(index)?))
+        });
+        let (role, item, evidence) = match known {
+            Some((claim, item, number)) => {
+                let number = *number.get_or_insert_with(|| {
+                    let subject = std::mem::take(&mut item.subject);
+                    self.kept.push(Item { subject, ..*item });
+                    self.kept.len() - 1
+                });
+                (item.role, number, claim.evidence.clone())
+            }
+            None => {
+                let (role, subject, evidence) = (self.floor)(area);
+                let number = match self.last {
+                    Some((last, number)) if last == area.start => number,
+                    _ => {
+                        let tid = None;
+                        self.kept.push(Item { role, subject, tid });
+                        self.kept.len() - 1
+                    }
+                };
+                self.last = Some((area.start, number));
+                (role, number, evidence)
+            }
         };
-        let kept = &mut self.cuts.items;
-        let number = *number.get_or_insert_with(|| {
-            let subject = std::mem::take(&mut item.subject);
-            kept.push(Item { subject, ..*item });
-            kept.len() - 1
+        let flags = area.region.flags.as_ref();
+        self.pieces.push(Piece {
+            start,
+            end,
+            role,
+            item,
+            perms: area.region.perms,
+            resident_bytes: None,
+            anon_bytes: None,
+            swap_bytes: None,
+            proportional_bytes: None,
+            committed: flags.map(|flags| flags.has(b"ac")),
+            noreserve: flags.map(|flags| flags.has(b"nr")),
+            evidence,
         });
-        self.cuts
-            .pieces
-            .push(piece(range, area, (item.role, number), claim.evidence.clone()));
-    }
-
-    /// A range of an area that nobody claims; `item` is that of all such ranges of it.
-    fn unclaimed(&mut self, range: (u64, u64), area: &Area<'_>, item: &mut Option<usize>) {
-        let (role, subject, evidence) = (self.floor)(area);
-        let kept = &mut self.cuts.items;
-        let number = *item.get_or_insert_with(|| {
-            kept.push(Item {
-                role,
-                subject,
-                tid: None,
-            });
-            kept.len() - 1
-        });
-        self.cuts.pieces.push(piece(range, area, (role, number), evidence));
-    }
-}
-
-fn piece((start, end): (u64, u64), area: &Area<'_>, (role, item): (Role, usize), evidence: Evidence) -> Piece {
-    Piece {
-        start,
-        end,
-        role,
-        item,
-        perms: area.region.perms,
-        resident_bytes: None,
-        anon_bytes: None,
-        swap_bytes: None,
-        proportional_bytes: None,
-        committed: None,
-        noreserve: None,
-        evidence,
     }
 }

@@ -74,13 +74,16 @@ pub fn classify(capture: &Capture, memory: &dyn Memory, own: &dyn Fn(&Name) -> b
         allocators::claim(&process, &present, arenas.is_some(), malloc.as_ref(), &mut claims, &mut notes);
     }
 
-    let interval::Cuts { mut pieces, items } = interval::cut(&process, claims, names::floor);
-    usage::measure(&process, &mut pieces, &mut notes);
+    let mut sums = totals::Sums::default();
+    let interval::Cuts { pieces, items } = interval::cut(&process, claims, names::floor, |area, pieces| {
+        sums.add(area);
+        usage::fill(&process, area, pieces, &mut notes);
+    });
     let breakpoints = usage::breakpoint_pages(&process);
     let breakpoint_anon_bytes = (breakpoints.len() as u64).saturating_mul(process.page);
     let mut map = MemoryMap {
         page_bytes: process.page,
-        process: totals::totals(&process, breakpoint_anon_bytes, &mut notes),
+        process: totals::totals(&process, &sums, breakpoint_anon_bytes, &mut notes),
         tree: capture.tree,
         breakpoint_anon_bytes,
         pieces,

@@ -194,28 +194,29 @@ impl<'a> Process<'a> {
 
     /// Reads words of private readable memory. Shared memory is never read: it may be a device.
     pub(super) fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
-        let bytes = 8 * N as u64;
-        let end = address.checked_add(bytes)?;
-        let readable = |area: &Area<'_>| area.region.perms.read && !area.region.perms.shared;
-        // Words that are read one after another mostly lie in one area.
-        let index = self.last.get();
-        let known = self.areas.get(index).filter(|area| area.start <= address && end <= area.end);
-        let find = || {
-            let index = self.areas.partition_point(|area| area.end <= address);
-            self.last.set(index);
-            self.areas.get(index).filter(|area| area.start <= address)
-        };
-        let is_readable = known.or_else(find).is_some_and(|area| match end <= area.end {
-            true => readable(area),
-            false => self.covered(address, end, readable),
-        });
-        if !is_readable {
+        if !self.is_readable(address, address.checked_add(8 * N as u64)?) {
             return None;
         }
         let mut buffer = [[0_u8; 8]; N];
         self.memory
             .read(address, buffer.as_flattened_mut())
             .then(|| buffer.map(u64::from_le_bytes))
+    }
+
+    fn is_readable(&self, start: u64, end: u64) -> bool {
+        let readable = |area: &Area<'_>| area.region.perms.read && !area.region.perms.shared;
+        // Words that are read one after another mostly lie in one area.
+        let last = self.areas.get(self.last.get());
+        let known = last.filter(|area| area.start <= start && end <= area.end);
+        let find = || {
+            let index = self.areas.partition_point(|area| area.end <= start);
+            self.last.set(index);
+            self.areas.get(index).filter(|area| area.start <= start)
+        };
+        known.or_else(find).is_some_and(|area| match end <= area.end {
+            true => readable(area),
+            false => self.covered(start, end, readable),
+        })
     }
 
     /// These addresses are read next.

@@ -4,12 +4,8 @@ use crate::model::{ByteSize, ProcessTotals};
 
 use super::process::{Area, Notes, Process};
 
-/// The totals. Anonymous memory leaves out what our breakpoints made.
-pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64, notes: &mut Notes) -> ProcessTotals {
-    let mut sums = Sums::default();
-    for area in &process.areas {
-        sums.add(area);
-    }
+/// The totals. `sums`: of all areas. Anonymous memory leaves out what our breakpoints made.
+pub(super) fn totals(process: &Process<'_>, sums: &Sums, breakpoint_anon_bytes: u64, notes: &mut Notes) -> ProcessTotals {
     let has_usage = |bytes: u64| (!sums.without_usage).then_some(bytes);
     let has_detail = |bytes: u64| (!sums.without_detail).then_some(bytes);
     let has_flags = |bytes: u64| (!sums.without_flags).then_some(bytes);
@@ -39,9 +35,9 @@ pub(super) fn totals(process: &Process<'_>, breakpoint_anon_bytes: u64, notes: &
     }
 }
 
-/// The sums over the regions, taken in one pass, and whether one of these does not tell.
+/// The sums over the regions, and whether one of these does not tell.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     reserved: u64,
     wx: u64,
     resident: u64,
@@ -58,7 +54,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, area: &Area<'_>) {
+    pub(super) fn add(&mut self, area: &Area<'_>) {
         let add = |sum: &mut u64, bytes: u64| *sum = sum.saturating_add(bytes);
         let (size, perms) = (area.size(), area.region.perms);
         let when = |is: bool| if is { size } else { 0 };

@@ -2,94 +2,102 @@
 //! scan of their pages, and only when the scan agrees with `smaps`.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
 use crate::model::{MemoryMap, PageRun, Piece, Usage};
 
-use super::process::{Notes, Process};
+use super::process::{Area, Notes, Process};
 
-/// Resident, anonymous and swapped bytes.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Figures {
-    resident: Option<u64>,
-    anon: Option<u64>,
-    swap: Option<u64>,
+/// Gives the pieces of an area their figures.
+pub(super) fn fill(process: &Process<'_>, area: &Area<'_>, pieces: &mut [Piece], notes: &mut Notes) {
+    let Some(usage) = &area.region.usage else { return };
+    // Shared memory that is swapped out has no trace in the page tables, where the fast level looks.
+    let tells_swap = usage.detail.is_some() || area.private_anonymous();
+    let proportional = usage.detail.as_ref().map(|detail| detail.proportional_bytes);
+    // Nearly all: they take what stands there.
+    if let [piece] = pieces {
+        piece.resident_bytes = Some(usage.resident_bytes);
+        piece.anon_bytes = Some(usage.anon_bytes);
+        piece.swap_bytes = tells_swap.then_some(usage.swap_bytes);
+        piece.proportional_bytes = proportional;
+    } else {
+        apportion(process, area, pieces, usage, notes);
+        for piece in pieces {
+            piece.swap_bytes = piece.swap_bytes.filter(|_| tells_swap);
+            piece.proportional_bytes = proportional.filter(|bytes| *bytes == 0);
+        }
+    }
 }
 
-/// Gives the pieces their figures: each lies in one area, and both are in order.
-pub(super) fn measure(process: &Process<'_>, mut pieces: &mut [Piece], notes: &mut Notes) {
-    for area in &process.areas {
-        let count = pieces.iter().take_while(|piece| piece.end <= area.end).count();
-        let Some((cuts, rest)) = pieces.split_at_mut_checked(count) else {
-            return;
-        };
-        pieces = rest;
-        let region = area.region;
-        if let Some(usage) = &region.usage {
-            // Shared memory that is swapped out has no trace in the page tables, where the fast level looks.
-            let tells_swap = usage.detail.is_some() || area.private_anonymous();
-            let proportional = usage.detail.map(|detail| detail.proportional_bytes);
-            // Nearly all: they take what stands there.
-            if let [cut] = cuts {
-                cut.resident_bytes = Some(usage.resident_bytes);
-                cut.anon_bytes = Some(usage.anon_bytes);
-                cut.swap_bytes = tells_swap.then_some(usage.swap_bytes);
-                cut.proportional_bytes = proportional;
-            } else {
-                let figures = apportion(cuts, usage, &|| process.runs(area), notes);
-                for (cut, figures) in cuts.iter_mut().zip(figures) {
-                    cut.resident_bytes = figures.resident;
-                    cut.anon_bytes = figures.anon;
-                    cut.swap_bytes = figures.swap.filter(|_| tells_swap);
-                    cut.proportional_bytes = proportional.filter(|bytes| *bytes == 0);
-                }
+/// What the pages of a region sum to, and a figure of its pieces.
+struct Share {
+    what: &'static str,
+    total: u64,
+    is_counted: fn(&PageRun) -> bool,
+    figure: fn(&mut Piece) -> &mut Option<u64>,
+}
+
+/// Asks the kernel, once; only where neither nothing nor everything is of a kind.
+fn apportion(process: &Process<'_>, area: &Area<'_>, pieces: &mut [Piece], usage: &Usage, notes: &mut Notes) {
+    let shares = [
+        Share {
+            what: "resident",
+            total: usage.resident_bytes,
+            is_counted: |run| run.resident,
+            figure: |piece| &mut piece.resident_bytes,
+        },
+        Share {
+            what: "anonymous",
+            total: usage.anon_bytes,
+            is_counted: |run| run.anon,
+            figure: |piece| &mut piece.anon_bytes,
+        },
+        Share {
+            what: "swapped",
+            total: usage.swap_bytes,
+            is_counted: |run| run.swapped,
+            figure: |piece| &mut piece.swap_bytes,
+        },
+    ];
+    for Share {
+        what,
+        total,
+        is_counted,
+        figure,
+    } in shares
+    {
+        let all = total == area.size();
+        if total == 0 || all {
+            for piece in &mut *pieces {
+                let bytes = if all { piece.reserved_bytes() } else { 0 };
+                *figure(piece) = Some(bytes);
             }
+            continue;
         }
-        if let Some(flags) = &region.flags {
-            let (committed, noreserve) = (flags.has(b"ac"), flags.has(b"nr"));
-            for cut in cuts {
-                cut.committed = Some(committed);
-                cut.noreserve = Some(noreserve);
+        let Some(runs) = process.runs(area) else {
+            notes.add("This kernel does not tell which pages are in memory: the parts of regions that hold several things have no figures.");
+            continue;
+        };
+        let mut sum = 0_u64;
+        for piece in &mut *pieces {
+            let bytes = bytes_in(&runs, piece.start, piece.end, is_counted);
+            sum = sum.saturating_add(bytes);
+            *figure(piece) = Some(bytes);
+        }
+        if sum != total {
+            notes.add(disagreement(pieces, what, sum, total));
+            for piece in &mut *pieces {
+                *figure(piece) = None;
             }
         }
     }
 }
 
-/// `runs` asks the kernel, once; only where neither nothing nor everything is of a kind.
-fn apportion(cuts: &[Piece], usage: &Usage, runs: &dyn Fn() -> Option<Rc<[PageRun]>>, notes: &mut Notes) -> Vec<Figures> {
-    let mut share = |total: u64, what: &str, kind: fn(&PageRun) -> bool| -> Vec<Option<u64>> {
-        let size: u64 = cuts.iter().map(|cut| cut.end - cut.start).sum();
-        if total == 0 {
-            return vec![Some(0); cuts.len()];
-        }
-        if total == size {
-            return cuts.iter().map(|cut| Some(cut.end - cut.start)).collect();
-        }
-        let Some(runs) = runs() else {
-            notes.add("This kernel does not tell which pages are in memory: the parts of regions that hold several things have no figures.");
-            return vec![None; cuts.len()];
-        };
-        let shares: Vec<u64> = cuts.iter().map(|cut| bytes_in(&runs, cut.start, cut.end, kind)).collect();
-        let sum = shares.iter().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
-        if sum == total {
-            return shares.into_iter().map(Some).collect();
-        }
-        let roles: BTreeSet<&str> = cuts.iter().map(|cut| cut.role.name()).collect();
-        let roles = Vec::from_iter(roles).join(", ");
-        notes.add(format!(
-            "The {what} pages of a region that holds {roles} sum to {sum} bytes, smaps says {total}: its parts have no {what} figure."
-        ));
-        vec![None; cuts.len()]
-    };
-    let resident = share(usage.resident_bytes, "resident", |run| run.resident);
-    let anon = share(usage.anon_bytes, "anonymous", |run| run.anon);
-    let swap = share(usage.swap_bytes, "swapped", |run| run.swapped);
-    resident
-        .into_iter()
-        .zip(anon)
-        .zip(swap)
-        .map(|((resident, anon), swap)| Figures { resident, anon, swap })
-        .collect()
+fn disagreement(pieces: &[Piece], what: &str, sum: u64, total: u64) -> String {
+    let roles: BTreeSet<&str> = pieces.iter().map(|piece| piece.role.name()).collect();
+    let roles = Vec::from_iter(roles).join(", ");
+    format!(
+        "The {what} pages of a region that holds {roles} sum to {sum} bytes, smaps says {total}: its parts have no {what} figure."
+    )
 }
 
 /// Bytes of the matching runs inside a range.
