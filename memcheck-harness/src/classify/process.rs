@@ -97,6 +97,18 @@ impl Notes {
     }
 }
 
+/// An area, and a region of the file whose objects may have static data there.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'p> {
+    pub(super) area: &'p Area<'p>,
+    owner: Option<&'p Region>,
+}
+
+/// Shared memory is never read: it may be a device.
+fn readable(area: &Area<'_>) -> bool {
+    area.region.perms.read && !area.region.perms.shared
+}
+
 /// Page runs of one area, sorted; absent when the kernel could not tell.
 type Runs = Option<Rc<[PageRun]>>;
 
@@ -192,30 +204,33 @@ impl<'a> Process<'a> {
         start < end && at >= end
     }
 
-    /// Reads words of private readable memory. Shared memory is never read: it may be a device.
+    /// Reads words of private readable memory.
     pub(super) fn words<const N: usize>(&self, address: u64) -> Option<[u64; N]> {
-        if !self.is_readable(address, address.checked_add(8 * N as u64)?) {
-            return None;
-        }
         let mut buffer = [[0_u8; 8]; N];
-        self.memory
-            .read(address, buffer.as_flattened_mut())
+        self.read(address, buffer.as_flattened_mut())
             .then(|| buffer.map(u64::from_le_bytes))
     }
 
-    fn is_readable(&self, start: u64, end: u64) -> bool {
-        let readable = |area: &Area<'_>| area.region.perms.read && !area.region.perms.shared;
-        // Words that are read one after another mostly lie in one area.
-        let last = self.areas.get(self.last.get());
-        let known = last.filter(|area| area.start <= start && end <= area.end);
-        let find = || {
-            let index = self.areas.partition_point(|area| area.end <= start);
-            self.last.set(index);
-            self.areas.get(index).filter(|area| area.start <= start)
+    /// Fills a buffer, whatever its size: there are many, and the code is the same.
+    #[inline(never)]
+    fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+        let Some(end) = address.checked_add(buffer.len() as u64) else {
+            return false;
         };
-        known.or_else(find).is_some_and(|area| match end <= area.end {
+        let is_readable = self.read_last(address).is_some_and(|area| match end <= area.end {
             true => readable(area),
-            false => self.covered(start, end, readable),
+            false => self.covered(address, end, readable),
+        });
+        is_readable && self.memory.read(address, buffer)
+    }
+
+    /// The area of an address: what is read one after another mostly lies in one.
+    fn read_last(&self, address: u64) -> Option<&Area<'a>> {
+        let holds = |area: &&Area<'_>| area.start <= address && address < area.end;
+        let known = self.areas.get(self.last.get()).filter(holds);
+        known.or_else(|| {
+            self.last.set(self.areas.partition_point(|area| area.end <= address));
+            self.areas.get(self.last.get()).filter(holds)
         })
     }
 
@@ -227,19 +242,26 @@ impl<'a> Process<'a> {
     /// Addresses of the wanted words in the private readable part of a range: [`Memory::search`].
     pub(super) fn search(&self, start: u64, end: u64, wanted: impl Fn(u64, u64) -> bool) -> Vec<u64> {
         let is_wanted = |at: u64, word: &[u8; 8]| wanted(at, u64::from_le_bytes(*word));
+        let each = |at: u64, words: &[[u8; 8]], found: &mut Vec<u64>| {
+            let words = (0_u64..).zip(words).map(|(index, word)| (at.wrapping_add(8 * index), word));
+            found.extend(words.filter(|(at, word)| is_wanted(*at, word)).map(|(at, _)| at));
+        };
         let mut look = |first: u64, words: &[[u8; 8]], found: &mut Vec<u64>| {
-            for (group, words) in (0_u64..).zip(words.chunks(8)) {
-                let address = |index| first.wrapping_add(64 * group + 8 * index);
-                let addresses = || (0_u64..).zip(words).map(|(index, word)| (address(index), word));
+            let (groups, rest) = words.as_chunks::<8>();
+            let mut at = first;
+            for group in groups {
                 // Few are wanted: eight at once are asked whether one is.
-                if addresses().fold(false, |any, (at, word)| any | is_wanted(at, word)) {
-                    found.extend(addresses().filter(|(at, word)| is_wanted(*at, word)).map(|(at, _)| at));
+                let words = (0_u64..).zip(group);
+                if words.fold(false, |any, (index, word)| any | is_wanted(at.wrapping_add(8 * index), word)) {
+                    each(at, group, found);
                 }
+                at = at.wrapping_add(64);
             }
+            each(at, rest, found);
         };
         let mut found = Vec::new();
         for area in self.areas_in(start, end) {
-            if area.region.perms.read && !area.region.perms.shared {
+            if readable(area) {
                 found.extend(self.memory.search(area.start.max(start), area.end.min(end), &mut look));
             }
         }
@@ -253,8 +275,8 @@ impl<'a> Process<'a> {
 
     /// Reads four bytes.
     pub(super) fn u32(&self, address: u64) -> Option<u32> {
-        let area = self.area_at(address)?;
-        if !area.region.perms.read || area.region.perms.shared || area.end - address < 4 {
+        let area = self.read_last(address)?;
+        if !readable(area) || area.end - address < 4 {
             return None;
         }
         self.memory.u32(address)
@@ -312,22 +334,26 @@ impl<'a> Process<'a> {
             .find_map(|object| object.symbols.get(name).map(|value| object.bias.wrapping_add(*value)))
     }
 
-    /// In what the headers of a loaded object say is its own, in its file or directly behind: no memory that anybody allocated.
-    pub(super) fn is_static_data(&self, at: u64) -> bool {
+    /// The area of an address, and whose static data may be there.
+    pub(super) fn place(&self, at: u64) -> Option<Place<'_>> {
         let index = self.areas.partition_point(|area| area.end <= at);
+        let area = self.areas.get(index).filter(|area| area.start <= at)?;
         let of_file = |area: &&Area<'_>| area.region.inode != 0 && !area.private_anonymous();
-        let area = self.areas.get(index).filter(of_file);
         // Zero-initialised data follows what is written to. A file that is read through a mapping may lie anywhere.
-        let before = || {
-            self.areas
-                .get(index.checked_sub(1)?)
-                .filter(of_file)
-                .filter(|area| area.region.perms.write)
+        let behind = || {
+            let before = self.areas.get(index.checked_sub(1)?)?;
+            Some(before).filter(|before| before.end == area.start && before.region.perms.write)
         };
-        let behind = || before().filter(|before| self.areas.get(index).is_some_and(|area| area.start == before.end));
-        let Some(Area { region, .. }) = area.or_else(behind) else {
-            return false;
-        };
+        let owner = Some(area).filter(of_file).or_else(|| behind().filter(of_file));
+        Some(Place {
+            area,
+            owner: owner.map(|area| area.region),
+        })
+    }
+
+    /// In what the headers of a loaded object say is its own, in its file or directly behind: no memory that anybody allocated.
+    pub(super) fn is_static_data(&self, place: &Place<'_>, at: u64) -> bool {
+        let Some(region) = place.owner else { return false };
         let mut objects = self.capture.objects.iter();
         objects.any(|object| {
             let in_file = at.wrapping_sub(object.bias);

@@ -2,7 +2,7 @@
 //! thread-local variables of libc, found by what they point at.
 
 use super::super::loader::tls_bytes;
-use super::super::process::{Area, Process};
+use super::super::process::{Place, Process};
 use super::super::threads::Found;
 use super::lists::{self, Cache};
 
@@ -304,7 +304,7 @@ fn slot_at(slots: &mut Vec<(usize, Slot)>, place: usize) -> &mut Slot {
 /// Looks at words: they point again and again into the same few areas.
 struct Looker<'p> {
     process: &'p Process<'p>,
-    last: Option<&'p Area<'p>>,
+    last: Option<Place<'p>>,
 }
 
 impl Looker<'_> {
@@ -315,17 +315,18 @@ impl Looker<'_> {
         if !word.is_multiple_of(8) {
             return Look::At(Cache::Other);
         }
-        let last = self.last.filter(|area| (area.start..area.end).contains(&word));
-        let Some(area) = last.or_else(|| self.process.area_at(word)) else {
+        let last = self.last.filter(|place| (place.area.start..place.area.end).contains(&word));
+        let Some(place) = last.or_else(|| self.process.place(word)) else {
             return Look::At(Cache::Other);
         };
-        self.last = Some(area);
+        self.last = Some(place);
         // A cache is written to.
-        if area.region.inode != 0 && !area.region.perms.write {
+        let region = place.area.region;
+        if region.inode != 0 && !region.perms.write {
             return Look::Shared(word);
         }
         // And allocated, by somebody who aligns it.
-        if !word.is_multiple_of(16) || self.process.is_static_data(word) {
+        if !word.is_multiple_of(16) || self.process.is_static_data(&place, word) {
             return Look::At(Cache::Other);
         }
         Look::At(lists::cache(self.process, word, left))
@@ -397,7 +398,10 @@ mod tests {
         fake.region((0x5_1000, 0x5_2000), "rw-p", "/w/lib.so");
         fake.region((0x5_2000, 0x5_8000), "rw-p", "");
         let process = Process::new(&fake.capture, &fake, &mut Notes::default());
-        let told = [0x4_f000, 0x5_1008, 0x5_2008, 0x5_3ff8, 0x5_4000, 0x5_8000].map(|at| process.is_static_data(at));
+        let told = [0x4_f000, 0x5_1008, 0x5_2008, 0x5_3ff8, 0x5_4000, 0x5_8000].map(|at| {
+            let place = process.place(at);
+            place.is_some_and(|place| process.is_static_data(&place, at))
+        });
         assert_eq!(told, [false, true, true, true, false, false]);
     }
 

@@ -126,14 +126,19 @@ pub(super) fn cache(process: &Process<'_>, at: u64, left: &mut usize) -> Cache {
     };
     // A remainder too small for a chunk stays with the allocation: 16 bytes more.
     match size(word) {
-        0x250 | 0x260 => lists::<8, 64>(process, at, 1, left),
-        0x290 | 0x2a0 => lists::<16, 64>(process, at, 2, left),
-        0x300 | 0x310 => lists::<19, 76>(process, at, 2, left),
+        0x250 | 0x260 => lists::<8, 64, 1>(process, at, left),
+        0x290 | 0x2a0 => lists::<16, 64, 2>(process, at, left),
+        0x300 | 0x310 => lists::<19, 76, 2>(process, at, left),
         _ => Cache::Other,
     }
 }
 
-fn lists<const COUNT_WORDS: usize, const LISTS: usize>(process: &Process<'_>, at: u64, width: usize, left: &mut usize) -> Cache {
+/// `WIDTH`: bytes of a count.
+fn lists<const COUNT_WORDS: usize, const LISTS: usize, const WIDTH: usize>(
+    process: &Process<'_>,
+    at: u64,
+    left: &mut usize,
+) -> Cache {
     let entries_at = at.checked_add(8 * COUNT_WORDS as u64);
     let (Some(counts), Some(heads)) = (
         process.words::<COUNT_WORDS>(at),
@@ -141,14 +146,13 @@ fn lists<const COUNT_WORDS: usize, const LISTS: usize>(process: &Process<'_>, at
     ) else {
         return Cache::Other;
     };
-    let bytes = counts.map(u64::to_le_bytes);
-    let count = |index: usize| {
-        let bytes = bytes
-            .as_flattened()
-            .get(width * index..width * index + width)
-            .unwrap_or_default();
-        bytes.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
-    };
+    let counts: [usize; LISTS] = std::array::from_fn(|index| {
+        let in_word = 8 / WIDTH;
+        let word = counts
+            .get(index / in_word)
+            .map_or(0, |word| word >> (8 * WIDTH * (index % in_word)));
+        usize::from(word as u16 & (u16::MAX >> (16 - 8 * WIDTH)))
+    });
     let plausible = |head: &u64| *head == 0 || (head.is_multiple_of(16) && process.u64(*head).is_some());
     if !heads.iter().all(plausible) {
         return Cache::Other;
@@ -164,11 +168,12 @@ fn lists<const COUNT_WORDS: usize, const LISTS: usize>(process: &Process<'_>, at
             *length = followed.unwrap_or(0);
             followed.is_some()
         });
-        let slots = |index: usize| count(index) + lengths.get(index).copied().unwrap_or(0);
         let agrees = if LISTS == 64 {
-            lengths.iter().enumerate().all(|(index, length)| *length == count(index))
+            lengths == counts
         } else {
-            (0..LISTS).all(|index| slots(index) == slots(0))
+            let mut slots = lengths.iter().zip(&counts).map(|(length, free)| length + free);
+            let first = slots.next();
+            slots.all(|slots| Some(slots) == first)
         };
         if all && agrees {
             let safe = (!chunks.is_empty()).then_some(safe);

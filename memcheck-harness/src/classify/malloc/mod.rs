@@ -54,12 +54,13 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
     let addresses = sizes.iter().map(|(address, _)| *address).chain([main.address]);
     let mut left = lists::MAX_ENTRIES;
     let touched = !states.main.is_empty() || !arenas.is_empty();
-    let attached = if touched {
+    let mut attached = if touched {
         let caches = walks.then(|| states.main.has_caches());
         attached::find(process, found, &Addresses::new(addresses), caches, &mut left)
     } else {
         attached::Attached::default()
     };
+    let mut marked = std::mem::take(&mut attached.cached);
     let attach = |arena: &mut ArenaFact, state: Option<&State>| {
         // The arena's own count proves that no thread was overlooked; old ones have none.
         let threads = attached.of(arena.address);
@@ -82,7 +83,6 @@ pub(super) fn examine(process: &Process<'_>, found: &Found<'_>, arenas: &mut [Ar
         });
     }
     let mut common = states.doubt.clone().or_else(|| attached.doubt.clone());
-    let mut marked = attached.cached.clone();
     let all = states.secondary.iter().flatten().chain([&states.main]);
     match lists::fast(process, all, attached.safe, &mut left) {
         Ok(chunks) => marked.extend(chunks),
