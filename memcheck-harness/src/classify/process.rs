@@ -213,7 +213,7 @@ impl<'a> Process<'a> {
 
     /// Fills a buffer, whatever its size: there are many, and the code is the same.
     #[inline(never)]
-    fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
+    pub(super) fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
         let Some(end) = address.checked_add(buffer.len() as u64) else {
             return false;
         };
@@ -262,7 +262,12 @@ impl<'a> Process<'a> {
         let mut found = Vec::new();
         for area in self.areas_in(start, end) {
             if readable(area) {
-                found.extend(self.memory.search(area.start.max(start), area.end.min(end), &mut look));
+                let more = self.memory.search(area.start.max(start), area.end.min(end), &mut look);
+                if found.is_empty() {
+                    found = more;
+                } else {
+                    found.extend(more);
+                }
             }
         }
         found

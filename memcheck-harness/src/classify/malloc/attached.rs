@@ -138,8 +138,8 @@ fn arena_slots(process: &Process<'_>, below: bool, threads: &[(i32, u64)], arena
 struct Slot {
     score: usize,
     chunks: Vec<lists::Listed>,
-    /// What may be an empty cache that all threads share, and was not looked at yet: that takes a page.
-    shared: Vec<u64>,
+    /// Threads that have there what may be an empty cache that all share, and was not looked at yet: that takes a page.
+    shared: usize,
     /// Some links are not protected; some are.
     ways: [bool; 2],
 }
@@ -147,7 +147,7 @@ struct Slot {
 impl Slot {
     /// What it is worth, at most.
     fn worth(&self) -> (usize, usize) {
-        (self.score + self.shared.len(), self.chunks.len())
+        (self.score + self.shared, self.chunks.len())
     }
 
     /// What one thread has there, if it can be a cache. False when its thread was stopped while it changed it.
@@ -155,7 +155,11 @@ impl Slot {
         self.score += 1;
         match cache {
             Cache::Sound(entries, safe) => {
-                self.chunks.extend(entries);
+                if self.chunks.is_empty() {
+                    self.chunks = entries;
+                } else {
+                    self.chunks.extend(entries);
+                }
                 if let Some(safe) = safe {
                     self.ways[usize::from(safe)] = true;
                 }
@@ -165,13 +169,17 @@ impl Slot {
         }
     }
 
-    /// Looks at what was left. False when something of it is no cache.
-    fn settle(&mut self, process: &Process<'_>) -> bool {
-        let shared = std::mem::take(&mut self.shared);
-        let count = shared.len();
-        let empty = shared.into_iter().filter(|at| is_common_empty(process, *at)).count();
-        self.score += empty;
-        empty == count
+    /// Looks at what was left, at a distance from the TLS base. False when something of it is no cache.
+    fn settle(&mut self, looker: &mut Looker<'_>, threads: &[(i32, u64)], distance: i64) -> bool {
+        if self.shared == 0 {
+            return true;
+        }
+        let word = |(_, base): &(i32, u64)| at(*base, distance).and_then(|address| looker.process.u64(address));
+        let mut words: Vec<u64> = threads.iter().filter_map(word).collect();
+        words.retain(|word| looker.is_shared(*word));
+        words.retain(|word| is_common_empty(looker.process, *word));
+        self.score += words.len();
+        std::mem::take(&mut self.shared) == words.len()
     }
 }
 
@@ -221,7 +229,7 @@ fn caches(
     // Most places hold no cache of any thread: of those, no more is known than that some thread has something else there.
     let mut torn = [false; SLOTS];
     // By their places.
-    let mut slots: Vec<(usize, Slot)> = Vec::new();
+    let mut slots: Vec<(usize, Slot)> = Vec::with_capacity(8);
     for ((_, base), arena) in threads.iter().zip(&used) {
         let uses = arena.is_some();
         for (index, (word, torn)) in around(process, *base, arena_slot).into_iter().zip(&mut torn).enumerate() {
@@ -231,8 +239,8 @@ fn caches(
             *torn |= match looker.look(word, left) {
                 // A thread gets its arena and its cache together, and gives them back together.
                 Look::Nothing => uses,
-                Look::Shared(at) => {
-                    slot_at(&mut slots, index).shared.push(at);
+                Look::Shared => {
+                    slot_at(&mut slots, index).shared += 1;
                     false
                 }
                 // The thread has something else there.
@@ -251,7 +259,8 @@ fn caches(
     for (index, mut slot) in slots {
         let mut torn = torn.get(index).copied().unwrap_or(false);
         if slot.worth() >= sure {
-            torn |= !slot.settle(process);
+            let distance = i64::try_from(8 * index).unwrap_or(0) - LIBC_TLS.cast_signed();
+            torn |= !slot.settle(&mut looker, threads, arena_slot.saturating_add(distance));
         }
         if (slot.score, slot.chunks.len()) > (best.score, best.chunks.len()) {
             (best, is_torn) = (slot, torn);
@@ -287,7 +296,7 @@ fn caches(
 enum Look {
     Nothing,
     /// In the read-only data of a file, where from 2.42 the empty cache lies that threads without one point at.
-    Shared(u64),
+    Shared,
     At(Cache),
 }
 
@@ -307,30 +316,40 @@ struct Looker<'p> {
     last: Option<Place<'p>>,
 }
 
-impl Looker<'_> {
+impl<'p> Looker<'p> {
+    fn place(&mut self, word: u64) -> Option<Place<'p>> {
+        let holds = |place: &Place<'_>| (place.area.start..place.area.end).contains(&word);
+        if !word.is_multiple_of(8) {
+            return None;
+        }
+        let place = self.last.filter(holds).or_else(|| self.process.place(word))?;
+        self.last = Some(place);
+        Some(place)
+    }
+
+    fn is_shared(&mut self, word: u64) -> bool {
+        self.place(word).is_some_and(|place| is_constant(&place))
+    }
+
     fn look(&mut self, word: u64, left: &mut usize) -> Look {
         if word == 0 {
             return Look::Nothing;
         }
-        if !word.is_multiple_of(8) {
-            return Look::At(Cache::Other);
+        match self.place(word) {
+            // A cache is written to.
+            Some(place) if is_constant(&place) => Look::Shared,
+            // And allocated, by somebody who aligns it.
+            Some(place) if word.is_multiple_of(16) && !self.process.is_static_data(&place, word) => {
+                Look::At(lists::cache(self.process, word, left))
+            }
+            _ => Look::At(Cache::Other),
         }
-        let last = self.last.filter(|place| (place.area.start..place.area.end).contains(&word));
-        let Some(place) = last.or_else(|| self.process.place(word)) else {
-            return Look::At(Cache::Other);
-        };
-        self.last = Some(place);
-        // A cache is written to.
-        let region = place.area.region;
-        if region.inode != 0 && !region.perms.write {
-            return Look::Shared(word);
-        }
-        // And allocated, by somebody who aligns it.
-        if !word.is_multiple_of(16) || self.process.is_static_data(&place, word) {
-            return Look::At(Cache::Other);
-        }
-        Look::At(lists::cache(self.process, word, left))
     }
+}
+
+/// Of a file, and not written to.
+fn is_constant(place: &Place<'_>) -> bool {
+    place.area.region.inode != 0 && !place.area.region.perms.write
 }
 
 /// The empty cache of 2.42 that all threads share.

@@ -22,13 +22,13 @@ pub(super) fn binned(process: &Process<'_>, state: &State, left: &mut usize) -> 
     if state.top == 0 {
         return Ok((0, 0));
     }
-    let words = process.words::<{ 2 * BIN_COUNT }>(state.bins);
-    let first = |index: usize, head: u64| match &words {
-        Some(words) => words.get(2 * index).copied(),
-        None => process.u64(head + 16),
-    };
-    for (index, head) in state.heads().enumerate() {
-        let mut at = first(index, head).ok_or_else(broken)?;
+    let mut words = [[0; 8]; 2 * BIN_COUNT];
+    let is_read = process.read(state.bins, words.as_flattened_mut());
+    for (head, [first, _]) in state.heads().zip(words.as_chunks::<2>().0) {
+        let mut at = match is_read {
+            true => u64::from_le_bytes(*first),
+            false => process.u64(head + 16).ok_or_else(broken)?,
+        };
         while at != head {
             *left = left.checked_sub(1).ok_or_else(too_many)?;
             let [word, next] = at.checked_add(8).and_then(|at| process.words::<2>(at)).ok_or_else(broken)?;

@@ -98,11 +98,14 @@ impl State {
 
 /// Bins at an address that are a list head: empty, or with neighbours that point back.
 fn sound_bins(process: &Process<'_>, bins: u64) -> usize {
-    let Some(words) = process.words::<254>(bins) else { return 0 };
+    let mut words = [[0; 8]; 2 * BIN_COUNT];
+    if !process.read(bins, words.as_flattened_mut()) {
+        return 0;
+    }
     let mut head = bins.wrapping_sub(16);
     let mut sound = 0;
     for pair in words.as_chunks::<2>().0 {
-        let [fd, bk] = *pair;
+        let [fd, bk] = pair.map(u64::from_le_bytes);
         let points_back = |at: u64, by: u64| at.checked_add(by).and_then(|at| process.u64(at)) == Some(head);
         sound += usize::from((fd == head && bk == head) || (points_back(fd, 24) && points_back(bk, 16)));
         head = head.wrapping_add(16);
