@@ -41,8 +41,11 @@ pub(super) fn needed(loaded: &[Loaded<'_>]) -> BTreeMap<Name, BTreeSet<Name>> {
     for library in loaded.iter().filter(|object| object.kind() != ObjectKind::Executable) {
         let soname = library.object.facts.as_ref().and_then(|facts| facts.soname.as_ref());
         let is_it = |name: &Name| soname == Some(name) || library.name.as_bytes() == name.file_name_bytes();
-        let who = loaded.iter().filter(|object| object.needs().any(is_it));
-        found.insert(library.name.clone(), who.map(|object| object.name.clone()).collect());
+        let who = found.entry(library.name.clone()).or_default();
+        who.clear();
+        for object in loaded.iter().filter(|object| object.needs().any(is_it)) {
+            who.insert(object.name.clone());
+        }
     }
     found
 }

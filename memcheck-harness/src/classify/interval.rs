@@ -39,6 +39,9 @@ pub(super) enum Priority {
     Guard,
 }
 
+/// As many claims as are put in order one by one.
+const FEW: usize = 64;
+
 /// Index of an item before unused ones are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ItemId(usize);
@@ -141,8 +144,7 @@ impl Claims {
 /// figures are not known yet.
 pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor, mut measure: impl FnMut(&Area<'_>, &mut [Piece])) -> Cuts {
     let Claims { claims, items } = claims;
-    let mut order: Vec<(u64, usize)> = claims.iter().map(|claim| claim.start).zip(0..).collect();
-    order.sort_unstable();
+    let order = in_order(&claims);
     let mut next = 0;
     // The strongest claim that began is on top; those that ended below it stay until they come up.
     let mut active: BinaryHeap<(Priority, u64, Reverse<u64>, usize)> = BinaryHeap::new();
@@ -192,6 +194,21 @@ pub(super) fn cut(process: &Process<'_>, claims: Claims, floor: Floor, mut measu
         pieces: keeper.pieces,
         items: keeper.kept,
     }
+}
+
+/// Where the claims begin, and their indices: in order. Those of a small process are few and nearly so.
+fn in_order(claims: &[Claim]) -> Vec<(u64, usize)> {
+    let mut order: Vec<(u64, usize)> = Vec::with_capacity(claims.len());
+    if claims.len() > FEW {
+        order.extend(claims.iter().map(|claim| claim.start).zip(0..));
+        order.sort_unstable();
+        return order;
+    }
+    for (index, claim) in claims.iter().enumerate() {
+        let behind = order.iter().rev().take_while(|(start, _)| *start > claim.start).count();
+        order.insert(order.len() - behind, (claim.start, index));
+    }
+    order
 }
 
 /// Cuts ranges, and numbers the items that they are cut for.
