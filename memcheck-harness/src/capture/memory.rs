@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::page::{Page, Spare, WHOLE};
 use super::pages::{Known, MAX_PARTIAL, PM_PRESENT, clipped, joined, run_of_entry, run_of_scan};
 use super::procdir::ProcDir;
-use crate::model::{Memory, PageRun, Recording, Wanted};
+use crate::model::{Memory, PageRun, Ranges, Recording, Wanted};
 use crate::sys::pagemap::{self, FILE, GUARD, PFNZERO, PRESENT, PageRegion, SWAPPED};
 
 /// Entries asked for at once when the residency of one page is wanted: neighbours are read next.
@@ -106,22 +106,20 @@ impl State {
 
 impl State {
     /// All ranges that were asked for, in order.
-    fn ranges(&mut self) -> Vec<(u64, Vec<u8>)> {
+    fn ranges(&mut self) -> Ranges {
         if !self.read.is_empty() {
             // Pages were forgotten, and may have been fetched again since.
             self.forget_pages();
             return std::mem::take(&mut self.read).into_iter().collect();
         }
-        let mut ranges: Vec<(u64, Vec<u8>)> = Vec::new();
+        // Most pages have a few ranges, of a third of their bytes.
+        let count = self.pages.len();
+        let mut ranges = Ranges::with_capacity(4 * count, 1024 * count);
         for (address, page) in &self.pages {
             let Some(page) = page else { continue };
             for range in page.ranges() {
                 let start = address + range.start as u64;
-                let bytes = page.bytes.get(range).unwrap_or_default();
-                match ranges.last_mut() {
-                    Some((before, known)) if *before + known.len() as u64 == start => known.extend_from_slice(bytes),
-                    _ => ranges.push((start, bytes.to_vec())),
-                }
+                ranges.push(start, page.bytes.get(range).unwrap_or_default());
             }
         }
         ranges
@@ -330,9 +328,8 @@ impl LiveMemory {
         let blank = ranges().map(|(_, range)| Page::blank(&state.spare, bytes, Page::lines_of(range, bytes)));
         let mut fetched: Vec<Rc<Page>> = blank.collect();
         let room = fetched.iter_mut().filter_map(Rc::get_mut).zip(ranges());
-        let mut local: Vec<IoSliceMut<'_>> = room
-            .filter_map(|(page, (_, range))| page.bytes.get_mut(range).map(IoSliceMut::new))
-            .collect();
+        let mut local: Vec<IoSliceMut<'_>> = Vec::with_capacity(pages.len());
+        local.extend(room.filter_map(|(page, (_, range))| page.bytes.get_mut(range).map(IoSliceMut::new)));
         let read = process_vm_readv(self.task, &mut local, &remote).unwrap_or(0);
         let mut end = 0;
         for (index, ((address, range), page)) in ranges().zip(fetched).enumerate() {

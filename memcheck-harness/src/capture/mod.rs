@@ -61,7 +61,13 @@ pub fn read(stopped: &Stopped, objects: &mut ObjectCache) -> Result<Capture> {
 /// As [`read`].
 pub fn look(stopped: &Stopped, reading: Reading, objects: &mut ObjectCache) -> Result<(Capture, LiveMemory)> {
     let how = (reading, stopped.image());
-    objects.auxv = stopped.auxv().map(<[u8]>::to_vec);
+    if objects
+        .start
+        .as_ref()
+        .is_none_or(|start| start.of != (stopped.pid(), stopped.image()))
+    {
+        objects.auxv = stopped.auxv().map(<[u8]>::to_vec);
+    }
     let seen = see(stopped.pid(), stopped.unnamed(), stopped.patched(), how, objects)?;
     let capture = Capture {
         finished_stacks: stopped.finished_stacks(),
@@ -196,7 +202,7 @@ fn see(
     let told = cache.auxv.take();
     let (dir, task) = opened(pid, threads, image, cache)?;
     // The figures of smaps come first: nothing that follows may change them.
-    let (regions, known, (status, text)) = consistent(pid, &dir, reading.level)?;
+    let (regions, known, (status, name)) = consistent(pid, &dir, reading.level)?;
     let stack_limit_bytes = stack_limit(pid, &dir)?;
     let start = match cache.start.take() {
         Some(known) if image.is_some() && known.of == (pid, image) => known,
@@ -232,7 +238,7 @@ fn see(
         auxv,
         start_brk: stat.start_brk,
         start_stack: stat.start_stack,
-        threads: named(threads, task, &text),
+        threads: named(threads, task, name),
         patched,
         finished_stacks: None,
         joined_mappings: 0,
@@ -333,27 +339,26 @@ fn stack_limit(pid: i32, dir: &ProcDir) -> Result<Option<u64>> {
 }
 
 /// The threads, with the name of the one that this is the `status` of, where nobody has told it.
-fn named(threads: &[Thread], task: i32, status: &[u8]) -> Vec<Thread> {
+fn named(threads: &[Thread], task: i32, name: Option<Name>) -> Vec<Thread> {
     let mut threads = threads.to_vec();
     let unnamed = threads.iter_mut().find(|thread| thread.tid == task && thread.name.is_empty());
     if let Some(thread) = unnamed {
-        thread.name = status::name(status).unwrap_or_default();
+        thread.name = name.unwrap_or_default();
     }
     threads
 }
 
-/// What `status` says, and its text.
-type Told = (Status, Vec<u8>);
+/// What `status` says, and of whom.
+type Told = (Status, Option<Name>);
 
 /// What `status` says, and regions that add up to that. The process is stopped, so a difference means that the text was torn or that
 /// somebody else changes the map: one more try tells.
 fn consistent(pid: i32, dir: &ProcDir, level: CaptureLevel) -> Result<(Vec<Region>, Known, Told)> {
     for _ in 0..2 {
         let (regions, known) = dir.regions(level)?;
-        let text = dir.status()?;
-        let status = status::parse_status(&text)?;
-        if status.reserved_bytes == sum_of(&regions) {
-            return Ok((regions, known, (status, text)));
+        let told = dir.status(|text| Ok((status::parse_status(text)?, status::name(text))))?;
+        if told.0.reserved_bytes == sum_of(&regions) {
+            return Ok((regions, known, told));
         }
     }
     Err(Error::not_judged(format!(

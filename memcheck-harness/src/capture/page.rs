@@ -100,7 +100,7 @@ impl Page {
 
     /// The ranges of bytes that were asked for.
     pub(super) fn ranges(&self) -> Vec<Range<usize>> {
-        let mut ranges: Vec<Range<usize>> = Vec::new();
+        let mut ranges: Vec<Range<usize>> = Vec::with_capacity(8);
         let words_of_line = (self.asked.len() / LINES).max(1);
         let mut lines = self.looked.get();
         while lines != 0 {

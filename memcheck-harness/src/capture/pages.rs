@@ -48,38 +48,40 @@ impl Default for Pages {
 impl Known {
     /// By the figures of the regions: where as much is resident as there is, every page is.
     pub(super) fn by_figures(regions: &[Region]) -> Self {
-        let is_resident = |region: &&Region| region.usage.is_some_and(|usage| usage.resident_bytes == region.size_bytes());
-        let is_partial = |region: &&Region| {
-            let resident = region.usage.map_or(0, |usage| usage.resident_bytes);
-            let some = 0 < resident && resident < region.size_bytes();
-            some && region.size_bytes() <= MAX_PARTIAL && region.perms.read && !region.perms.shared
-        };
-        let partial = regions.iter().filter(is_partial);
+        let (mut resident, mut readable) = (Ranges::default(), Ranges::default());
+        let mut partial = Vec::new();
         let mut sum = 0_u64;
         let mut before = Vec::with_capacity(regions.len() + 1);
         for region in regions {
+            let size = region.size_bytes();
+            let there = region.usage.map_or(0, |usage| usage.resident_bytes);
+            let may_be_read = is_readable(region);
+            if may_be_read {
+                readable.add(region);
+            }
+            if there == size {
+                resident.add(region);
+            } else if there > 0 && size <= MAX_PARTIAL && may_be_read {
+                partial.push((region.start, region.end));
+            }
             before.push((region.start, region.end, sum));
-            let resident = region.usage.map_or(0, |usage| usage.resident_bytes);
             // The kernel also walks what is left of the tables of pages that are gone.
-            let tables = region.size_bytes() / TABLE_SHARE;
-            sum = sum
-                .saturating_add(resident)
-                .saturating_add(tables)
-                .saturating_add(REGION_COST);
+            let tables = size / TABLE_SHARE;
+            sum = sum.saturating_add(there).saturating_add(tables).saturating_add(REGION_COST);
         }
         before.push((u64::MAX, u64::MAX, sum));
         Self {
-            readable: readable(regions),
+            readable: readable.0,
             before,
-            partial: partial.map(|region| (region.start, region.end)).collect(),
-            pages: Pages::Resident(ranges(regions.iter().filter(is_resident))),
+            partial,
+            pages: Pages::Resident(resident.0),
         }
     }
 
     /// By a scan of all pages.
     pub(super) fn by_scan(regions: &[Region], runs: Vec<PageRegion>) -> Self {
         Self {
-            readable: readable(regions),
+            readable: Ranges::of(regions, is_readable),
             partial: Vec::new(),
             before: Vec::new(),
             pages: Pages::Scanned(runs),
@@ -114,12 +116,26 @@ impl Known {
         out
     }
 
-    /// What it costs, by these measures, to scan what lies between two addresses.
+    /// What it costs, by these measures, to scan what lies between two addresses; of a region that lies there in part, no more than if
+    /// all of that part were in memory.
     fn cost(&self, from: u64, to: u64) -> u64 {
         let first = self.before.partition_point(|(_, end, _)| *end <= from);
         let behind = self.before.partition_point(|(start, ..)| *start < to);
         let before = |index: usize| self.before.get(index).map_or(0, |(.., cost)| *cost);
-        before(behind).saturating_sub(before(first))
+        let too_much = |index: usize| {
+            let (start, end, _) = self.before.get(index)?;
+            let inside = (*end).min(to).saturating_sub((*start).max(from));
+            let is_cut = *start < from || to < *end;
+            is_cut.then(|| {
+                before(index + 1)
+                    .saturating_sub(before(index))
+                    .saturating_sub(inside.saturating_add(REGION_COST))
+            })
+        };
+        let last = behind.saturating_sub(1);
+        let ends = [first, last].into_iter().take(if first < last { 2 } else { 1 });
+        let too_much: u64 = ends.filter(|end| *end < behind).filter_map(too_much).sum();
+        before(behind).saturating_sub(before(first)).saturating_sub(too_much)
     }
 
     /// Where the memory that may be read ends, from an address inside; 0 outside.
@@ -165,20 +181,30 @@ pub(super) fn clipped(runs: &[PageRegion], start: u64, end: u64) -> impl Iterato
     })
 }
 
-fn readable(regions: &[Region]) -> Vec<(u64, u64)> {
-    ranges(regions.iter().filter(|region| region.perms.read && !region.perms.shared))
+fn is_readable(region: &Region) -> bool {
+    region.perms.read && !region.perms.shared
 }
 
 /// Regions as ranges, neighbours as one.
-fn ranges<'r>(regions: impl Iterator<Item = &'r Region>) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for region in regions {
-        match ranges.last_mut() {
+#[derive(Default)]
+struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    fn add(&mut self, region: &Region) {
+        match self.0.last_mut() {
             Some(last) if last.1 == region.start => last.1 = region.end,
-            _ => ranges.push((region.start, region.end)),
+            _ => self.0.push((region.start, region.end)),
         }
     }
-    ranges
+
+    fn of(regions: &[Region], is_it: impl Fn(&Region) -> bool) -> Vec<(u64, u64)> {
+        let mut ranges = Self::default();
+        regions
+            .iter()
+            .filter(|region| is_it(region))
+            .for_each(|region| ranges.add(region));
+        ranges.0
+    }
 }
 
 /// What the ioctl says, in our words; `None` for zero pages, which nobody counts.
@@ -303,6 +329,9 @@ mod tests {
             unknown(&[0x10_0000], &[(0x40_f000, 0x41_0000)]),
             [(0x10_0000, 0x10_4000), (0x40_f000, 0x41_0000)]
         );
+        // Of the large one little lies between.
+        assert_eq!(unknown(&[0x30_0000], &[(0x40_8000, 0x40_9000)]), [(0x30_0000, 0x40_9000)]);
+        assert_eq!(unknown(&[0x50_0000], &[(0x42_0000, 0x42_1000)]), [(0x42_0000, 0x50_4000)]);
         assert_eq!(
             unknown(&[0x50_0000], &[(0x40_8000, 0x40_9000), (0, 0)]),
             [(0x40_8000, 0x40_9000), (0x50_0000, 0x50_4000)]

@@ -29,7 +29,10 @@ const MAX_TEXT: usize = 64 << 10;
 /// The kernel makes records in a buffer of one page until as much is there as is asked for. One that does not fit is thrown away and
 /// made again for the next read (`seq_read_iter` in fs/seq_file.c): of `smaps` that would be each sixth. So much less than a page
 /// is asked for that the last one fits; it is 720 to 800 bytes long, and begins before that much is there.
-const SMAPS_RECORD: u64 = 696;
+const SMAPS_RECORD: usize = 696;
+/// Where it is known how long the next records are, whole ones are asked for, as many as the buffer holds with some room: it may not be
+/// filled to the last byte (`seq_has_overflowed`), nor so that a number might not fit.
+const SMAPS_ROOM: usize = 64;
 /// No record of a region without a name is longer.
 const MAX_RECORD: usize = 1024;
 /// A name is at most a page of the kernel's; a line beyond this is none of its.
@@ -49,6 +52,8 @@ pub(super) struct ProcDir {
     regions: Cell<usize>,
     /// For their text.
     buffer: RefCell<Vec<u8>>,
+    /// For that of `status`.
+    small: RefCell<Vec<u8>>,
     /// What was learnt of the last text of `smaps`.
     parser: RefCell<Option<Parser>>,
 }
@@ -68,6 +73,7 @@ impl ProcDir {
             pagemap: OnceCell::new(),
             regions: Cell::new(0),
             buffer: RefCell::default(),
+            small: RefCell::default(),
             parser: RefCell::default(),
         })
     }
@@ -106,12 +112,14 @@ impl ProcDir {
         Ok(bytes)
     }
 
-    /// `status`, whole.
-    pub(super) fn status(&self) -> Result<Vec<u8>> {
+    /// What `status` tells, as a whole.
+    pub(super) fn status<T>(&self, understand: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         let file = self
             .kept(&self.status, "status")
             .map_err(|errno| failed(self.pid, "open", "status", errno))?;
-        let mut bytes = vec![0; SMALL_FILE];
+        let mut bytes = self.small.borrow_mut();
+        let room = bytes.len().max(SMALL_FILE);
+        bytes.resize(room, 0);
         let mut filled = 0;
         loop {
             match file.read_at(&mut bytes[filled..], filled as u64) {
@@ -121,8 +129,7 @@ impl ProcDir {
             }
             // It is one record, which the kernel hands out as far as there is room (seq_read_iter in fs/seq_file.c).
             if filled < bytes.len() || bytes.len() as u64 > MAX_SMALL_FILE {
-                bytes.truncate(filled);
-                return Ok(bytes);
+                return understand(&bytes[..filled]);
             }
             bytes.resize(2 * filled, 0);
         }
@@ -183,16 +190,18 @@ impl ProcDir {
             Some(parser) => parser.again(self.regions.get()),
             None => Parser::new(name, self.regions.get()),
         };
-        let at_once = match process::page_bytes().checked_sub(SMAPS_RECORD) {
-            Some(bytes) if name == SMAPS => usize::try_from(bytes).unwrap_or(usize::MAX),
-            _ => usize::MAX,
-        };
+        let page_bytes = usize::try_from(process::page_bytes()).unwrap_or(0);
+        let usual = page_bytes.checked_sub(SMAPS_RECORD).filter(|_| name == SMAPS);
         let mut buffer = self.buffer.take();
         if buffer.is_empty() {
             buffer = vec![0; MAX_TEXT];
         }
         let (mut at, mut filled) = (0_u64, 0_usize);
         loop {
+            // Of a text that is longer than the buffer nothing is known.
+            let known = usual.filter(|_| at == filled as u64);
+            let coming = known.and_then(|_| parser.coming(filled, page_bytes.saturating_sub(SMAPS_ROOM)));
+            let at_once = coming.map(|coming| coming.bytes).or(usual).unwrap_or(usize::MAX);
             let until = buffer.len().min(filled.saturating_add(at_once));
             let count = match file.read_at(&mut buffer[filled..until], at) {
                 Ok(count) => count,
@@ -203,8 +212,9 @@ impl ProcDir {
             };
             at += count as u64;
             filled += count;
-            // Who gets less than there is room for asks no more where the last of all regions is there.
-            if count == 0 || (filled < until && name == SMAPS && is_last(&buffer[..filled])) {
+            // Who gets less than there is room for, or all there was, asks no more where the last of all regions is there.
+            let may_be_last = filled < until || coming.is_some_and(|coming| coming.is_all);
+            if count == 0 || (may_be_last && name == SMAPS && is_last(&buffer[..filled])) {
                 break;
             }
             if filled < buffer.len() {
@@ -291,5 +301,42 @@ mod tests {
             assert!(!is_last(&last.as_bytes()[..cut]), "{cut}");
         }
         assert!(!is_last(b""));
+    }
+
+    /// Whatever the text before was, a text is read as if there had been none.
+    #[test]
+    fn records_of_other_lengths_and_places_are_read_as_they_stand() {
+        let dir = ProcDir::open(std::process::id().cast_signed(), None).unwrap();
+        let figures = "Size:                  4 kB\n".to_owned() + &"Future:                0 kB\n".repeat(22);
+        let record = |page: u64, name: &str| {
+            let start = page * 4096;
+            let head = format!("{start:012x}-{:012x} rw-p 00000000 00:00 0 {name}\n", start + 4096);
+            head + &figures + "VmFlags: rd wr \n"
+        };
+        let last = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\nSize: 4 kB\nVmFlags: ex \n";
+        let all = |pages: &[u64], name: &str| pages.iter().map(|page| record(*page, name)).collect::<String>();
+        let many: Vec<u64> = (1..40).collect();
+        let few: Vec<u64> = (1..40).filter(|page| page % 7 != 3).collect();
+        let (long, longer) = ("x".repeat(500), "y".repeat(5000));
+        let texts = [
+            all(&many, "") + last,
+            all(&many, "") + last,
+            all(&few, "") + last,
+            all(&few, &long) + last,
+            all(&few, &longer) + last,
+            all(&[1, 2], "") + &record(3, &longer) + &all(&[4, 5, 6], "") + last,
+            all(&[1, 2], "") + &record(3, &long) + &all(&[4, 5, 6], ""),
+            all(&[1, 2, 3], ""),
+            all(&[1, 2, 3], "") + last,
+            String::new(),
+            all(&many, ""),
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for text in &texts {
+            std::fs::write(file.path(), text).unwrap();
+            let regions = dir.map(SMAPS, file.as_file()).unwrap();
+            assert!(regions == super::super::parse_smaps(text.as_bytes()).unwrap());
+            assert_eq!(regions.len(), text.matches("VmFlags").count());
+        }
     }
 }

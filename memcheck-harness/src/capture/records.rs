@@ -9,6 +9,14 @@ use crate::model::Region;
 /// More than a text has that is taken at once: of longer ones nothing is kept.
 const MAX_RECORDS: usize = 1024;
 
+/// Records that come next, if they are as long as they were.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coming {
+    pub(super) bytes: usize,
+    /// None comes after them.
+    pub(super) is_all: bool,
+}
+
 /// The records of a text, in order, and how far the next text has come.
 #[derive(Debug, Default)]
 pub(super) struct Records {
@@ -16,15 +24,16 @@ pub(super) struct Records {
     known: Vec<(Range<usize>, Rc<Region>)>,
     /// The first that may still come.
     next: usize,
-    /// Those of the text that is read: where each begins, and which of `known` it is. No more than a short text has.
-    now: Vec<(usize, Option<Rc<Region>>)>,
+    /// Those of the text that is read: where each begins, and which of `known` it is. No more than a short text has. Absent as long as
+    /// they are those of the text before, at the same places.
+    now: Option<Vec<(usize, Option<Rc<Region>>)>>,
 }
 
 impl Records {
     /// Another text begins.
     pub(super) fn begin(&mut self) {
         self.next = 0;
-        self.now.clear();
+        self.now = None;
     }
 
     /// The region that a text begins with, and what follows, if its record stands there as it did. `at`: how much of the whole text
@@ -36,31 +45,61 @@ impl Records {
         if rest.first().is_some_and(u8::is_ascii_uppercase) {
             return None;
         }
+        let (region, is_moved) = (Rc::clone(region), range.start != at);
+        if is_moved || self.now.is_some() {
+            let same = Some(Rc::clone(&region));
+            self.now().push((at, same));
+        }
         self.next += 1;
-        self.now.push((at, Some(Rc::clone(region))));
-        Some((Region::clone(region), rest))
+        Some((Region::clone(&region), rest))
+    }
+
+    /// The records that come next where the text has come to this place, if they stand there as they did: as many as `most` bytes have
+    /// room for.
+    pub(super) fn coming(&self, at: usize, most: usize) -> Option<Coming> {
+        let first = self.known.binary_search_by_key(&at, |(range, _)| range.start).ok()?;
+        let coming = self.known.get(first..)?.iter().map(|(range, _)| range.end);
+        let end = coming.take_while(|end| end - at <= most).last()?;
+        Some(Coming {
+            bytes: end - at,
+            is_all: self.known.last().is_some_and(|(last, _)| last.end == end),
+        })
     }
 
     /// A record is read, of a region that begins at this address: those before are gone.
     pub(super) fn skip_to(&mut self, start: u64, at: usize) {
+        let now = self.now();
+        if now.len() < MAX_RECORDS {
+            now.push((at, None));
+        }
         let left = self.known.get(self.next..).unwrap_or_default();
         self.next += left.iter().take_while(|(_, region)| region.start <= start).count();
-        if self.now.len() < MAX_RECORDS {
-            self.now.push((at, None));
-        }
+    }
+
+    fn now(&mut self) -> &mut Vec<(usize, Option<Rc<Region>>)> {
+        let before = self.known.iter().take(self.next);
+        let same = || before.map(|(range, region)| (range.start, Some(Rc::clone(region))));
+        self.now.get_or_insert_with(|| same().collect())
     }
 
     /// Keeps a text of so many bytes that was read at once, of which these are the regions, and gives the room of that before. Of 0
     /// bytes: nothing is known of the next.
     pub(super) fn keep(&mut self, text: &mut Vec<u8>, bytes: usize, regions: &[Region]) {
-        self.known.clear();
-        if bytes == 0 || self.now.len() != regions.len() {
+        let now = self.now.take();
+        let count = now.as_ref().map_or(self.next, Vec::len);
+        if bytes == 0 || count != regions.len() {
+            self.known.clear();
             return;
         }
         std::mem::swap(&mut self.text, text);
-        let ends = self.now.iter().skip(1).map(|(at, _)| *at).chain([bytes]);
+        let Some(now) = now else {
+            self.known.truncate(count);
+            return;
+        };
+        let ends = now.iter().skip(1).map(|(at, _)| *at).chain([bytes]);
         let ends: Vec<usize> = ends.collect();
-        for (((at, known), end), region) in self.now.drain(..).zip(ends).zip(regions) {
+        self.known.clear();
+        for (((at, known), end), region) in now.into_iter().zip(ends).zip(regions) {
             self.known.push((at..end, known.unwrap_or_else(|| Rc::new(region.clone()))));
         }
     }
@@ -84,6 +123,24 @@ mod tests {
             );
         }
         text
+    }
+
+    #[test]
+    fn whole_records_come_as_long_as_they_were() {
+        let text = text(&[(0, 1, false), (1, 1, true), (2, 1, false)]);
+        let ends: Vec<usize> = text.match_indices("0020").map(|(at, _)| at).collect();
+        let (second, third) = (ends[0], text.match_indices("0030").next().unwrap().0);
+        let mut parser = Parser::new("smaps", 0);
+        assert!(parser.coming(0, 4096).is_none());
+        parser.lines(text.as_bytes()).unwrap();
+        parser.finish(&mut text.clone().into_bytes(), text.len());
+        let parser = parser.again(0);
+        let coming = |at, most| parser.coming(at, most).map(|coming| (coming.bytes, coming.is_all));
+        assert_eq!(coming(0, third), Some((third, false)));
+        assert_eq!(coming(0, third - 1), Some((second, false)));
+        assert_eq!(coming(0, second - 1), None);
+        assert_eq!(coming(second, 4096), Some((text.len() - second, true)));
+        assert_eq!((coming(second + 1, 4096), coming(text.len(), 4096)), (None, None));
     }
 
     proptest! {

@@ -7,7 +7,7 @@
 //! the text before is not read at all.
 
 use super::maps::{check_order, decimal, head, newline, torn};
-use super::records::Records;
+use super::records::{Coming, Records};
 use crate::error::Result;
 use crate::model::{Region, Usage, UsageDetail, VmFlags};
 
@@ -101,6 +101,11 @@ impl Parser {
         self.line = 0;
         self.records.iter_mut().for_each(Records::begin);
         self
+    }
+
+    /// What comes next: [`Records::coming`].
+    pub(super) fn coming(&self, at: usize, most: usize) -> Option<Coming> {
+        self.records.as_ref()?.coming(at, most)
     }
 
     /// Takes whole lines.

@@ -381,7 +381,12 @@ fn broken_memory_is_doubted_not_believed() {
     let (mut seed, mut doubted) = (1, 0);
     for round in 0..300 {
         let mut broken = capture.clone();
-        let ranges = &mut broken.recording.bytes;
+        let ranges: &mut Vec<(u64, Vec<u8>)> = &mut broken
+            .recording
+            .bytes
+            .iter()
+            .map(|(at, bytes)| (at, bytes.to_vec()))
+            .collect();
         let changes = if round < 200 { 1 } else { 1 << (round % 8) };
         let mut counted = changes == 1;
         for _ in 0..changes {
@@ -410,6 +415,7 @@ fn broken_memory_is_doubted_not_believed() {
                 word.copy_from_slice(&value.to_le_bytes());
             }
         }
+        broken.recording.bytes = std::mem::take(ranges).into_iter().collect();
         let map = super::classify(&broken, &broken.recording, &|_| true);
         super::fake::covers_every_byte_once(&broken, &map);
         for (ours, truth) in figures(&map).into_iter().zip(truth) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Object, Region, TreeTotals};
+use super::{Name, Object, Ranges, Region, TreeTotals};
 
 /// The memory lines of `/proc/PID/status`, in bytes; absent where the kernel prints none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,9 +66,8 @@ pub struct PageRun {
 /// Control words only, never contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recording {
-    /// (address, bytes), sorted, not overlapping.
-    #[serde(with = "super::forms::ranges")]
-    pub bytes: Vec<(u64, Vec<u8>)>,
+    /// In order, not overlapping.
+    pub bytes: Ranges,
     /// (start, end, runs) of each scanned range; `None` when the kernel could not tell.
     pub scans: Vec<(u64, u64, Option<Vec<PageRun>>)>,
 }

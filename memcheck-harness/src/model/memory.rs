@@ -52,8 +52,7 @@ pub trait Memory {
 
 impl Memory for Recording {
     fn read(&self, address: u64, buffer: &mut [u8]) -> bool {
-        let after = self.bytes.partition_point(|(start, _)| *start <= address);
-        let Some((start, bytes)) = after.checked_sub(1).and_then(|i| self.bytes.get(i)) else {
+        let Some((start, bytes)) = self.bytes.at(address) else {
             return false;
         };
         let Some(offset) = usize::try_from(address - start).ok() else {
@@ -75,13 +74,10 @@ impl Memory for Recording {
 
     fn search(&self, start: u64, end: u64, wanted: &mut Wanted<'_>) -> Vec<u64> {
         let mut found = Vec::new();
-        for (from, bytes) in &self.bytes {
+        for (from, bytes) in self.bytes.iter() {
             let until = from.saturating_add(bytes.len() as u64).min(end);
-            let first = start.max(*from).saturating_add(7) & !7;
-            let inside = (first - from)
-                .try_into()
-                .ok()
-                .zip(until.saturating_sub(*from).try_into().ok());
+            let first = start.max(from).saturating_add(7) & !7;
+            let inside = (first - from).try_into().ok().zip(until.saturating_sub(from).try_into().ok());
             if let Some(words) = inside.and_then(|(from, until): (usize, usize)| bytes.get(from..until)) {
                 wanted(first, words.as_chunks::<8>().0, &mut found);
             }
@@ -97,7 +93,9 @@ mod tests {
     #[test]
     fn a_recording_gives_back_what_was_read_and_nothing_else() {
         let recording = Recording {
-            bytes: vec![(0x1000, vec![1, 0, 0, 0, 0, 0, 0, 0]), (0x3000, vec![7; 4])],
+            bytes: [(0x1000, vec![1, 0, 0, 0, 0, 0, 0, 0]), (0x3000, vec![7; 4])]
+                .into_iter()
+                .collect(),
             ..Recording::default()
         };
         assert_eq!(recording.u64(0x1000), Some(1));

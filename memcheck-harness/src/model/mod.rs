@@ -22,6 +22,7 @@ mod metric;
 mod name;
 mod object;
 mod plan;
+mod ranges;
 mod region;
 mod report;
 mod revision;
@@ -63,6 +64,7 @@ pub use plan::{
     Over, Place, Plan, Profile, SNAPSHOT_DIR, SnapshotElf, SnapshotOptions, Stdin, Target, TargetKind, UnmetPolicy,
     environment_file,
 };
+pub use ranges::Ranges;
 pub use region::{Perms, Region, Usage, UsageDetail, VmFlags};
 pub use report::{
     AppliedSetting, CapturesFile, CaseReport, Change, ChangeCause, CheckpointReport, End, Environment, EnvironmentStatus,

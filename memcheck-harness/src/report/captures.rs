@@ -136,8 +136,8 @@ fn check(kept: &KeptCapture) -> Result<(), &'static str> {
         end = region.end;
     }
     let mut end = 0;
-    for (address, bytes) in &capture.recording.bytes {
-        if *address < end {
+    for (address, bytes) in capture.recording.bytes.iter() {
+        if address < end {
             return Err("what was read is not in order");
         }
         end = address.checked_add(bytes.len() as u64).ok_or("what was read has no end")?;

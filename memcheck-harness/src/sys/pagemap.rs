@@ -53,7 +53,7 @@ const PAGEMAP_SCAN: u32 = 3 << 30 | (size_of::<ScanArg>() as u32) << 16 | (b'f' 
 /// Regions per call: 12 KiB of buffer.
 const BATCH: u64 = 512;
 /// And in the first call.
-const FIRST: u64 = 32;
+const FIRST: usize = 32;
 /// Pages are never smaller.
 const SMALLEST_PAGE: u64 = 4096;
 
@@ -81,9 +81,17 @@ pub(crate) fn scan_into(
     // A range of few pages has few regions.
     let most = (end.saturating_sub(start) / SMALLEST_PAGE).clamp(1, BATCH);
     // Most ranges have few all the same.
-    let mut batch = vec![PageRegion::default(); usize::try_from(most.min(FIRST)).unwrap_or(1)];
+    let mut few = [PageRegion::default(); FIRST];
+    let mut many = Vec::new();
     let mut at = start;
     while at < end {
+        let room = usize::try_from(most).unwrap_or(1);
+        let batch = if at == start {
+            &mut few[..room.min(FIRST)]
+        } else {
+            many.resize(room, PageRegion::default());
+            &mut many[..]
+        };
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
             start: at,
@@ -108,7 +116,6 @@ pub(crate) fn scan_into(
             return Err(io::Error::other("PAGEMAP_SCAN made no progress"));
         }
         at = arg.walk_end;
-        batch.resize(usize::try_from(most).unwrap_or(1), PageRegion::default());
     }
     Ok(())
 }
