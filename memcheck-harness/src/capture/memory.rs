@@ -112,8 +112,8 @@ impl State {
             self.forget_pages();
             return std::mem::take(&mut self.read).into_iter().collect();
         }
-        // Most pages have a few ranges, of a third of their bytes.
-        let count = self.pages.len();
+        // Most pages that were read have a few ranges, of a quarter of their bytes.
+        let count = self.pages.values().flatten().count();
         let mut ranges = Ranges::with_capacity(4 * count, 1024 * count);
         for (address, page) in &self.pages {
             let Some(page) = page else { continue };

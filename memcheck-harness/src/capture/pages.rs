@@ -61,7 +61,7 @@ impl Known {
             }
             if there == size {
                 resident.add(region);
-            } else if there > 0 && size <= MAX_PARTIAL && may_be_read {
+            } else if 0 < there && there < size && size <= MAX_PARTIAL && may_be_read {
                 partial.push((region.start, region.end));
             }
             before.push((region.start, region.end, sum));

@@ -249,7 +249,16 @@ impl ProcDir {
 /// The text ends with the whole record of the vsyscall page, which on x86-64 lies above all memory of any process (`VSYSCALL_ADDR`) and
 /// so comes last (fs/proc/task_mmu.c, "gate vma"). `VmFlags` is the last line of each record.
 fn is_last(text: &[u8]) -> bool {
-    let tail = text.get(text.len().saturating_sub(MAX_RECORD)..).unwrap_or_default();
+    let from = text.len().saturating_sub(MAX_RECORD);
+    let tail = text.get(from..).unwrap_or_default();
+    // Part of a line tells nothing: a file may be named as that page is.
+    let is_cut = from > 0 && text.get(from - 1) != Some(&b'\n');
+    let begin = tail
+        .iter()
+        .position(|&b| b == b'\n')
+        .filter(|_| is_cut)
+        .map_or(0, |newline| newline + 1);
+    let tail = &tail[begin..];
     let mut lines = tail.strip_suffix(b"\n").unwrap_or_default().rsplit(|&b| b == b'\n');
     let is_whole = lines.next().is_some_and(|line| line.starts_with(b"VmFlags:"));
     // Figures begin with a capital letter.
@@ -301,6 +310,14 @@ mod tests {
             assert!(!is_last(&last.as_bytes()[..cut]), "{cut}");
         }
         assert!(!is_last(b""));
+        for fill in 0..1200 {
+            let name = format!("/w/{}ffffffffff600000-ffffffffff601000 --xp", "x".repeat(fill));
+            let named = format!(
+                "1000-2000 r--p 00000000 fe:00 7 {name}\n{}VmFlags: rd \n",
+                "Size: 4 kB\n".repeat(60)
+            );
+            assert!(!is_last(named.as_bytes()), "{fill}");
+        }
     }
 
     /// Whatever the text before was, a text is read as if there had been none.

@@ -48,7 +48,7 @@ impl Records {
         let (region, is_moved) = (Rc::clone(region), range.start != at);
         if is_moved || self.now.is_some() {
             let same = Some(Rc::clone(&region));
-            self.now().push((at, same));
+            self.listed().push((at, same));
         }
         self.next += 1;
         Some((Region::clone(&region), rest))
@@ -68,7 +68,7 @@ impl Records {
 
     /// A record is read, of a region that begins at this address: those before are gone.
     pub(super) fn skip_to(&mut self, start: u64, at: usize) {
-        let now = self.now();
+        let now = self.listed();
         if now.len() < MAX_RECORDS {
             now.push((at, None));
         }
@@ -76,7 +76,7 @@ impl Records {
         self.next += left.iter().take_while(|(_, region)| region.start <= start).count();
     }
 
-    fn now(&mut self) -> &mut Vec<(usize, Option<Rc<Region>>)> {
+    fn listed(&mut self) -> &mut Vec<(usize, Option<Rc<Region>>)> {
         let before = self.known.iter().take(self.next);
         let same = || before.map(|(range, region)| (range.start, Some(Rc::clone(region))));
         self.now.get_or_insert_with(|| same().collect())

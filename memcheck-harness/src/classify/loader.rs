@@ -114,7 +114,7 @@ fn chain(process: &Process<'_>) -> Vec<u64> {
 
 /// The first link map as the loader itself tells debuggers (`_r_debug`, `r_version` and `r_map`). It sets both up for the first list,
 /// the program's own, before it lets `DT_DEBUG` of the program lead there, and the program's map stays the first: both ways end at
-/// the same one. glibc's loader alone has that name (2.2.5 and later), and often beside other words that are read; where the program
+/// the same one. glibc's loader has that name (2.2.5 and later), musl's has not, and often it stands beside other words that are read; where the program
 /// has a copy (`R_*_COPY`), the loader's own holds the same. Before the loader runs its version is 0.
 pub(super) fn by_loader(process: &Process<'_>) -> Option<u64> {
     let loader = process.interpreter()?;

@@ -217,7 +217,7 @@ impl<'a> Process<'a> {
         let Some(end) = address.checked_add(buffer.len() as u64) else {
             return false;
         };
-        let is_readable = self.read_last(address).is_some_and(|area| match end <= area.end {
+        let is_readable = self.last_area_at(address).is_some_and(|area| match end <= area.end {
             true => readable(area),
             false => self.covered(address, end, readable),
         });
@@ -225,7 +225,7 @@ impl<'a> Process<'a> {
     }
 
     /// The area of an address: what is read one after another mostly lies in one.
-    fn read_last(&self, address: u64) -> Option<&Area<'a>> {
+    fn last_area_at(&self, address: u64) -> Option<&Area<'a>> {
         let holds = |area: &&Area<'_>| area.start <= address && address < area.end;
         let known = self.areas.get(self.last.get()).filter(holds);
         known.or_else(|| {
@@ -280,7 +280,7 @@ impl<'a> Process<'a> {
 
     /// Reads four bytes.
     pub(super) fn u32(&self, address: u64) -> Option<u32> {
-        let area = self.read_last(address)?;
+        let area = self.last_area_at(address)?;
         if !readable(area) || area.end - address < 4 {
             return None;
         }

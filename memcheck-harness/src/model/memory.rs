@@ -77,7 +77,9 @@ impl Memory for Recording {
         for (from, bytes) in self.bytes.iter() {
             let until = from.saturating_add(bytes.len() as u64).min(end);
             let first = start.max(from).saturating_add(7) & !7;
-            let inside = (first - from).try_into().ok().zip(until.saturating_sub(from).try_into().ok());
+            // Behind the last whole word of the address space there is none.
+            let inside = first.checked_sub(from).and_then(|inside| inside.try_into().ok());
+            let inside = inside.zip(until.saturating_sub(from).try_into().ok());
             if let Some(words) = inside.and_then(|(from, until): (usize, usize)| bytes.get(from..until)) {
                 wanted(first, words.as_chunks::<8>().0, &mut found);
             }
@@ -119,5 +121,10 @@ mod tests {
                 .is_empty(),
             "half a word is none"
         );
+        let at_the_end = Recording {
+            bytes: [(u64::MAX - 3, vec![1, 2, 3])].into_iter().collect(),
+            ..Recording::default()
+        };
+        assert!(at_the_end.search(0, u64::MAX, &mut ones).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Ranges of memory with their bytes. They are few and short, and together one allocation.
+/// Ranges of memory with their bytes. They are few and short, and kept together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Form", into = "Form")]
 pub struct Ranges {

@@ -176,7 +176,7 @@ impl Slot {
         }
         let word = |(_, base): &(i32, u64)| at(*base, distance).and_then(|address| looker.process.u64(address));
         let mut words: Vec<u64> = threads.iter().filter_map(word).collect();
-        words.retain(|word| looker.is_shared(*word));
+        words.retain(|word| *word != 0 && looker.is_shared(*word));
         words.retain(|word| is_common_empty(looker.process, *word));
         self.score += words.len();
         std::mem::take(&mut self.shared) == words.len()
@@ -432,6 +432,20 @@ mod tests {
         fake.region((0x1_f000, 0x2_0000), "r--p", "/w/read.so");
         let found = found(&fake);
         assert_eq!((found.score, found.result.doubt), (2, None));
+    }
+
+    #[test]
+    fn a_chunk_that_was_freed_twice_ends_its_list() {
+        let mut fake = two_threads(&[0]);
+        // It leads to itself, protected and as it is.
+        for link in [0x2_0300 ^ (0x2_0300 >> 12), 0x2_0300] {
+            fake.words(0x2_0300, &[link]);
+            let process = Process::new(&fake.capture, &fake, &mut Notes::default());
+            let mut left = 1000;
+            assert!(matches!(lists::cache(&process, 0x2_0010, &mut left), Cache::Torn));
+            assert!(left > 990, "{left}");
+        }
+        assert!(found(&fake).result.doubt.is_some());
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn fast<'s>(
             let mut found = Vec::new();
             for (index, head) in &heads {
                 // A head is an address as it is; only links inside chunks are protected, from 2.32.
-                chain(process, *head, (16, safe), left, |chunk| {
+                chain(process, *head, (16, safe), (usize::MAX, left), |chunk| {
                     found.push((chunk, bytes_of(*index)))
                 })?;
             }
@@ -80,19 +80,20 @@ fn bytes_of(index: usize) -> Option<u64> {
 
 /// Follows a singly linked list whose link lies `link` bytes into an element, and adds its elements; how many. With safe-linking
 /// (`PROTECT_PTR`, 2.32) a link is xored with its own address shifted by a page. `None` when it leads nowhere, or on for longer
-/// than `left` allows: the list is then no list. What was looked at counts either way, so that forged lists cost bounded time.
+/// than `most` elements or than `left` allows: the list is then no list. What was looked at counts either way, so that forged lists
+/// cost bounded time.
 fn chain(
     process: &Process<'_>,
     head: u64,
     (link, safe): (u64, bool),
-    left: &mut usize,
+    (most, left): (usize, &mut usize),
     mut element: impl FnMut(u64),
 ) -> Option<usize> {
     let mut count = 0;
     let mut at = head;
     while at != 0 {
         *left = left.checked_sub(1)?;
-        if !at.is_multiple_of(16) {
+        if !at.is_multiple_of(16) || count == most {
             return None;
         }
         element(at);
@@ -164,7 +165,10 @@ fn lists<const COUNT_WORDS: usize, const LISTS: usize, const WIDTH: usize>(
         let all = heads.iter().zip(&mut lengths).enumerate().all(|(index, (head, length))| {
             // From the allocation to its chunk.
             let add = |entry: u64| chunks.push((entry.wrapping_sub(16), bytes_of(index)));
-            let followed = chain(process, *head, (0, safe), left, add);
+            // A chunk that was freed twice leads to itself. No list is longer than its count, or than a count can be.
+            let counted = counts.get(index).filter(|_| LISTS == 64);
+            let most = counted.copied().unwrap_or(usize::from(u16::MAX));
+            let followed = chain(process, *head, (0, safe), (most, left), add);
             *length = followed.unwrap_or(0);
             followed.is_some()
         });
